@@ -1,0 +1,161 @@
+"""Every setting of the system, with its default, unit, range and meaning: the only place where a default value stands.
+
+The command line (tyro), the ROS parameters with their descriptors, and config/hero.yaml all derive from these dataclasses.
+A ROS parameter's name is the dotted path of the field: ``keyframes.distance``, ``qos.odom.depth``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from typing_extensions import Doc
+
+
+@dataclass(frozen=True)
+class Range:
+    """Closed interval of a numeric setting, with its unit."""
+
+    low: float
+    high: float
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Which measurements are believed."""
+
+    min_range: Annotated[float, Doc("Closer returns are dropped"), Range(0.0, 10.0, "m")] = 0.15
+    max_range: Annotated[float, Doc("Farther returns are dropped (no-return codes too)"), Range(1.0, 300.0, "m")] = 30.0
+    max_points: Annotated[int, Doc("Points of a scan kept after averaging in cells"), Range(32, 8192)] = 512
+    cell: Annotated[float, Doc("Points of a scan are averaged in cells of this edge"), Range(0.0, 2.0, "m")] = 0.05
+
+
+@dataclass(frozen=True)
+class Keyframes:
+    """When a scan becomes a variable of the graph."""
+
+    distance: Annotated[float, Doc("Travel since the last keyframe"), Range(0.01, 10.0, "m")] = 0.25
+    angle: Annotated[float, Doc("Turn since the last keyframe"), Range(0.01, 3.2, "rad")] = 0.25
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The outer update of theta."""
+
+    enabled: Annotated[bool, Doc("Learn while mapping; off keeps the parameters as loaded")] = True
+    every_keyframes: Annotated[int, Doc("One outer update per this many keyframes"), Range(2, 1000)] = 10
+
+
+@dataclass(frozen=True)
+class Slam:
+    """The pipeline: everything that does not need ROS."""
+
+    input: Input = Input()
+    keyframes: Keyframes = Keyframes()
+    learning: Learning = Learning()
+
+
+@dataclass(frozen=True)
+class Qos:
+    """Quality of service of one subscription."""
+
+    reliability: Annotated[Literal["best_effort", "reliable"], Doc("best_effort hears every publisher")] = "best_effort"
+    depth: Annotated[int, Doc("Messages kept in the middleware's queue"), Range(1, 10000)] = 20
+
+
+@dataclass(frozen=True)
+class InputQos:
+    """Quality of service by topic."""
+
+    odom: Qos = Qos(depth=200)
+    points: Qos = Qos()
+    scan: Qos = Qos()
+
+
+@dataclass(frozen=True)
+class Node(Slam):
+    """The ROS node: the pipeline's settings and those of its surroundings."""
+
+    map_frame: Annotated[str, Doc("Frame of the map")] = "map"
+    odom_frame: Annotated[str, Doc("Frame of the odometry; empty: as the messages say")] = ""
+    base_frame: Annotated[str, Doc("Frame of the robot's base; empty: the odometry's child_frame_id")] = ""
+    tf_rate: Annotated[float, Doc("Broadcasts of map->odom a second"), Range(1.0, 200.0, "Hz")] = 50.0
+    transform_tolerance: Annotated[float, Doc("How far map->odom is dated ahead"), Range(0.0, 5.0, "s")] = 0.1
+    publish_odom_tf: Annotated[bool, Doc("Also broadcast odom->base, for bags without that transform")] = False
+    autostart: Annotated[bool, Doc("Configure and activate without a lifecycle manager")] = True
+    output_folder: Annotated[str, Doc("Where ~/save writes; empty: saving is refused with that reason")] = ""
+    queue: Annotated[int, Doc("Scans waiting for the pipeline; the oldest is dropped beyond"), Range(1, 10000)] = 100
+    qos: InputQos = InputQos()
+
+
+class ConfigError(ValueError):
+    """A setting has an unknown name, a wrong type or a value out of range; the message says which and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One leaf of a configuration: its dotted ``name``, Python ``type``, default ``value`` and documentation."""
+
+    name: str
+    type: Any
+    value: Any
+    doc: str
+    range: Range | None
+    choices: tuple[str, ...]
+
+
+def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every leaf of ``config`` (an instance), depth first, in the order of declaration."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from settings(value, f"{prefix}{item.name}.")
+            continue
+        hint = hints[item.name]
+        base, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        doc = next((e.documentation for e in extras if isinstance(e, Doc)), "")
+        limits = next((e for e in extras if isinstance(e, Range)), None)
+        choices = get_args(base) if get_origin(base) is Literal else ()
+        yield Setting(f"{prefix}{item.name}", str if choices else base, value, doc, limits, choices)
+
+
+def check(setting: Setting, value: Any) -> Any:
+    """``value`` converted to the setting's type, or `ConfigError` naming the setting and what it allows."""
+    if setting.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not setting.type:
+        raise ConfigError(f"{setting.name}: expected {setting.type.__name__}, got {value!r}")
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(f"{setting.name}: {value!r} is not one of {', '.join(setting.choices)}")
+    if setting.type is float and not math.isfinite(value):
+        raise ConfigError(f"{setting.name}: {value!r} is not a finite number")
+    if setting.range and not setting.range.low <= value <= setting.range.high:
+        limits = setting.range
+        raise ConfigError(f"{setting.name}: {value!r} is outside [{limits.low:g}, {limits.high:g}] {limits.unit}".rstrip())
+    return value
+
+
+def replace(config: Any, values: dict[str, Any]) -> Any:
+    """A copy of ``config`` with dotted names replaced; `ConfigError` on the first unknown name or refused value."""
+    known = {s.name: s for s in settings(config)}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"unknown parameter {name!r}; close: {_closest(name, known) or 'none'}")
+        config = _replace_at(config, name.split("."), check(known[name], value))
+    return config
+
+
+def _replace_at(config: Any, path: list[str], value: Any) -> Any:
+    head, *rest = path
+    return dataclasses.replace(config, **{head: _replace_at(getattr(config, head), rest, value) if rest else value})
+
+
+def _closest(name: str, known: Any) -> str:
+    import difflib
+
+    return ", ".join(difflib.get_close_matches(name, list(known), n=3))

@@ -1,0 +1,150 @@
+"""What goes into the pipeline and what comes out: plain immutable records of NumPy arrays.
+
+Both processes (the node, which imports no JAX, and the worker, which imports no ROS) speak only these.  Poses and tangents
+are as `dsg_ros.poses` says; stamps are int nanoseconds; lengths are metres, angles radians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import poses
+
+
+@dataclass(frozen=True)
+class OdometryTrack:
+    """Odometry around one scan: ``stamps`` (k,) int64, strictly increasing, and ``poses`` (k, 7), base in odom, k >= 1."""
+
+    stamps: NDArray[np.int64]
+    poses: NDArray[np.float64]
+
+    def at(self, stamp: NDArray[np.int64] | int) -> NDArray[np.float64]:
+        """Interpolated pose(s) at ``stamp`` (...); outside the track the nearest end is held (never extrapolated)."""
+        query = np.clip(np.asarray(stamp, np.int64), self.stamps[0], self.stamps[-1])
+        if len(self.stamps) == 1:
+            return np.broadcast_to(self.poses[0], (*query.shape, 7))
+        after = np.clip(np.searchsorted(self.stamps, query), 1, len(self.stamps) - 1)
+        before = after - 1
+        fraction = (query - self.stamps[before]) / (self.stamps[after] - self.stamps[before])
+        return poses.interpolate(self.poses[before], self.poses[after], fraction)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One scan with the odometry that spans it.
+
+    ``points`` (n, 3) float32 in the sensor frame, finite, inside the configured ranges.  ``times`` (n,) float32 seconds
+    after ``stamp`` at which each point was measured, or None for an instantaneous scan.  ``base_from_sensor`` (7,).
+    ``planar``: the points come from a LaserScan, so height, roll and pitch cannot be observed from them.
+    """
+
+    stamp: int
+    points: NDArray[np.float32]
+    odometry: OdometryTrack
+    base_from_sensor: NDArray[np.float64] = field(default_factory=poses.IDENTITY.copy)
+    times: NDArray[np.float32] | None = None
+    planar: bool = False
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learned parameter as told to the world: ``sigma`` is one standard deviation; ``status`` is learned, frozen or unobservable."""
+
+    name: str
+    value: float
+    sigma: float
+    unit: str
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Path:
+    """Optimised keyframes: ``stamps`` (k,) int64, ``poses`` (k, 7) base in map; ``loops`` (l, 2) int32 keyframe indices."""
+
+    stamps: NDArray[np.int64]
+    poses: NDArray[np.float64]
+    loops: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class VoxelUpdate:
+    """Voxels that changed since the last update, by stable id, and ids that went away.
+
+    ``ids`` (n,) int64, ``means`` (n, 3) float32 in map, ``normals`` (n, 3) float32 (zero where not planar), ``counts`` (n,)
+    int32 points merged, ``last_seen`` (n,) int64 ns; ``size`` is the voxel edge [m].
+    """
+
+    size: float
+    ids: NDArray[np.int64]
+    means: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    counts: NDArray[np.int32]
+    last_seen: NDArray[np.int64]
+    removed: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The pipeline's answer to one frame.
+
+    ``pose`` and ``odometry`` (7,) are base in map and base in odom at the same ``stamp``; ``covariance`` (6, 6) is that of
+    ``pose`` in its own tangent (right perturbation, translation first).  ``path`` and ``voxels`` are None unless they changed
+    and were asked for.  ``parameters`` are theta as of now, ``metrics`` figures for diagnostics (seconds, losses, ratios),
+    ``counts`` totals since the start (scans, keyframes, loops, and every kind of refusal by cause).
+    """
+
+    stamp: int
+    pose: NDArray[np.float64]
+    odometry: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    keyframe: bool
+    path: Path | None = None
+    voxels: VoxelUpdate | None = None
+    parameters: tuple[Parameter, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def map_from_odom(self) -> NDArray[np.float64]:
+        """What TF publishes: composed from the optimised pose and the odometry of the same stamp."""
+        return poses.compose(self.pose, poses.inverse(self.odometry))
+
+
+@dataclass(frozen=True)
+class LearningStep:
+    """One outer update: when, after how many metres, the held-out loss before and after, and theta with its deviations."""
+
+    stamp: int
+    metres: float
+    loss_before: float
+    loss_after: float
+    accepted: bool
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything a run leaves behind; `dsg_ros.report.save` writes it as files.
+
+    ``stamps`` (n,) one per input scan, in input order.  Base poses (n, 7): ``trajectory`` after the final refinement,
+    ``causal`` with each scan registered against earlier keyframes only, on the final keyframes, ``live`` as published at the
+    time, ``odometry`` raw, in the odom frame.  ``voxels`` is the whole map.
+    """
+
+    stamps: NDArray[np.int64]
+    trajectory: NDArray[np.float64]
+    causal: NDArray[np.float64]
+    live: NDArray[np.float64]
+    odometry: NDArray[np.float64]
+    path: Path
+    voxels: VoxelUpdate
+    parameters: tuple[Parameter, ...]
+    learning: tuple[LearningStep, ...]
+    metrics: Mapping[str, float]
+    counts: Mapping[str, int]
+    source: str = ""

@@ -1,0 +1,151 @@
+"""Pose algebra on NumPy arrays, for everything that must not import JAX (the node process, readers, writers).
+
+A pose is ``(..., 7)`` float64 ``[x y z qx qy qz qw]``: metres and a unit quaternion, the order of ROS and of TUM files.
+``a_from_b`` maps coordinates in frame b to frame a, which is also "the pose of b in a".  A tangent vector is ``(..., 6)``
+``[translation, rotation]`` and perturbs on the right: ``pose (+) xi = compose(pose, exp(xi))`` (Sola et al., "A micro Lie
+theory", 2018, eq. 25).  `dsg_ros.core.geometry` states the same convention for JAX; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+IDENTITY: Array = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+IDENTITY.setflags(write=False)
+
+
+def rotate(quaternion: Array, vector: Array) -> Array:
+    """Rotate ``(..., 3)`` by ``(..., 4)`` [x y z w] (Rodrigues' formula in quaternion form)."""
+    axis, w = quaternion[..., :3], quaternion[..., 3:]
+    cross = 2.0 * np.cross(axis, vector)
+    return vector + w * cross + np.cross(axis, cross)
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """Hamilton product of ``(..., 4)`` quaternions [x y z w]."""
+    av, aw, bv, bw = a[..., :3], a[..., 3:], b[..., :3], b[..., 3:]
+    vector = aw * bv + bw * av + np.cross(av, bv)
+    scalar = aw * bw - np.sum(av * bv, axis=-1, keepdims=True)
+    return np.concatenate([vector, scalar], axis=-1)
+
+
+def compose(a: ArrayLike, b: ArrayLike) -> Array:
+    """``a_from_c = compose(a_from_b, b_from_c)``; broadcasts; the result's quaternion is normalised."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    translation = a[..., :3] + rotate(a[..., 3:], b[..., :3])
+    quaternion = multiply(a[..., 3:], b[..., 3:])
+    quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    return np.concatenate([translation, quaternion], axis=-1)
+
+
+def inverse(pose: ArrayLike) -> Array:
+    """``b_from_a`` of ``a_from_b``."""
+    pose = np.asarray(pose, float)
+    conjugate = pose[..., 3:] * np.array([-1.0, -1.0, -1.0, 1.0])
+    return np.concatenate([-rotate(conjugate, pose[..., :3]), conjugate], axis=-1)
+
+
+def between(a: ArrayLike, b: ArrayLike) -> Array:
+    """``inverse(a) * b``: the pose of b as seen from a."""
+    return compose(inverse(a), b)
+
+
+def transform(pose: ArrayLike, points: ArrayLike) -> Array:
+    """Map ``(n, 3)`` points by one pose ``(7,)``, or by one pose a point ``(n, 7)``."""
+    pose, points = np.asarray(pose, float), np.asarray(points, float)
+    if pose.ndim == 1:
+        return points @ matrix(pose)[:3, :3].T + pose[:3]
+    return rotate(pose[..., 3:], points) + pose[..., :3]
+
+
+def matrix(pose: ArrayLike) -> Array:
+    """``(..., 4, 4)`` homogeneous matrices."""
+    pose = np.asarray(pose, float)
+    x, y, z, w = np.moveaxis(pose[..., 3:], -1, 0)
+    out = np.zeros((*pose.shape[:-1], 4, 4))
+    out[..., 0, 0] = 1 - 2 * (y * y + z * z)
+    out[..., 0, 1] = 2 * (x * y - z * w)
+    out[..., 0, 2] = 2 * (x * z + y * w)
+    out[..., 1, 0] = 2 * (x * y + z * w)
+    out[..., 1, 1] = 1 - 2 * (x * x + z * z)
+    out[..., 1, 2] = 2 * (y * z - x * w)
+    out[..., 2, 0] = 2 * (x * z - y * w)
+    out[..., 2, 1] = 2 * (y * z + x * w)
+    out[..., 2, 2] = 1 - 2 * (x * x + y * y)
+    out[..., :3, 3] = pose[..., :3]
+    out[..., 3, 3] = 1.0
+    return out
+
+
+def from_planar(x: ArrayLike, y: ArrayLike, yaw: ArrayLike) -> Array:
+    """Poses in the plane z = 0 from metres and radians; scalars or arrays of one shape."""
+    x, y, yaw = np.broadcast_arrays(np.asarray(x, float), y, yaw)
+    zero = np.zeros_like(x)
+    return np.stack([x, y, zero, zero, zero, np.sin(yaw / 2), np.cos(yaw / 2)], axis=-1)
+
+
+def yaw(pose: ArrayLike) -> Array:
+    """Heading [rad] about z (ZYX Euler angles), in (-pi, pi]."""
+    x, y, z, w = np.moveaxis(np.asarray(pose, float)[..., 3:], -1, 0)
+    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
+def rotation_exp(rotation_vector: ArrayLike) -> Array:
+    """Quaternion ``(..., 4)`` [x y z w] of a rotation vector ``(..., 3)`` [rad]."""
+    vector = np.asarray(rotation_vector, float)
+    angle = np.linalg.norm(vector, axis=-1, keepdims=True)
+    # sin(a/2)/a = sinc(a/2pi)/2 is smooth at zero.
+    return np.concatenate([0.5 * np.sinc(angle / (2 * np.pi)) * vector, np.cos(angle / 2)], axis=-1)
+
+
+def rotation_log(quaternion: ArrayLike) -> Array:
+    """Rotation vector ``(..., 3)`` [rad], norm at most pi, of a unit quaternion ``(..., 4)`` [x y z w]."""
+    q = np.asarray(quaternion, float)
+    q = np.where(q[..., 3:] < 0, -q, q)
+    sine = np.linalg.norm(q[..., :3], axis=-1, keepdims=True)
+    angle = 2 * np.arctan2(sine, q[..., 3:])
+    small = sine < 1e-12
+    return q[..., :3] * np.where(small, 2.0, angle / np.where(small, 1.0, sine))
+
+
+def exp(tangent: ArrayLike) -> Array:
+    """SE(3) exponential of ``(..., 6)`` (Sola et al., eq. 172-174)."""
+    tangent = np.asarray(tangent, float)
+    rho, phi = tangent[..., :3], tangent[..., 3:]
+    angle = np.linalg.norm(phi, axis=-1, keepdims=True)
+    small = angle < 1e-5
+    safe = np.where(small, 1.0, angle)
+    a = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
+    b = np.where(small, 1 / 6 - angle**2 / 120, (safe - np.sin(safe)) / safe**3)
+    cross = np.cross(phi, rho)
+    translation = rho + a * cross + b * np.cross(phi, cross)
+    return np.concatenate([translation, rotation_exp(phi)], axis=-1)
+
+
+def log(pose: ArrayLike) -> Array:
+    """SE(3) logarithm ``(..., 6)``; the inverse of `exp` for rotations below pi."""
+    pose = np.asarray(pose, float)
+    phi = rotation_log(pose[..., 3:])
+    angle = np.linalg.norm(phi, axis=-1, keepdims=True)
+    small = angle < 1e-4
+    safe = np.where(small, 1.0, angle)
+    # 1/a^2 - (1 + cos a) / (2 a sin a), written with the half angle so that it stays finite at pi.
+    coefficient = np.where(small, 1 / 12 + angle**2 / 720, (1 - 0.5 * safe / np.tan(0.5 * safe)) / safe**2)
+    t = pose[..., :3]
+    cross = np.cross(phi, t)
+    return np.concatenate([t - 0.5 * cross + coefficient * np.cross(phi, cross), phi], axis=-1)
+
+
+def interpolate(a: ArrayLike, b: ArrayLike, fraction: ArrayLike) -> Array:
+    """Poses between a ``(..., 7)`` and b: linear in translation, geodesic in rotation.
+
+    ``fraction`` ``(...)`` is 0 at a and 1 at b; values outside extrapolate at constant velocity.
+    """
+    a, b, f = np.asarray(a, float), np.asarray(b, float), np.asarray(fraction, float)[..., None]
+    translation = a[..., :3] + f * (b[..., :3] - a[..., :3])
+    relative = rotation_log(multiply(a[..., 3:] * np.array([-1.0, -1.0, -1.0, 1.0]), b[..., 3:]))
+    quaternion = multiply(*np.broadcast_arrays(a[..., 3:], rotation_exp(f * relative)))
+    return np.concatenate([translation, quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)], axis=-1)
