@@ -6,7 +6,7 @@ typing error cost no import of JAX or rclpy.  Such a module has either
 * a frozen dataclass ``Options`` (its docstring is the help text) and ``main(options: Options) -> int``, or
 * no ``Options`` and ``main(arguments: list[str]) -> int``: the arguments reach it untouched (rclpy parses its own).
 
-Exit codes: what ``main`` returns; 2 for a usage error or a `UserError`; 130 after Ctrl-C.
+Exit codes: what ``main`` returns; 2 for a usage error or a `UserError`; 130 after Ctrl-C; 141 when the reader of stdout left.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ COMMANDS = {
 }
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program ended by Ctrl-C
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output went away (`| head`).  Python flushes stdout once more at exit: give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return BROKEN_PIPE
 
 
 def _run(name: str, arguments: list[str]) -> int:
@@ -67,7 +68,7 @@ def _run(name: str, arguments: list[str]) -> int:
     if not hasattr(module, "Options"):
         if arguments in (["-h"], ["--help"]):
             print(_plain_help(prog, module))
-            return 0
+            return BROKEN_PIPE
         code = module.main(arguments)
     else:
         import tyro
