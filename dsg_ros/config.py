@@ -30,7 +30,7 @@ class Input:
 
     min_range: Annotated[float, Doc("Closer returns are dropped"), Range(0.0, 10.0, "m")] = 0.15
     max_range: Annotated[float, Doc("Farther returns are dropped (no-return codes too)"), Range(1.0, 300.0, "m")] = 30.0
-    max_points: Annotated[int, Doc("Points of a scan kept after averaging in cells"), Range(32, 8192)] = 512
+    max_points: Annotated[int, Doc("Points of a scan kept after averaging in cells"), Range(32, 8192)] = 256
     cell: Annotated[float, Doc("Points of a scan are averaged in cells of this edge"), Range(0.0, 2.0, "m")] = 0.05
 
 
@@ -40,6 +40,73 @@ class Keyframes:
 
     distance: Annotated[float, Doc("Travel since the last keyframe"), Range(0.01, 10.0, "m")] = 0.25
     angle: Annotated[float, Doc("Turn since the last keyframe"), Range(0.01, 3.2, "rad")] = 0.25
+
+
+@dataclass(frozen=True)
+class Odometry:
+    """Standard deviation of an odometry increment: a floor plus what distance and turn add; the start of what is learned."""
+
+    sigma_translation: Annotated[float, Doc("Floor of the translation"), Range(1e-5, 1.0, "m")] = 0.01
+    translation_per_metre: Annotated[float, Doc("Translation, per metre driven"), Range(0.0, 1.0, "m/m")] = 0.03
+    translation_per_radian: Annotated[float, Doc("Translation, per radian turned"), Range(0.0, 1.0, "m/rad")] = 0.01
+    sigma_rotation: Annotated[float, Doc("Floor of the rotation"), Range(1e-5, 1.0, "rad")] = 0.0052
+    rotation_per_metre: Annotated[float, Doc("Rotation, per metre driven"), Range(0.0, 1.0, "rad/m")] = 0.02
+    rotation_per_radian: Annotated[float, Doc("Rotation, per radian turned"), Range(0.0, 1.0, "rad/rad")] = 0.05
+    planar_sigma: Annotated[float, Doc("Height, roll and pitch of a robot with a planar scanner"), Range(1e-5, 1.0, "m, rad")] = 0.001
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Scan to local voxel map."""
+
+    window: Annotated[int, Doc("Keyframes in the local map"), Range(2, 200)] = 30
+    coarse_voxel: Annotated[float, Doc("Voxel edge of the first stage"), Range(0.05, 10.0, "m")] = 0.3
+    fine_voxel: Annotated[float, Doc("Voxel edge of the second stage"), Range(0.02, 5.0, "m")] = 0.1
+    voxels: Annotated[int, Doc("Voxels a local map can hold"), Range(256, 65536)] = 8192
+    flatness: Annotated[float, Doc("A voxel is a surface if its smallest variance is below this share of the next"), Range(0.0, 1.0)] = 0.15
+    noise: Annotated[float, Doc("Range noise and model error of a point"), Range(0.001, 1.0, "m")] = 0.02
+    inlier_distance: Annotated[float, Doc("A point nearer to its surface is an inlier"), Range(0.01, 2.0, "m")] = 0.08
+    discount: Annotated[float, Doc("Share of the registration's information that is believed"), Range(0.001, 1.0)] = 0.5
+    floor_translation: Annotated[float, Doc("Least sigma of a registration's translation"), Range(0.0, 1.0, "m")] = 0.004
+    floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
+    restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
+    restart_gain: Annotated[float, Doc("Inlier share another start must add"), Range(0.0, 1.0)] = 0.06
+    restart_least: Annotated[float, Doc("Inlier share another start must reach"), Range(0.0, 1.0)] = 0.75
+    restart_angle: Annotated[float, Doc("Other starts turn up to this far"), Range(0.0, 3.2, "rad")] = 0.53
+    restart_step: Annotated[float, Doc("Step between other starts"), Range(0.01, 1.0, "rad")] = 0.105
+
+
+@dataclass(frozen=True)
+class LoopClosure:
+    """Where to look for places seen before, and what to believe."""
+
+    every_keyframes: Annotated[int, Doc("A search per this many keyframes"), Range(1, 1000)] = 5
+    least_travel: Annotated[float, Doc("Metres driven before a place counts as seen before"), Range(0.0, 1000.0, "m")] = 8.0
+    drift_start: Annotated[float, Doc("Drift allowed for right after a closure"), Range(0.0, 10.0, "m")] = 0.4
+    drift_rate: Annotated[float, Doc("Drift allowed for, per metre along the shortest path of the graph"), Range(0.0, 1.0, "m/m")] = 0.03
+    most_drift: Annotated[float, Doc("Drift allowed for, at most"), Range(0.5, 30.0, "m")] = 8.0
+    most_turn: Annotated[float, Doc("Heading searched, at most"), Range(0.01, 0.54, "rad")] = 0.5
+    most_candidates: Annotated[int, Doc("Places tried a search"), Range(1, 20)] = 2
+    reference_keyframes: Annotated[int, Doc("Keyframes on either side that make the place"), Range(1, 100)] = 20
+    query_keyframes: Annotated[int, Doc("Newest keyframes that are matched together"), Range(1, 100)] = 12
+    query_cell: Annotated[float, Doc("Their points are averaged in cells of this edge"), Range(0.01, 2.0, "m")] = 0.15
+    search_beyond: Annotated[float, Doc("Drift above which the correlative search is used"), Range(0.0, 10.0, "m")] = 0.6
+    search_resolution: Annotated[float, Doc("Cell of the correlative search"), Range(0.02, 1.0, "m")] = 0.1
+    search_angle: Annotated[float, Doc("Angle step of the correlative search"), Range(0.002, 0.2, "rad")] = 0.0175
+    least_score: Annotated[float, Doc("Score of the correlative search, at least"), Range(0.0, 1.0)] = 0.55
+    most_rival: Annotated[float, Doc("Score of the second best place, as a share of the best, at most"), Range(0.0, 1.0)] = 0.9
+    least_inliers: Annotated[float, Doc("Inlier share of the final match, at least"), Range(0.0, 1.0)] = 0.62
+    floor_translation: Annotated[float, Doc("Least sigma of a closure's translation"), Range(0.0, 1.0, "m")] = 0.01
+    floor_rotation: Annotated[float, Doc("Least sigma of a closure's rotation"), Range(0.0, 0.2, "rad")] = 0.0026
+    robust_scale: Annotated[float, Doc("Cauchy kernel of closures, in sigmas"), Range(0.1, 100.0)] = 3.0
+    trusted_jump: Annotated[float, Doc("Corrections up to this are believed at once"), Range(0.0, 30.0, "m")] = 0.6
+    agreement_count: Annotated[int, Doc("Closures that must agree on a larger one"), Range(1, 20)] = 3
+    agreement_distance: Annotated[float, Doc("How close they must agree"), Range(0.01, 5.0, "m")] = 0.25
+    agreement_angle: Annotated[float, Doc("How close they must agree in heading"), Range(0.001, 1.0, "rad")] = 0.044
+    agreement_travel: Annotated[float, Doc("Travel over which they must agree"), Range(0.0, 100.0, "m")] = 1.5
+    patience: Annotated[float, Doc("Travel for which a closure waits for others"), Range(0.0, 1000.0, "m")] = 15.0
+    solve_after: Annotated[int, Doc("Closures that call for a global solve"), Range(1, 1000)] = 15
+    solve_beyond: Annotated[float, Doc("Correction that calls for a global solve at once"), Range(0.0, 10.0, "m")] = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,7 +122,10 @@ class Slam:
     """The pipeline: everything that does not need ROS."""
 
     input: Input = Input()
+    odometry: Odometry = Odometry()
     keyframes: Keyframes = Keyframes()
+    registration: Registration = Registration()
+    loops: LoopClosure = LoopClosure()
     learning: Learning = Learning()
 
 

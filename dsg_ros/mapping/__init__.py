@@ -1,0 +1,1 @@
+"""From scans to poses and voxels: thinning, deskewing, local maps, registration, association and loop closure."""

@@ -1,0 +1,99 @@
+"""The map around the robot at two resolutions, and the registration of scans to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.mapping import registration, scan, voxel_map
+
+
+@dataclass(frozen=True)
+class LocalMap:
+    """Voxel tables on the device: ``coarse`` to find the way, ``fine`` to be precise."""
+
+    coarse: voxel_map.VoxelTable
+    fine: voxel_map.VoxelTable
+
+
+@dataclass(frozen=True)
+class Match:
+    """A registration on the host: see `registration.Match`."""
+
+    pose: NDArray[np.float64]
+    information: NDArray[np.float64]
+    inliers: float
+    error: float
+
+
+class LocalMapper:
+    """Builds local maps and registers scans to them, for planar or spatial scans; holds the fixed shapes of the kernels."""
+
+    def __init__(self, settings: config.Registration, input_settings: config.Input, *, planar: bool) -> None:
+        self._settings = settings
+        self.planar = planar
+        self.axes = registration.observed_axes(planar)
+        self.capacity = input_settings.max_points
+        self.reference_capacity = settings.voxels
+        self._starts = _restarts(settings)
+
+    def build(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> LocalMap:
+        """Local map of keyframe ``clouds``, each (n, 3) in its own frame, at ``trajectory`` (k, 7)."""
+        return self.build_from_points(np.concatenate([poses.transform(p, c) for p, c in zip(trajectory, clouds, strict=True)]))
+
+    def build_from_points(self, points: NDArray[np.float64]) -> LocalMap:
+        """Local map of ``points`` (n, 3) in the frame the map is to have."""
+        s = self._settings
+        tables = []
+        for size in (s.coarse_voxel, s.fine_voxel):
+            statistics = voxel_map.accumulate(points, size, self.planar)
+            tables.append(voxel_map.table(statistics, self.planar, s.voxels, s.flatness, s.noise))
+        return LocalMap(*tables)
+
+    def register(self, local_map: LocalMap, points: NDArray[np.float64], starts: NDArray[np.float64], prediction: NDArray[np.float64], prior: NDArray[np.float64]) -> Match:
+        """Match ``points`` (n, 3), at most `capacity` and in the base frame, from every pose of ``starts`` (s, 7).
+
+        ``prior`` (6, 6) is the information of ``prediction`` (7,); zero lets the scan decide alone.
+        """
+        padded, mask = scan.pad(points, self.capacity)
+        match = registration.register(
+            local_map.coarse, local_map.fine, padded, mask, starts, prediction, prior,
+            axes=self.axes, planar=self.planar, inlier_distance=self._settings.inlier_distance,
+        )  # fmt: skip
+        match = jax.device_get(match)
+        return Match(match.pose, match.information, float(match.inliers), float(match.error))
+
+    def restarts(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Other poses to try when a match is poor: turned by up to +-30 degrees, with the odometry's step and with its reverse.
+
+        Some robots report forward motion while they reverse, and some turn far between two scans.
+        """
+        reversed_step = increment.copy()
+        reversed_step[:3] *= -1.0
+        before = poses.compose(prediction, poses.inverse(increment))
+        bases = np.stack([prediction, poses.compose(before, reversed_step)])
+        return poses.compose(bases[:, None, :], self._starts[None]).reshape(-1, 7)
+
+    def factor_information(self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float) -> NDArray[np.float64]:
+        """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent), and
+        bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay zero."""
+        index = np.array(self.axes)
+        block = np.ix_(index, index)
+        floors = np.where(index < 3, floor_translation, floor_rotation) ** 2
+        values, vectors = np.linalg.eigh(self._settings.discount * information[block])
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        # (H^-1 + F)^-1 by the matrix inversion lemma, for an H that may be singular: root (I + root^T F root)^-1 root^T.
+        bounded = root @ np.linalg.solve(np.eye(len(index)) + (root.T * floors) @ root, root.T)
+        out = np.zeros((6, 6))
+        out[block] = 0.5 * (bounded + bounded.T)
+        return out
+
+
+def _restarts(settings: config.Registration) -> NDArray[np.float64]:
+    count = int(np.floor(settings.restart_angle / settings.restart_step))
+    return poses.from_planar(0.0, 0.0, np.arange(-count, count + 1) * settings.restart_step)

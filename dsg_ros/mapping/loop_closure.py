@@ -1,0 +1,166 @@
+"""Loop closure: where to look, what to believe.
+
+Where: keyframes closer to the newest one than the drift since they were linked allows, the link being the shortest path
+over the chain and the closures so far.  What: a correlative search that is exact inside those bounds, a registration
+without prior, and for corrections that move the map far, the agreement of several closures over some travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
+
+from dsg_ros import config, poses
+from dsg_ros.mapping import correlative, scan
+from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+
+
+@dataclass(frozen=True)
+class Closure:
+    """``relative`` (7,) is keyframe ``newer`` seen from ``older``; ``information`` (6, 6) in its tangent; ``jump`` [m] what it moves."""
+
+    older: int
+    newer: int
+    relative: NDArray[np.float64]
+    information: NDArray[np.float64]
+    jump: float
+
+
+class LoopCloser:
+    """Proposes and verifies closures between keyframes; holds back large corrections until several agree."""
+
+    def __init__(self, settings: config.LoopClosure, mapper: LocalMapper) -> None:
+        self._settings = settings
+        self._mapper = mapper
+        self._waiting: list[Closure] = []
+        self.counts = {"loops_considered": 0, "loops_refused_score": 0, "loops_refused_ambiguous": 0, "loops_refused_overlap": 0, "loops_waiting": 0}
+
+    def search(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], travel: NDArray[np.float64], loops: NDArray[np.int64]) -> list[Closure]:
+        """Closures of the newest keyframe that are believed now.
+
+        ``trajectory`` (k, 7) keyframes in map, ``clouds`` their points in their own frame, ``travel`` (k,) metres driven,
+        ``loops`` (l, 2) closures already in the graph.  May return earlier closures that had been waiting for agreement.
+        """
+        newest = len(trajectory) - 1
+        found: list[Closure] = []
+        for older, drift in self._candidates(trajectory, travel, loops):
+            self.counts["loops_considered"] += 1
+            closure = self._verify(trajectory, clouds, older, newest, drift)
+            if closure is None:
+                continue
+            if closure.jump <= self._settings.trusted_jump:
+                found.append(closure)
+            else:
+                found.extend(self._agreeing(closure, trajectory, travel))
+        self.counts["loops_waiting"] = len(self._waiting)
+        return found
+
+    def _candidates(self, trajectory: NDArray[np.float64], travel: NDArray[np.float64], loops: NDArray[np.int64]) -> list[tuple[int, float]]:
+        """Older keyframes worth trying, one a stretch of trajectory, with the drift [m] to allow for; nearest first."""
+        s, newest = self._settings, len(trajectory) - 1
+        apart = travel[newest] - travel > s.least_travel
+        distance = np.linalg.norm(trajectory[:, :3] - trajectory[newest, :3], axis=1)
+        near = np.nonzero(apart & (distance < s.most_drift))[0]
+        if not len(near):
+            return []
+        drift = np.minimum(s.most_drift, s.drift_start + s.drift_rate * _graph_distance(travel, loops))
+        near = near[distance[near] < drift[near]]
+        if not len(near):
+            return []
+        turn = np.abs(np.angle(np.exp(1j * (poses.yaw(trajectory[near]) - poses.yaw(trajectory[newest])))))
+        cost = distance[near] + 0.5 * turn
+        stretches = np.split(np.arange(len(near)), np.nonzero(np.diff(near) > s.reference_keyframes)[0] + 1)
+        best = sorted((min(cost[stretch]), int(near[stretch[np.argmin(cost[stretch])]])) for stretch in stretches)
+        return [(older, float(drift[older])) for _, older in best[: s.most_candidates]]
+
+    def _verify(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], older: int, newest: int, drift: float) -> Closure | None:
+        s = self._settings
+        low, high = max(0, older - s.reference_keyframes), min(newest - s.query_keyframes, older + s.reference_keyframes + 1)
+        reference = _merged(trajectory, clouds, older, range(low, high))
+        query = _merged(trajectory, clouds, newest, range(max(0, newest - s.query_keyframes + 1), newest + 1))
+        if not len(reference) or not len(query):
+            return None
+        query = scan.thin(query, s.query_cell, self._mapper.capacity)
+        guess = start = poses.between(trajectory[older], trajectory[newest])
+        if drift > s.search_beyond:
+            placed = self._place(reference, poses.transform(guess, query), guess[:2], drift)
+            if placed is None:
+                self.counts["loops_refused_score"] += 1
+                return None
+            if placed.runner_up > s.most_rival * placed.score:
+                self.counts["loops_refused_ambiguous"] += 1
+                return None
+            pivot = poses.from_planar(guess[0], guess[1], 0.0)
+            moved = poses.compose(poses.compose(poses.from_planar(guess[0] + placed.x, guess[1] + placed.y, placed.yaw), poses.inverse(pivot)), guess)
+            start = moved
+        local_map: LocalMap = self._mapper.build_from_points(reference)
+        match = self._mapper.register(local_map, query, start[None], start, np.zeros((6, 6)))
+        if match.inliers < s.least_inliers:
+            self.counts["loops_refused_overlap"] += 1
+            return None
+        jump = float(np.linalg.norm(match.pose[:3] - guess[:3]))
+        return Closure(older, newest, match.pose, self._mapper.factor_information(match.information, s.floor_translation, s.floor_rotation), jump)
+
+    def _place(self, reference: NDArray[np.float64], points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float) -> correlative.Candidate | None:
+        s = self._settings
+        size = self._mapper.reference_capacity
+        padded, mask = scan.pad(scan.thin(reference, s.search_resolution, size), size)
+        grids = correlative.pyramid(padded[:, :2], mask, pivot, resolution=s.search_resolution)
+        return correlative.search(
+            grids,
+            pivot,
+            points[:, :2],
+            pivot=pivot,
+            resolution=s.search_resolution,
+            radius=drift,
+            angle=min(s.most_turn, 0.1 + 0.06 * drift),
+            angle_step=s.search_angle,
+            least_score=s.least_score,
+            rival_share=s.most_rival,
+        )
+
+    def _agreeing(self, closure: Closure, trajectory: NDArray[np.float64], travel: NDArray[np.float64]) -> list[Closure]:
+        """``closure`` and the waiting ones that ask for the same correction, once they are enough and far enough apart."""
+        s = self._settings
+        recent = travel[closure.newer] - s.patience
+        self._waiting = [w for w in self._waiting if travel[w.newer] >= recent] + [closure]
+        wanted = _moved(closure, trajectory, closure.newer)
+        agree = []
+        for other in self._waiting:
+            apart = poses.log(poses.between(wanted, _moved(other, trajectory, closure.newer)))
+            if np.linalg.norm(apart[:3]) < s.agreement_distance and np.linalg.norm(apart[3:]) < s.agreement_angle:
+                agree.append(other)
+        span = travel[closure.newer] - min(travel[a.newer] for a in agree)
+        if len(agree) < s.agreement_count or span < s.agreement_travel:
+            return []
+        self._waiting = [w for w in self._waiting if w not in agree]
+        return agree
+
+
+def _moved(closure: Closure, trajectory: NDArray[np.float64], keyframe: int) -> NDArray[np.float64]:
+    """Where ``keyframe`` would lie in the map if ``closure`` were true and the chain from its newer end rigid."""
+    newer = poses.compose(trajectory[closure.older], closure.relative)
+    return poses.compose(newer, poses.between(trajectory[closure.newer], trajectory[keyframe]))
+
+
+def _merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], frame: int, which: range) -> NDArray[np.float64]:
+    """Points of the keyframes ``which`` in the frame of keyframe ``frame``."""
+    relative = poses.between(trajectory[frame], trajectory[which.start : which.stop])
+    parts = [poses.transform(pose, clouds[index]) for pose, index in zip(relative, which, strict=True)]
+    return np.concatenate(parts) if parts else np.zeros((0, 3))
+
+
+def _graph_distance(travel: NDArray[np.float64], loops: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Metres from the newest keyframe to every other along the shortest path over the chain and the closures."""
+    count = len(travel)
+    ends = loops.reshape(-1, 2)
+    rows, columns = np.concatenate([np.arange(count - 1), ends[:, 0]]), np.concatenate([np.arange(1, count), ends[:, 1]])
+    # A stored zero is no edge to scipy; a closure is worth a few centimetres of its own.
+    lengths = np.concatenate([np.maximum(np.diff(travel), 1e-3), np.full(len(loops), 0.05)])
+    graph = csr_array((lengths, (rows, columns)), shape=(count, count))
+    return dijkstra(graph, directed=False, indices=count - 1)
