@@ -1,0 +1,165 @@
+"""Write everything a run leaves behind into one folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dsg_ros.errors import UserError
+from dsg_ros.interface import RunResult
+from dsg_ros.io.learned import write_learned
+from dsg_ros.io.pointfile import write_ply
+from dsg_ros.io.trajectories import read_tum, write_tum
+from dsg_ros.report import evaluation, html
+from dsg_ros.report.figures import style
+from dsg_ros.report.figures.errors import draw_correction, draw_errors
+from dsg_ros.report.figures.learning import draw_learning
+from dsg_ros.report.figures.map import draw_map
+from dsg_ros.report.figures.timings import draw_timings
+from dsg_ros.report.summary import finite, summarise
+
+log = logging.getLogger(__name__)
+
+TRAJECTORIES = {
+    "trajectory": "trajectory.tum",
+    "causal": "trajectory_causal.tum",
+    "live": "trajectory_live.tum",
+    "odometry": "odometry.tum",
+}
+"""Field of `RunResult` -> file."""
+
+REPORT = "report.json"
+FILES = frozenset({*TRAJECTORIES.values(), *html.FIGURES, "map.ply", "learned.yaml", "report.html", REPORT})
+"""Every file that `save` may write; a later run into the same folder replaces or removes exactly these."""
+
+
+def save(result: RunResult, folder: str | Path, config: Any, reference: str | Path | None = None) -> dict[str, Any]:
+    """Write trajectories, map, learned parameters, figures and report of ``result``; returns the content of report.json.
+
+    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a TUM file to compare with; one that does not
+    fit is told in the report and the log, and costs none of the other files.  All files are complete before the first of
+    them takes its place in ``folder``.  Raises `UserError` when ``folder`` cannot be written.
+    """
+    folder = Path(folder)
+    report = summarise(result, config)
+    images = {
+        "map.png": style.to_png(draw_map(result)),
+        "learning.png": style.to_png(draw_learning(result)),
+        "correction.png": style.to_png(draw_correction(result)),
+    }
+    if any(html.is_time(name) for name in result.metrics):
+        images["timings.png"] = style.to_png(draw_timings(result.metrics))
+    with _staged(folder) as stage:
+        for field, name in TRAJECTORIES.items():
+            write_tum(stage / name, result.stamps, getattr(result, field))
+        write_ply(stage / "map.ply", result.voxels)
+        write_learned(stage / "learned.yaml", result.parameters, _provenance(report))
+        if reference is not None:
+            _evaluate(report, images, stage, Path(reference))
+        _write_report(stage, report, images)
+    for stale in FILES - set(report["files"]):
+        (folder / stale).unlink(missing_ok=True)
+    return report
+
+
+def compare(folder: str | Path, reference: str | Path) -> dict[str, Any]:
+    """Add a comparison with ``reference`` (TUM) to the run saved in ``folder``; returns the new content of report.json."""
+    folder = Path(folder)
+    report = load_report(folder)
+    if report is None:
+        raise UserError(f"{folder}: no {REPORT} of a run to compare; was it saved?")
+    images = {name: (folder / name).read_bytes() for name in html.FIGURES if (folder / name).exists()}
+    images.pop("errors.png", None)
+    with _staged(folder) as stage:
+        _evaluate(report, images, folder, Path(reference))
+        _write_report(stage, report, images)
+    return report
+
+
+def load_report(folder: str | Path) -> dict[str, Any] | None:
+    """report.json of a run in ``folder``, or None where there is none of this program."""
+    try:
+        report = json.loads((Path(folder) / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("program") == "dsg_ros" else None
+
+
+def check_folder(folder: str | Path) -> None:
+    """`UserError` unless ``folder`` is free to be written to: absent, empty, or holding a former run of this program."""
+    folder = Path(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder to write to")
+    if any(folder.iterdir()) and load_report(folder) is None:
+        raise UserError(f"{folder} holds files that are not a run of dsg_ros; name an empty or new folder")
+
+
+def _evaluate(report: dict[str, Any], images: dict[str, bytes], folder: Path, reference: Path) -> None:
+    """Score the trajectories lying in ``folder``; a comparison that fails is written down with its reason."""
+    report["evaluation"] = {"reference": reference.name, "scores": {}, "error": ""}
+    try:
+        truth = evaluation.Track(*read_tum(reference))
+        names = ("odometry", "live", "causal", "trajectory")
+        tracks = {name: evaluation.Track(*read_tum(folder / TRAJECTORIES[name])) for name in names}
+        scores = [(name, evaluation.score(track, truth)) for name, track in tracks.items()]
+    except UserError as error:
+        log.error("%s", error)
+        report["evaluation"]["error"] = str(error)
+        return
+    report["evaluation"]["scores"] = evaluation.as_table(scores)
+    images["errors.png"] = style.to_png(draw_errors(scores, truth))
+
+
+def _write_report(stage: Path, report: dict[str, Any], images: dict[str, bytes]) -> None:
+    """Figures, report.html and report.json (last) into ``stage``; ``report`` becomes what report.json holds."""
+    written = {*TRAJECTORIES.values(), "map.ply", "learned.yaml", "report.html", REPORT, *images}
+    report["files"] = sorted(written)
+    clean = finite(report)
+    report.clear()
+    report.update(clean)
+    for name, image in images.items():
+        (stage / name).write_bytes(image)
+    (stage / "report.html").write_text(html.render(report, images), encoding="utf-8")
+    (stage / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _provenance(report: dict[str, Any]) -> dict[str, Any]:
+    """Where learned parameters come from: what learned.yaml tells beside their values."""
+    accepted = [step for step in report["learning"]["steps"] if step["accepted"]]
+    return {
+        "log": report["source"],
+        "created": report["created"],
+        "metres": report["summary"]["metres"],
+        "updates": report["learning"]["updates"],
+        "loss_before": accepted[0]["loss_before"] if accepted else None,
+        "loss_after": accepted[-1]["loss_after"] if accepted else None,
+        "versions": report["versions"],
+    }
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder inside ``folder`` whose files move up, each atomically, once all of them are written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    try:
+        yield stage
+        # The report goes first: from then on the folder is known as a run of this program.
+        for path in sorted(stage.iterdir(), key=lambda p: (p.name != REPORT, p.name)):
+            os.replace(path, folder / path.name)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)

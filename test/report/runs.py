@@ -1,0 +1,92 @@
+"""Runs made up for the report's tests: a robot in a room or in a long corridor ring, with biased odometry."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dsg_ros import poses
+from dsg_ros.interface import LearningStep, Parameter, Path, RunResult, VoxelUpdate
+
+START = 1_031_745_824_658_000_000
+
+
+def parameters(scale: float, sigma: float) -> tuple[Parameter, ...]:
+    return (
+        Parameter("odometry_scale", scale, sigma, "", "learned"),
+        Parameter("turn_per_metre", 0.01 * (scale - 1) / 0.03, sigma / 10, "rad/m", "learned"),
+        Parameter("lever_x", 0.0, 0.1, "m", "unobservable", "sd 0.97 of the prior's"),
+        Parameter("lateral_slip", 0.0, 0.05, "", "frozen", "--freeze-theta"),
+    )
+
+
+def room(edge: float = 8.0, laps: int = 2, scans: int = 400, seed: int = 3) -> RunResult:
+    """A robot driving ``laps`` rounded squares of ``edge`` metres; its odometry over-reads and turns too little."""
+    rng = np.random.default_rng(seed)
+    angle = np.linspace(0.0, 2 * np.pi * laps, scans)
+    squircle = (np.abs(np.cos(angle)) ** 6 + np.abs(np.sin(angle)) ** 6) ** (-1 / 6)
+    x, y = 0.5 * edge * squircle * np.cos(angle), 0.4 * edge * squircle * np.sin(angle)
+    yaw = np.unwrap(np.arctan2(np.gradient(y), np.gradient(x)))
+    truth = poses.from_planar(x, y, yaw)
+    truth = poses.compose(poses.inverse(truth[0]), truth)
+    increments = poses.log(poses.between(truth[:-1], truth[1:]))
+    increments[:, 0] *= 1.03
+    increments[:, 5] *= 0.985
+    odometry = [poses.from_planar(100.0, -20.0, 0.7)]
+    for step in poses.exp(increments):
+        odometry.append(poses.compose(odometry[-1], step))
+    noise = np.zeros((scans, 6))
+    noise[:, [0, 1, 5]] = rng.normal(0.0, [0.002, 0.002, 0.0005], (scans, 3)) * edge
+    trajectory = poses.compose(truth, poses.exp(noise))
+    stamps = START + (np.arange(scans) * 2e8).astype(np.int64)
+    keyframes = np.arange(0, scans, 4)
+    lap = len(keyframes) // laps
+    loops = np.array([(i, i + lap) for i in range(0, len(keyframes) - lap, 5)], np.int32).reshape(-1, 2)
+    driven = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(truth[:, :3], axis=0), axis=1))])
+    learning = tuple(
+        LearningStep(int(stamps[k]), float(driven[k]), 3.0 / (i + 1) + 0.5, 2.5 / (i + 1) + 0.5, i % 7 != 5, theta)
+        for i, k in enumerate(keyframes[10::8])
+        for theta in [parameters(1 - 0.03 * (1 - np.exp(-i / 3)), 0.05 / np.sqrt(i + 1))]
+    )
+    return RunResult(
+        stamps=stamps,
+        trajectory=trajectory,
+        causal=trajectory,
+        live=poses.compose(trajectory, poses.exp(2 * noise)),
+        odometry=np.array(odometry),
+        path=Path(stamps[keyframes], trajectory[keyframes], loops),
+        voxels=walls(truth, stamps, 0.1 if edge < 50 else 0.3, rng),
+        parameters=learning[-1].parameters if learning else (),
+        learning=learning,
+        metrics={"seconds.start_up": 2.1, "seconds.processing": 31.0, "scan_ms_p50": 2.0, "not_a_number": float("nan")},
+        counts={"scans": scans, "keyframes": len(keyframes), "loops": len(loops), "scans_without_odometry": 1},
+        source="killian.g2o.zip",
+    )
+
+
+def walls(trajectory: np.ndarray, stamps: np.ndarray, size: float, rng: np.random.Generator) -> VoxelUpdate:
+    """Voxels on both sides of the path, one pair a scan, with normals towards it and some clutter without."""
+    means, normals, seen = [], [], []
+    for pose, stamp in zip(trajectory, stamps, strict=True):
+        for side in (-1.0, 1.0):
+            along = rng.uniform(-1, 1, 4) * max(1.0, 10 * size)
+            lateral = side * (1.5 + 5 * size) + rng.normal(0.0, 0.01, 4)
+            local = np.column_stack([along, lateral, np.zeros(4)])
+            means.append(poses.transform(pose, local))
+            normals.append(np.tile(poses.rotate(pose[3:], np.array([0.0, -side, 0.0])), (4, 1)))
+            seen.append(np.full(4, stamp))
+    stacked = np.concatenate(normals)
+    stacked[rng.random(len(stacked)) < 0.1] = 0.0
+    n = len(stacked)
+    counts = rng.integers(1, 80, n).astype(np.int32)
+    ids, none = np.arange(n, dtype=np.int64), np.zeros(0, np.int64)
+    seen_at = np.concatenate(seen).astype(np.int64)
+    return VoxelUpdate(size, ids, np.concatenate(means).astype(np.float32), stacked.astype(np.float32), counts, seen_at, none)
+
+
+def empty() -> RunResult:
+    """A run that was stopped before its first scan."""
+    no_poses, no_stamps = np.zeros((0, 7)), np.zeros(0, np.int64)
+    nothing = np.zeros((0, 3), np.float32)
+    voxels = VoxelUpdate(0.1, no_stamps, nothing, nothing, np.zeros(0, np.int32), no_stamps, no_stamps)
+    path = Path(no_stamps, no_poses, np.zeros((0, 2), np.int32))
+    return RunResult(no_stamps, no_poses, no_poses, no_poses, no_poses, path, voxels, parameters(1.0, 0.05), (), {}, {})
