@@ -1,0 +1,364 @@
+"""The pipeline where it may take its time: in a process of its own (`WorkerProcess`) or in this one (`InProcess`).
+
+Why a process: JAX's tracing and CHOLMOD's factorisation hold the interpreter's lock for tens of milliseconds, and nothing
+in the node may wait for that.  This side imports no JAX; the other side imports no ROS.
+
+Why `subprocess` and not `multiprocessing.Process`: spawn would import the parent's main module, and rclpy with it, into the
+worker, and start a resource tracker beside it.  The worker gets a session of its own, so the terminal's Ctrl-C reaches only
+the parent, which decides what happens next; a parent that is killed closes the socket, and the worker leaves.
+
+Why a socket and not shared memory: a frame of 30,000 points (480 kB), pickled with protocol 5 and its arrays sent out of
+band, is across in 0.3 ms (median on two cores; 0.05 ms for a planar scan).  A ring in shared memory would save a copy of
+that and cost slots of a fixed size, a reader that may die holding one, and a segment that outlives a crash.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import contextlib
+import itertools
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from multiprocessing.connection import Pipe
+from typing import Any, Literal
+
+from dsg_ros import config as cfg
+from dsg_ros import worker_session as session
+from dsg_ros.interface import Estimate, Frame
+
+IN_FLIGHT = 2
+"""Frames sent and not yet answered: one being processed and one behind it, so that the worker never idles."""
+
+MAX_FAILED_STARTS = 3
+
+
+class WorkerDied(RuntimeError):
+    """The worker ended before it answered; the message says how."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to tell the operator; ``level`` is one of `logging`'s."""
+
+    kind: Literal["ready", "log", "died", "failed"]
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Accounts of a backend: ``submitted == processed + sum(dropped.values()) + waiting`` at any time."""
+
+    state: Literal["stopped", "warming up", "ready", "failed"]
+    submitted: int = 0
+    processed: int = 0
+    waiting: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    restarts: int = 0
+    pid: int | None = None
+
+
+class Backend(abc.ABC):
+    """Takes frames, answers with estimates through ``on_estimate``, tells the rest through ``on_event``.
+
+    Both are called from a thread of the backend's (`InProcess`: the caller's) and must not raise.
+    """
+
+    def __init__(self, on_estimate: Callable[[Estimate], None], on_event: Callable[[Event], None]) -> None:
+        self._on_estimate = on_estimate
+        self._on_event = on_event
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin to build and warm up the pipeline; an event ``ready`` follows."""
+
+    @abc.abstractmethod
+    def submit(self, frame: Frame) -> None:
+        """Hand over a frame; never blocks in a process backend."""
+
+    @abc.abstractmethod
+    def request(self, command: session.Command) -> Future[Any]:
+        """Have a command executed after the frames handed over before; the future holds its reply or `WorkerDied`."""
+
+    @abc.abstractmethod
+    def status(self) -> Status: ...
+
+    @abc.abstractmethod
+    def stop(self, timeout: float = 5.0) -> None:
+        """End for good.  Frames still waiting are dropped and counted; nothing is left running."""
+
+
+class InProcess(Backend):
+    """The pipeline in the caller's thread, for offline runs, tests and debuggers."""
+
+    def __init__(
+        self,
+        config: cfg.Slam,
+        on_estimate: Callable[[Estimate], None],
+        on_event: Callable[[Event], None] = lambda event: None,
+        factory: str = session.SLAM,
+        planar: tuple[bool, ...] = (True,),
+    ) -> None:
+        super().__init__(on_estimate, on_event)
+        self._setup = session.Setup(factory, config, planar)
+        self._session: session.Session | None = None
+        self._processed = 0
+
+    def start(self) -> None:
+        self._session = session.Session(self._setup)
+        self._session.warm_up()
+        self._on_event(Event("ready", logging.INFO, "pipeline ready"))
+
+    def submit(self, frame: Frame) -> None:
+        if self._session is None:
+            raise RuntimeError("submit() before start()")
+        estimate = self._session.process(frame)
+        self._processed += 1
+        self._on_estimate(estimate)
+
+    def request(self, command: session.Command) -> Future[Any]:
+        if self._session is None:
+            raise RuntimeError("request() before start()")
+        future: Future[Any] = Future()
+        try:
+            future.set_result(self._session.execute(command))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the future carries it to whoever asked
+            future.set_exception(error)
+        return future
+
+    def status(self) -> Status:
+        state: Literal["ready", "stopped"] = "ready" if self._session else "stopped"
+        return Status(state, self._processed, self._processed)
+
+    def stop(self, timeout: float = 5.0) -> None:
+        self._session = None
+
+
+class WorkerProcess(Backend):
+    """The pipeline in a child process, which is started again (with an empty map) when it dies.
+
+    ``queue`` frames may wait; beyond, the oldest is dropped and counted.  Two threads: one writes frames and commands to the
+    worker, one reads what comes back.
+    """
+
+    def __init__(
+        self,
+        config: cfg.Slam,
+        on_estimate: Callable[[Estimate], None],
+        on_event: Callable[[Event], None],
+        queue: int = 100,
+        factory: str = session.SLAM,
+        planar: tuple[bool, ...] = (True,),
+    ) -> None:
+        super().__init__(on_estimate, on_event)
+        self._setup = session.Setup(factory, config, planar)
+        self._limit = queue
+        self._frames: collections.deque[Frame] = collections.deque()
+        self._commands: collections.deque[tuple[int, session.Command, int]] = collections.deque()
+        self._replies: dict[int, Future[Any]] = {}
+        self._ids = itertools.count()
+        self._changed = threading.Condition()
+        self._state: Literal["stopped", "warming up", "ready", "failed"] = "stopped"
+        self._stopping = False
+        self._in_flight = 0
+        self._submitted = self._processed = self._restarts = self._failed_starts = 0
+        self._sent = 0
+        self._dropped: collections.Counter[str] = collections.Counter()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: session.Channel | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        self._spawn()
+        for target in (self._feed, self._receive):
+            thread = threading.Thread(target=target, name=f"worker-{target.__name__.strip('_')}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def submit(self, frame: Frame) -> None:
+        with self._changed:
+            self._submitted += 1
+            if self._state in ("failed", "stopped"):
+                self._dropped[f"worker_{self._state}"] += 1
+                return
+            self._frames.append(frame)
+            if len(self._frames) > self._limit:
+                self._frames.popleft()
+                self._dropped["queue_full"] += 1
+                self._sent += 1  # a command that stands behind the dropped frame must not wait for it
+            self._changed.notify_all()
+
+    def request(self, command: session.Command) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._changed:
+            if self._state in ("failed", "stopped"):
+                future.set_exception(WorkerDied(f"the worker is not running ({self._state})"))
+                return future
+            if isinstance(command, session.Reset):
+                if self._frames:
+                    self._dropped["reset"] += len(self._frames)
+                self._sent += len(self._frames)
+                self._frames.clear()
+            if isinstance(command, session.Configure):
+                self._setup = session.Setup(self._setup.factory, command.config, self._setup.planar)
+            number = next(self._ids)
+            self._replies[number] = future
+            self._commands.append((number, command, self._sent + len(self._frames)))
+            self._changed.notify_all()
+        return future
+
+    def status(self) -> Status:
+        with self._changed:
+            waiting = len(self._frames) + self._in_flight
+            pid = self._process.pid if self._process and self._process.poll() is None else None
+            return Status(
+                self._state, self._submitted, self._processed, waiting, dict(self._dropped), self._restarts, pid
+            )
+
+    def stop(self, timeout: float = 5.0) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        process = self._process
+        if process is not None:
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for thread in self._threads:
+            thread.join(timeout)
+        with self._changed:
+            self._drop_waiting("stopped")
+            self._state = "stopped"
+            orphans = self._take_replies()
+        for future in orphans:
+            future.set_exception(WorkerDied("the worker was stopped"))
+
+    def _spawn(self) -> None:
+        ours, theirs = Pipe()
+        program = f"from dsg_ros.worker_session import main; main({theirs.fileno()})"
+        path = os.pathsep.join(p for p in sys.path if p)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what a library prints must not end up among a command's results
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        theirs.close()
+        channel = session.Channel(ours)
+        channel.send(self._setup)
+        with self._changed:
+            self._channel, self._state = channel, "warming up"
+
+    def _next(self) -> tuple[session.Channel, Frame | session.Call] | None:
+        """The next thing to send and the worker it is for, or None when the feeder should end; waits until there is one."""
+        with self._changed:
+            while not self._stopping:
+                if self._state == "ready" and self._channel:
+                    if self._commands and self._commands[0][2] <= self._sent:
+                        number, command, _ = self._commands.popleft()
+                        return self._channel, session.Call(number, command)
+                    if self._frames and self._in_flight < IN_FLIGHT:
+                        self._in_flight += 1
+                        self._sent += 1
+                        return self._channel, self._frames.popleft()
+                self._changed.wait()
+        return None
+
+    def _feed(self) -> None:
+        while (item := self._next()) is not None:
+            channel, message = item
+            # When that worker is gone the receiver reads the end of its stream and accounts for what was in flight.
+            with contextlib.suppress(OSError):
+                channel.send(message)
+        if self._channel:
+            with contextlib.suppress(OSError):
+                self._channel.send(session.Stop())
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                assert self._channel is not None
+                message = self._channel.receive()
+            except (EOFError, OSError):
+                if not self._revive():
+                    return
+                continue
+            if isinstance(message, Estimate):
+                with self._changed:
+                    self._in_flight -= 1
+                    self._processed += 1
+                    self._changed.notify_all()
+                self._on_estimate(message)
+            elif isinstance(message, session.Reply):
+                self._resolve(message)
+            elif isinstance(message, session.Log):
+                self._on_event(Event("log", message.level, message.text))
+            elif isinstance(message, session.Ready):
+                with self._changed:
+                    self._state, self._failed_starts = "ready", 0
+                    self._changed.notify_all()
+                self._on_event(Event("ready", logging.INFO, f"worker ready after {message.seconds:.1f} s"))
+
+    def _resolve(self, reply: session.Reply) -> None:
+        with self._changed:
+            future = self._replies.pop(reply.number, None)
+        if future is None:
+            return
+        if reply.error:
+            future.set_exception(RuntimeError(reply.error))
+        else:
+            future.set_result(reply.value)
+
+    def _revive(self) -> bool:
+        """Account for a worker that ended, and start another unless that is pointless; False ends the receiver."""
+        assert self._process is not None
+        code = self._process.wait()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        with self._changed:
+            if self._stopping:
+                return False
+            self._failed_starts += self._state == "warming up"
+            hopeless = self._failed_starts >= MAX_FAILED_STARTS
+            if self._in_flight:
+                self._dropped["worker_died"] += self._in_flight
+                self._in_flight = 0
+            if hopeless:
+                self._drop_waiting("worker_failed")
+                self._state = "failed"
+            else:
+                self._restarts += 1
+                self._state = "warming up"
+            orphans = self._take_replies()
+        for future in orphans:
+            future.set_exception(WorkerDied(f"the worker ended ({how})"))
+        if hopeless:
+            text = f"the worker ended {self._failed_starts} times before it was ready ({how}): giving up, see its log above"
+            self._on_event(Event("failed", logging.CRITICAL, text))
+            return False
+        self._on_event(Event("died", logging.ERROR, f"the worker ended ({how}): starting another, with an empty map"))
+        self._spawn()
+        return True
+
+    def _drop_waiting(self, cause: str) -> None:
+        waiting = len(self._frames) + self._in_flight
+        if waiting:
+            self._dropped[cause] += waiting
+        self._frames.clear()
+        self._in_flight = 0
+
+    def _take_replies(self) -> list[Future[Any]]:
+        orphans = list(self._replies.values())
+        self._replies.clear()
+        self._commands.clear()
+        return orphans

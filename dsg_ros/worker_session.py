@@ -1,0 +1,263 @@
+"""The worker's own side: a pipeline, what may be asked of it, and the messages that pass between the two processes.
+
+Nothing at the top of this module imports JAX: the parent shares the message types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path as FilePath
+from typing import Any, Protocol
+
+from dsg_ros import config as cfg
+from dsg_ros.interface import Estimate, Frame, Path, RunResult, VoxelUpdate
+
+SLAM = "dsg_ros.pipeline:Slam"
+NICENESS = 5
+"""The worker yields to the node when cores are scarce: a late solve is late, a late callback loses messages."""
+
+
+class Pipeline(Protocol):
+    """What the worker needs of `dsg_ros.pipeline.Slam`."""
+
+    def warm_up(self, planar: bool) -> None: ...
+    def process(self, frame: Frame) -> Estimate: ...
+    def snapshot_map(self) -> tuple[Path, VoxelUpdate]: ...
+    def result(self) -> RunResult: ...
+    def finish(self) -> RunResult: ...
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to build the pipeline: ``factory`` is ``module:callable``; ``planar`` the kinds of scan to warm up for."""
+
+    factory: str
+    config: cfg.Slam
+    planar: tuple[bool, ...] = (True,)
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Forget the map and the trajectory; learned parameters start from the configuration again."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Answers with the whole path and every voxel."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """Write the run's files to ``folder``; ``refine`` runs the final refinement first.  Answers with the folder."""
+
+    folder: str
+    refine: bool = False
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Answers with the `RunResult` after the final refinement."""
+
+
+@dataclass(frozen=True)
+class Configure:
+    """Change settings while running, as far as the pipeline can."""
+
+    config: cfg.Slam
+
+
+Command = Reset | Snapshot | Save | Finish | Configure
+
+
+@dataclass(frozen=True)
+class Call:
+    number: int
+    command: Command
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End of the conversation."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Log:
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answer to a `Call`: a value, or the error as text (an exception object may not survive pickling)."""
+
+    number: int
+    value: Any = None
+    error: str = ""
+
+
+class Channel:
+    """One end of the conversation: whole objects, sent from any thread, received by one."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def send(self, message: Any) -> None:
+        """Send one object; the memory of its arrays goes out of band, without a copy in pickle (PEP 574)."""
+        buffers: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
+        views = [buffer.raw() for buffer in buffers]
+        sizes = [view.nbytes for view in views]
+        with self._sending:
+            self._connection.send_bytes(struct.pack(f"<{len(sizes)}Q", *sizes))
+            self._connection.send_bytes(head)
+            for view in views:
+                if view.nbytes:
+                    self._connection.send_bytes(view)
+
+    def receive(self) -> Any:
+        """Read what `send` sent; arrays come back writable.  `EOFError` or `OSError` when the other side is gone."""
+        table = self._connection.recv_bytes()
+        sizes = struct.unpack(f"<{len(table) // 8}Q", table)
+        head = self._connection.recv_bytes()
+        buffers = [bytearray(size) for size in sizes]
+        for buffer in buffers:
+            if buffer:
+                self._connection.recv_bytes_into(buffer)
+        return pickle.loads(head, buffers=buffers)
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """Resident memory (VmRSS) of a process, 0 where /proc does not say."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:")), 0)
+    except OSError:
+        return 0
+
+
+class Session:
+    """A pipeline being run: built, warmed up, fed, asked."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._compilations = 0
+        module, _, name = setup.factory.partition(":")
+        self._factory = getattr(importlib.import_module(module), name)
+        if "jax" in sys.modules:
+            _count_compilations(self._compiled)
+        self._pipeline: Pipeline = self._factory(setup.config)
+
+    def warm_up(self) -> None:
+        """Compile everything; compilations are counted from here on."""
+        for planar in self._setup.planar:
+            self._pipeline.warm_up(planar)
+        self._compilations = 0
+
+    def process(self, frame: Frame) -> Estimate:
+        """One frame; adds the process's own figures to the estimate's metrics."""
+        estimate = self._pipeline.process(frame)
+        own = {"compilations_after_warm_up": float(self._compilations), "worker_memory_bytes": float(resident_bytes())}
+        return dataclasses.replace(estimate, metrics={**estimate.metrics, **own})
+
+    def execute(self, command: Command) -> Any:
+        """Do what is asked and return the answer; raises what the pipeline or the file system raises."""
+        match command:
+            case Snapshot():
+                return self._pipeline.snapshot_map()
+            case Finish():
+                return self._pipeline.finish()
+            case Save(folder, refine):
+                result = self._pipeline.finish() if refine else self._pipeline.result()
+                from dsg_ros.report.save import save
+
+                save(result, FilePath(folder), self._setup.config)
+                return folder
+            case Reset():
+                self._pipeline = self._factory(self._setup.config)
+                self.warm_up()
+            case Configure(config):
+                configure = getattr(self._pipeline, "configure", None)
+                if configure is None:
+                    raise RuntimeError("the pipeline cannot change its settings while it runs")
+                configure(config)
+                self._setup = dataclasses.replace(self._setup, config=config)
+        return None
+
+    def _compiled(self) -> None:
+        self._compilations += 1
+
+
+def _count_compilations(count: Callable[[], None]) -> None:
+    import jax
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            count()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+class _LogToParent(logging.Handler):
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.send(Log(record.levelno, self.format(record)))
+
+
+def main(descriptor: int) -> None:
+    """Run a session over the socket with this file descriptor until told to stop or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    channel = Channel(Connection(descriptor))
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[_LogToParent(channel)])
+    try:
+        _serve(channel)
+    except _GONE:
+        raise SystemExit(0) from None  # with the parent went everybody who could read an answer
+
+
+_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+
+
+def _serve(channel: Channel) -> None:
+    began = time.monotonic()
+    try:
+        session = Session(channel.receive())
+        session.warm_up()
+        channel.send(Ready(time.monotonic() - began))
+        while not isinstance(message := channel.receive(), Stop):
+            channel.send(session.process(message) if isinstance(message, Frame) else _answer(session, message))
+    except _GONE:
+        raise
+    except Exception:
+        # What the pipeline holds after an exception is unknown: say what happened, end, and let the parent start afresh.
+        logging.getLogger("worker").exception("the pipeline failed")
+        raise SystemExit(1) from None
+
+
+def _answer(session: Session, call: Call) -> Reply:
+    try:
+        return Reply(call.number, session.execute(call.command))
+    except Exception as error:
+        logging.getLogger("worker").exception("%s failed", type(call.command).__name__)
+        return Reply(call.number, error=f"{type(call.command).__name__} failed: {error}")

@@ -1,0 +1,81 @@
+"""A pipeline small enough to reason about, for tests of what surrounds one: it counts, and follows the odometry."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+
+import numpy as np
+
+from dsg_ros import config as cfg
+from dsg_ros import poses
+from dsg_ros.interface import Estimate, Frame, Path, RunResult, VoxelUpdate
+
+NO_LOOPS = np.zeros((0, 2), np.int32)
+
+
+def voxels(points: np.ndarray, size: float = 0.5) -> VoxelUpdate:
+    """One voxel a point, numbered from zero."""
+    n = len(points)
+    flat = np.zeros((n, 3), np.float32)
+    counts = np.ones(n, np.int32)
+    zeros = np.zeros(n, np.int64)
+    return VoxelUpdate(size, np.arange(n), points.astype(np.float32), flat, counts, zeros, np.zeros(0, np.int64))
+
+
+class Counting:
+    """Answers each frame with its odometry; dies, fails or dawdles where the stamp says so."""
+
+    DIE, FAIL = 666, 667
+
+    def __init__(self, config: cfg.Slam) -> None:
+        self.config = config
+        self.frames: list[Frame] = []
+        self.warm: list[bool] = []
+
+    def warm_up(self, planar: bool) -> None:
+        self.warm.append(planar)
+
+    def configure(self, config: cfg.Slam) -> None:
+        self.config = config
+
+    def process(self, frame: Frame) -> Estimate:
+        if frame.stamp == self.DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if frame.stamp == self.FAIL:
+            raise ValueError("a frame that cannot be processed")
+        frame.points[:0] = 0.0  # frames arrive writable
+        self.frames.append(frame)
+        pose = frame.odometry.at(frame.stamp)
+        path, update = self.snapshot_map()
+        counts = {"scans": len(self.frames), "points": len(frame.points)}
+        metrics = {"min_range": self.config.input.min_range}
+        return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, (), metrics, counts)
+
+    def snapshot_map(self) -> tuple[Path, VoxelUpdate]:
+        stamps = np.array([f.stamp for f in self.frames], np.int64)
+        track = np.array([f.odometry.at(f.stamp) for f in self.frames]).reshape(-1, 7)
+        return Path(stamps, track, NO_LOOPS), voxels(track[:, :3])
+
+    def result(self) -> RunResult:
+        path, update = self.snapshot_map()
+        track = path.poses
+        counts = {"scans": len(track)}
+        return RunResult(path.stamps, track, track, track, track, path, update, (), (), {}, counts, "test")
+
+    def finish(self) -> RunResult:
+        return dataclasses.replace(self.result(), source="refined")
+
+
+class NeverReady(Counting):
+    def warm_up(self, planar: bool) -> None:
+        raise RuntimeError("no kernels today")
+
+
+def frame(stamp: int, n: int = 4, x: float = 0.0) -> Frame:
+    from dsg_ros.interface import OdometryTrack
+
+    pose = poses.from_planar(x, 0.0, 0.0)
+    track = OdometryTrack(np.array([stamp], np.int64), pose[None])
+    return Frame(stamp, np.ones((n, 3), np.float32), track, times=np.zeros(n, np.float32))

@@ -1,0 +1,224 @@
+"""The pipeline behind its two doors: same answers, nothing lost uncounted, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+
+from dsg_ros import config as cfg
+from dsg_ros import worker
+from dsg_ros import worker_session as session
+from dsg_ros.interface import Estimate
+
+sys.path.insert(0, str(FilePath(__file__).parent / "ros"))
+import fake_pipeline as fake
+
+FACTORY = "fake_pipeline:Counting"
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.estimates: list[Estimate] = []
+        self.events: list[worker.Event] = []
+        self.changed = threading.Condition()
+
+    def estimate(self, estimate: Estimate) -> None:
+        with self.changed:
+            self.estimates.append(estimate)
+            self.changed.notify_all()
+
+    def event(self, event: worker.Event) -> None:
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+    def wait(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout), (self.events, len(self.estimates))
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def start(recorder: Recorder) -> Iterator[Callable[..., worker.WorkerProcess]]:
+    started: list[worker.WorkerProcess] = []
+
+    def begin(factory: str = FACTORY, **options: object) -> worker.WorkerProcess:
+        backend = worker.WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, factory=factory, **options)
+        backend.start()
+        started.append(backend)
+        return backend
+
+    yield begin
+    for backend in started:
+        backend.stop()
+
+
+def balanced(status: worker.Status) -> bool:
+    return status.submitted == status.processed + sum(status.dropped.values()) + status.waiting
+
+
+def test_frames_wait_until_ready_and_come_back_in_order(start, recorder):
+    backend = start()
+    for stamp in range(1, 21):
+        backend.submit(fake.frame(stamp, n=stamp, x=float(stamp)))
+    recorder.wait(lambda: len(recorder.estimates) == 20)
+    assert recorder.kinds()[0] == "ready"
+    assert [e.stamp for e in recorder.estimates] == list(range(1, 21))
+    assert [e.counts["points"] for e in recorder.estimates] == list(range(1, 21))
+    np.testing.assert_array_equal(recorder.estimates[-1].path.poses[:, 0], np.arange(1.0, 21.0))
+    assert recorder.estimates[-1].metrics["worker_memory_bytes"] > 1e6
+    assert recorder.estimates[-1].metrics["compilations_after_warm_up"] == 0
+    assert backend.status() == worker.Status("ready", 20, 20, 0, {}, 0, backend.status().pid)
+
+
+def test_both_forms_give_the_same_answers(start, recorder):
+    near = Recorder()
+    inside = worker.InProcess(cfg.Slam(), near.estimate, near.event, factory=FACTORY)
+    inside.start()
+    outside = start()
+    for backend in (inside, outside):
+        for stamp in (5, 6):
+            backend.submit(fake.frame(stamp, x=stamp))
+    here, there = (b.request(session.Snapshot()).result(30) for b in (inside, outside))
+    np.testing.assert_array_equal(here[0].poses, there[0].poses)
+    np.testing.assert_array_equal(here[1].means, there[1].means)
+    assert [e.stamp for e in near.estimates] == [e.stamp for e in recorder.estimates] == [5, 6]
+    assert inside.status().processed == 2
+    inside.stop()
+
+
+def test_a_full_queue_drops_the_oldest_and_counts(start, recorder):
+    backend = start(queue=3)
+    for stamp in range(1, 11):
+        backend.submit(fake.frame(stamp))
+    snapshot = backend.request(session.Snapshot())
+    assert balanced(backend.status())
+    path, _ = snapshot.result(30)
+    assert list(path.stamps) == [8, 9, 10]
+    assert backend.status().dropped == {"queue_full": 7}
+    assert balanced(backend.status())
+
+
+def test_commands_keep_their_place_between_frames(start, recorder):
+    backend = start()
+    backend.submit(fake.frame(1))
+    first = backend.request(session.Snapshot())
+    backend.submit(fake.frame(2))
+    second = backend.request(session.Snapshot())
+    assert list(first.result(30)[0].stamps) == [1]
+    assert list(second.result(30)[0].stamps) == [1, 2]
+    assert backend.request(session.Finish()).result(30).source == "refined"
+
+
+def test_reset_forgets_the_map_and_counts_what_waited(start, recorder):
+    backend = start()
+    for stamp in (1, 2, 3):
+        backend.submit(fake.frame(stamp))
+    backend.request(session.Reset()).result(30)
+    backend.submit(fake.frame(9))
+    path, _ = backend.request(session.Snapshot()).result(30)
+    assert list(path.stamps) == [9]
+    assert backend.status().dropped == {"reset": 3}
+    assert balanced(backend.status())
+
+
+def test_settings_change_while_running(start, recorder):
+    backend = start()
+    changed = cfg.replace(cfg.Slam(), {"input.min_range": 0.75})
+    backend.request(session.Configure(changed)).result(30)
+    backend.submit(fake.frame(1))
+    recorder.wait(lambda: len(recorder.estimates) == 1)
+    assert recorder.estimates[0].metrics["min_range"] == 0.75
+
+
+def test_a_command_that_fails_says_why_and_the_worker_goes_on(start, recorder, tmp_path):
+    backend = start()
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("not a folder")
+    with pytest.raises(RuntimeError, match="Save failed: "):
+        backend.request(session.Save(str(in_the_way / "below"))).result(60)
+    backend.submit(fake.frame(1))
+    recorder.wait(lambda: len(recorder.estimates) == 1)
+    assert backend.status().restarts == 0
+
+
+@pytest.mark.parametrize("stamp, how", [(fake.Counting.DIE, "signal 9"), (fake.Counting.FAIL, "exit code 1")])
+def test_a_worker_that_dies_is_noticed_and_replaced(start, recorder, stamp, how):
+    backend = start()
+    backend.submit(fake.frame(stamp))
+    orphan = backend.request(session.Snapshot())
+    recorder.wait(lambda: "died" in recorder.kinds())
+    died = next(e for e in recorder.events if e.kind == "died")
+    assert how in died.text
+    with pytest.raises(worker.WorkerDied):
+        orphan.result(30)
+    backend.submit(fake.frame(7))
+    recorder.wait(lambda: len(recorder.estimates) == 1)
+    status = backend.status()
+    assert (status.restarts, status.processed, status.dropped) == (1, 1, {"worker_died": 1})
+    assert balanced(status)
+    assert stamp != fake.Counting.FAIL or any("cannot be processed" in e.text for e in recorder.events)
+
+
+def test_a_worker_that_never_gets_ready_is_given_up(start, recorder):
+    backend = start(factory="fake_pipeline:NeverReady")
+    backend.submit(fake.frame(1))
+    recorder.wait(lambda: "failed" in recorder.kinds(), timeout=120)
+    assert recorder.kinds().count("died") == worker.MAX_FAILED_STARTS - 1
+    assert any("no kernels today" in e.text for e in recorder.events)
+    backend.submit(fake.frame(2))
+    status = backend.status()
+    assert status.state == "failed" and sum(status.dropped.values()) == 2 and balanced(status)
+    with pytest.raises(worker.WorkerDied, match="not running"):
+        backend.request(session.Snapshot()).result(5)
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not FilePath(f"/proc/{pid}").exists():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_stop_leaves_no_process(start, recorder):
+    backend = start()
+    recorder.wait(lambda: "ready" in recorder.kinds())
+    pid = backend.status().pid
+    backend.stop()
+    assert gone(pid)
+    assert backend.status().state == "stopped"
+    assert "died" not in recorder.kinds()
+
+
+def test_a_killed_parent_takes_the_worker_with_it(tmp_path):
+    program = (
+        "import sys, time; from dsg_ros import config, worker\n"
+        "backend = worker.WorkerProcess(config.Slam(), print, lambda e: print(e.kind, backend.status().pid, flush=True),"
+        f" factory={FACTORY!r})\n"
+        "backend.start(); assert 'jax' not in sys.modules; time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    kind, pid = parent.stdout.readline().split()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert kind == "ready"
+    assert gone(int(pid))
