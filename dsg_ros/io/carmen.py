@@ -1,0 +1,189 @@
+"""CARMEN logs (.clf, .log): laser scans with the odometry that each scan line carries.
+
+Format: http://carmen.sourceforge.net/logger_playback.html.  A line is ``NAME fields... ipc_timestamp ipc_hostname
+logger_timestamp``; the stamp of the measurement is the third field from the end, the logger's clock is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dsg_ros import poses
+from dsg_ros.errors import UserError
+from dsg_ros.io.records import OdometryRecord, Record, ScanRecord
+from dsg_ros.io.textfile import LineErrors
+
+_log = logging.getLogger(__name__)
+
+NO_RETURN = 81.83
+"""SICK LMS codes 8183...8191 [cm] are errors (no return, dazzled, ...), whatever maximum a log states."""
+
+_SCANS = (b"ROBOTLASER1", b"FLASER")
+_KNOWN = frozenset(
+    b"ODOM RLASER ROBOTLASER0 ROBOTLASER2 RAWLASER0 RAWLASER1 RAWLASER2 RAWLASER3 RAWLASER4 LASER3 LASER4 LASER5 "
+    b"REMISSIONFLASER REMISSIONRLASER PARAM SYNC TRUEPOS MARKER TAG SONAR BUMPER SCANMARK POSITION CORR GPS "
+    b"NMEAGGA NMEARMC NMEA-GGA NMEA-RMC NMEA-VTG ARM MESSAGES_NEWLOG_V2 FLASER ROBOTLASER1".split()
+)
+_STEADY = 1e-5  # metres and radians: differences of six-decimal numbers, not a moved sensor
+
+Pair = tuple[OdometryRecord, ScanRecord]
+
+
+class CarmenLog:
+    """Scans in file order, each preceded by its own odometry.
+
+    Beside ROBOTLASER1 (or, where a log has none, FLASER) lines, all records are counted and ignored: the log's ODOM lines
+    are the same wheel odometry under other stamps, and mixing both would make the robot jump back and forth.
+    """
+
+    paired = True
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path
+        self._lines = data.split(b"\n")
+        names = Counter(line.split(None, 1)[0] for line in self._lines if line and not line.isspace())
+        self._scan_name = next((name for name in _SCANS if names[name]), b"")
+        self._scans = names[self._scan_name]
+        if not self._scans:
+            found = ", ".join(f"{n} {name.decode(errors='replace')}" for name, n in names.most_common(6))
+            raise UserError(f"{path}: the CARMEN log holds no FLASER or ROBOTLASER1 line (found: {found or 'nothing'})")
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(self._counts)
+
+    def __len__(self) -> int:
+        return self._scans
+
+    def __iter__(self) -> Iterator[Record]:
+        self._counts.clear()
+        errors = LineErrors(self._path, self._counts, _log)
+        offset = [0.0, 0.0, 0.0]
+        steady = SteadyExtrinsic(self._counts)
+        parse: Callable[[Sequence[bytes]], Pair] = parse_robotlaser
+        if self._scan_name == b"FLASER":
+            parse = lambda words: parse_flaser(words, offset)  # noqa: E731
+        for number, line in enumerate(self._lines, 1):
+            words = line.split()
+            if not words or words[0].startswith(b"#"):
+                continue
+            try:
+                if words[0] == self._scan_name:
+                    odometry, scan = parse(words)
+                    yield odometry
+                    yield steady(scan)
+                elif words[0] in _KNOWN:
+                    self._counts[f"ignored_{words[0].decode().lower()}"] += 1
+                    if words[0] == b"PARAM":
+                        _front_laser_offset(words, offset)
+                else:
+                    errors.add(number, f"unknown record {words[0][:20]!r}")
+            except (ValueError, IndexError) as error:
+                errors.add(number, f"{words[0].decode()}: {error}")
+
+
+class SteadyExtrinsic:
+    """Keeps one base-from-laser while a log's six-decimal poses repeat it up to rounding; counts true changes."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+        self._current: np.ndarray | None = None
+
+    def __call__(self, scan: ScanRecord) -> ScanRecord:
+        import dataclasses
+
+        pose = scan.base_from_sensor
+        if pose is None or self._current is None:
+            self._current = pose
+            return scan
+        if np.abs(pose - self._current).max() > _STEADY:
+            self._counts["extrinsic_changes"] += 1
+            self._current = pose
+            return scan
+        return dataclasses.replace(scan, base_from_sensor=self._current)
+
+
+def parse_stamp(word: bytes) -> int:
+    """Nanoseconds of a decimal number of seconds, exactly; ValueError where it is not one."""
+    seconds, _, fraction = word.partition(b".")
+    if not seconds.isdigit() or (fraction and not fraction.isdigit()):
+        raise ValueError(f"stamp {word.decode(errors='replace')!r} is not a number of seconds")
+    return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
+
+
+def parse_flaser(words: Sequence[bytes], offset: Sequence[float]) -> Pair:
+    """``FLASER n [ranges] x y theta odom_x odom_y odom_theta stamp host logger_stamp``.
+
+    The opening is 180 deg from -90 deg: 180 beams step by 1 deg and end at +89, 181 end at +90, 360 and 361 likewise by 0.5.
+    The laser stands at ``offset`` [m, m, rad] from the base (the log's PARAM lines): its pose in the line is none to measure
+    the extrinsic with, corrected logs put the corrected robot pose there.
+    """
+    count = _count(words[1], 2)
+    _expect(words, count + 11)
+    ranges = _ranges(words[2 : 2 + count], NO_RETURN)
+    odometry = _odometry(words[count + 5 : count + 8], parse_stamp(words[-3]))
+    increment = math.pi / (count - count % 2)
+    pose = poses.from_planar(*offset)
+    return odometry, ScanRecord(odometry.stamp, ranges, -math.pi / 2, increment, 0.0, NO_RETURN, base_from_sensor=pose)
+
+
+def parse_robotlaser(words: Sequence[bytes]) -> Pair:
+    """``ROBOTLASER1 type start_angle field_of_view angular_resolution maximum_range accuracy remission_mode n [ranges] m
+    [remissions] laser_x laser_y laser_theta robot_x robot_y robot_theta tv rv forward side turn stamp host logger_stamp``."""
+    start, _, increment, maximum = map(float, words[2:6])
+    if not (math.isfinite(start) and math.isfinite(increment) and increment and maximum > 0):
+        raise ValueError(f"start angle {start:g}, angular resolution {increment:g}, maximum range {maximum:g}")
+    count = _count(words[8], 1)
+    remissions = _count(words[9 + count], 0)
+    _expect(words, count + remissions + 24)
+    maximum = min(maximum, NO_RETURN)
+    tail = words[10 + count + remissions :]
+    odometry = _odometry(tail[3:6], parse_stamp(words[-3]), (float(tail[6]), float(tail[7])))
+    laser, robot = [float(w) for w in tail[:3]], [float(w) for w in tail[3:6]]
+    dx, dy, c, s = laser[0] - robot[0], laser[1] - robot[1], math.cos(robot[2]), math.sin(robot[2])
+    turn = math.remainder(laser[2] - robot[2], 2 * math.pi)
+    extrinsic = poses.from_planar(c * dx + s * dy, c * dy - s * dx, turn)
+    ranges = _ranges(words[9 : 9 + count], maximum)
+    return odometry, ScanRecord(odometry.stamp, ranges, start, increment, 0.0, maximum, base_from_sensor=extrinsic)
+
+
+def _count(word: bytes, least: int) -> int:
+    count = int(word)
+    if count < least:
+        raise ValueError(f"{count} readings announced")
+    return count
+
+
+def _expect(words: Sequence[bytes], fields: int) -> None:
+    if len(words) != fields:
+        raise ValueError(f"{len(words)} fields instead of {fields}")
+
+
+def _ranges(words: Sequence[bytes], no_return: float) -> np.ndarray:
+    ranges = np.array(list(map(float, words)), np.float32)
+    ranges[ranges >= np.float32(no_return)] = np.inf
+    return ranges
+
+
+def _odometry(words: Sequence[bytes], stamp: int, speeds: tuple[float, float] | None = None) -> OdometryRecord:
+    x, y, theta = map(float, words)
+    twist = None if speeds is None else np.array([speeds[0], 0.0, 0.0, 0.0, 0.0, speeds[1]])
+    pose = np.array([x, y, 0.0, 0.0, 0.0, math.sin(theta / 2), math.cos(theta / 2)])
+    return OdometryRecord(stamp, pose, twist=twist)
+
+
+def _front_laser_offset(words: Sequence[bytes], offset: list[float]) -> None:
+    names = {b"robot_frontlaser_offset": 0, b"robot_frontlaser_side_offset": 1, b"robot_frontlaser_angular_offset": 2}
+    if words[1] in names:
+        offset[names[words[1]]] = float(words[2])

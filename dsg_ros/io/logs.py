@@ -1,0 +1,142 @@
+"""Any recorded run behind one door: `open_log` finds out what a path holds, `frames` makes the pipeline's input of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsg_ros import poses
+from dsg_ros.config import Input
+from dsg_ros.errors import UserError
+from dsg_ros.interface import Frame
+from dsg_ros.io import laserscan
+from dsg_ros.io.carmen import CarmenLog
+from dsg_ros.io.g2o import G2oLog
+from dsg_ros.io.records import CloudRecord, Log, OdometryRecord, ScanRecord
+from dsg_ros.io.textfile import read_bytes
+from dsg_ros.synchroniser import Report, Synchroniser
+
+ACCEPTED = (
+    "a CARMEN log or a g2o file with ROBOTLASER1 scans (plain, .bz2, .gz, .xz, .zip), a ROS 1 bag (.bag), "
+    "or a rosbag2 (folder, .mcap, .db3)"
+)
+
+_PROBED_LINES = 400
+_BAGS = {b"#ROSBAG V": "ROS 1 bag", b"\x89MCAP0\r\n": "mcap bag", b"SQLite format 3\x00": "sqlite3 bag"}
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Which topics of a bag to read; "" is the first of its type.  Naming scan or points leaves out the other one."""
+
+    odom: str = ""
+    scan: str = ""
+    points: str = ""
+
+
+def open_log(path: Path | str, topics: Topics = Topics()) -> Log:
+    """The log at ``path``, recognised by its content; `UserError` says what was found and what is accepted."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder; accepted is {ACCEPTED}")
+    if path.is_dir() or bag_kind(path):
+        from dsg_ros.io.bags import BagLog  # rosbags is slow to import and text logs do without
+
+        return BagLog(path, topics)
+    data = read_bytes(path)
+    if kind := next((kind for magic, kind in _BAGS.items() if data.startswith(magic)), ""):
+        raise UserError(f"{path}: a compressed {kind}; decompress it first")
+    words = Counter(
+        line.split(None, 1)[0] for line in data[:2_000_000].split(b"\n", _PROBED_LINES)[:_PROBED_LINES] if line.strip()
+    )
+    if any(word.startswith((b"VERTEX", b"EDGE")) for word in words):
+        return G2oLog(path, data)
+    if any(word in words for word in (b"FLASER", b"ROBOTLASER1", b"ODOM", b"PARAM", b"RAWLASER1")):
+        return CarmenLog(path, data)
+    raise UserError(f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}")
+
+
+def bag_kind(path: Path) -> str:
+    """ "ROS 1 bag", "mcap bag", "sqlite3 bag" by the file's first bytes, "" for anything else."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    return next((kind for magic, kind in _BAGS.items() if head.startswith(magic)), "")
+
+
+class Frames(Iterator[Frame]):
+    """The frames of a log, in order, with what was left out on the way in ``counts`` by cause (complete once exhausted)."""
+
+    def __init__(self, log: Log, settings: Input, report: Report | None = None) -> None:
+        self.log = log
+        self.synchroniser = Synchroniser(settings, report)
+        self.scans_read = 0
+        self._points: Counter[str] = Counter()
+        self._frames = self._paired() if log.paired else self._bracketed()
+
+    def __len__(self) -> int:
+        """The number of scans in the log: an upper bound of the number of frames."""
+        return len(self.log)
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the log's scans read so far."""
+        return min(1.0, self.scans_read / max(1, len(self.log)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Totals by cause: the log's, the synchroniser's, and ``points_<cause>`` of points dropped while decoding."""
+        return {**self.log.counts, **self.synchroniser.counts, **self._points}
+
+    def _paired(self) -> Iterator[Frame]:
+        odometry: OdometryRecord | None = None
+        for record in self.log:
+            if isinstance(record, OdometryRecord):
+                odometry = record
+            elif isinstance(record, ScanRecord) and odometry is not None:
+                self.scans_read += 1
+                decoded = laserscan.decode_record(record)
+                self._count_points(decoded.dropped)
+                yield from self.synchroniser.add_paired(
+                    record.stamp, odometry.pose, decoded.points, _extrinsic(record), record.topic or "scan"
+                )
+
+    def _bracketed(self) -> Iterator[Frame]:
+        for record in self.log:
+            if isinstance(record, OdometryRecord):
+                yield from self.synchroniser.add_odometry(record.stamp, record.pose, record.topic or "odom")
+            elif isinstance(record, ScanRecord):
+                self.scans_read += 1
+                decoded = laserscan.decode_record(record)
+                self._count_points(decoded.dropped)
+                yield from self.synchroniser.add_scan(
+                    record.stamp, decoded.points, decoded.times, _extrinsic(record), True, record.topic or "scan"
+                )
+            elif isinstance(record, CloudRecord):
+                self.scans_read += 1
+                self._count_points(record.dropped)
+                yield from self.synchroniser.add_scan(
+                    record.stamp, record.points, record.times, _extrinsic(record), False, record.topic or "points"
+                )
+        yield from self.synchroniser.flush()
+
+    def _count_points(self, dropped: object) -> None:
+        for cause, count in dict(dropped).items():  # type: ignore[call-overload]
+            self._points[f"points_{cause}"] += count
+
+
+def frames(log: Log, settings: Input, report: Report | None = None) -> Frames:
+    """The log's scans as `Frame`s, in order of arrival.
+
+    Logs in file order (CARMEN, g2o) give each scan its own odometry pose, so that stamps may run backwards; bags go through
+    the `Synchroniser`.
+    """
+    return Frames(log, settings, report)
+
+
+def _extrinsic(record: ScanRecord | CloudRecord) -> object:
+    return poses.IDENTITY if record.base_from_sensor is None else record.base_from_sensor

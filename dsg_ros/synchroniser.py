@@ -1,0 +1,282 @@
+"""Scans meet odometry: each scan waits until odometry spans it, then leaves as one `Frame`.
+
+NumPy only; the node's callbacks and the offline reader use the same class.  Nothing is lost silently: every scan and every
+odometry message that comes in is emitted, waiting, or counted under its cause in ``counts``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from bisect import bisect_left, bisect_right
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dsg_ros import poses
+from dsg_ros.config import Input
+from dsg_ros.interface import Frame, OdometryTrack
+
+Report = Callable[[str, str], None]
+"""``report(level, text)``, level one of debug, info, warning, error."""
+
+_SECOND = 1_000_000_000
+_HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
+_REPORT_EVERY = 5.0  # seconds of wall time between two messages about the same cause
+_UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    frame: Frame
+    start: int
+    end: int
+    source: str
+
+
+class Synchroniser:
+    """Pairs scans with the odometry around them.
+
+    `add_odometry` and `add_scan` return the frames that became ready, in order of the scans' arrival.  A frame's track holds the
+    samples within the scan plus the nearest one before and after; one sample alone where its stamp is that of an
+    instantaneous scan.  After the last message, `flush` emits what still waits.
+
+    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_unnormalised (used,
+    normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place), odometry_too_old; scans_received, frames,
+    points_out_of_range, scans_without_points, scans_repeated_stamp, scans_without_odometry (older than the first sample or,
+    at the end, farther than the timeout from the last one), scans_too_old (older than the samples kept), scans_odometry_silent
+    (waited, or still wait, because odometry stopped), scans_held_odometry (emitted by `flush` with the last sample held),
+    dropped_queue_full, dropped_clock_jump, clock_jumped_back.
+    """
+
+    def __init__(self, settings: Input, report: Report | None = None) -> None:
+        self._settings = settings
+        self._report = report or _log_report
+        self.counts: Counter[str] = Counter()
+        self.resets = 0
+        """Clock jumps met so far under the policy "reset": whoever owns the map starts a new one when this grows."""
+        self._stamps: list[int] = []
+        self._poses: list[NDArray[np.float64]] = []
+        self._trimmed = False
+        self._pending: deque[_Scan] = deque()
+        self._latest_scan: dict[str, int] = {}
+        self._said: dict[str, float] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Scans that wait for odometry."""
+        return len(self._pending)
+
+    def clear(self) -> None:
+        """Forget odometry and waiting scans, keep the counts."""
+        self._stamps.clear()
+        self._poses.clear()
+        self._pending.clear()
+        self._latest_scan.clear()
+        self._trimmed = False
+
+    def add_odometry(self, stamp: int, pose: ArrayLike, topic: str = "odom") -> list[Frame]:
+        """Take a pose (7,) of the base in the odometry frame at ``stamp`` [ns]; refused ones are counted."""
+        self.counts["odometry_received"] += 1
+        checked = self._checked(stamp, pose, topic)
+        if checked is None:
+            return []
+        if not self._stamps or stamp > self._stamps[-1]:
+            self._stamps.append(stamp)
+            self._poses.append(checked)
+        elif not self._insert(stamp, checked, topic):
+            return []
+        if len(self._stamps) > 2 * _HISTORY:
+            del self._stamps[:-_HISTORY], self._poses[:-_HISTORY]
+            self._trimmed = True
+        return self._ready()
+
+    def add_scan(
+        self,
+        stamp: int,
+        points: NDArray[np.float32],
+        times: NDArray[np.float32] | None = None,
+        base_from_sensor: ArrayLike = poses.IDENTITY,
+        planar: bool = False,
+        source: str = "scan",
+    ) -> list[Frame]:
+        """Take points (n, 3) [m] in the sensor frame, measured at ``stamp`` [ns] + ``times`` (n,) [s], from topic ``source``."""
+        scan = self._admit(stamp, points, times, base_from_sensor, planar, source)
+        if scan is None:
+            return []
+        self._pending.append(scan)
+        if self._stamps and scan.start - self._stamps[-1] > self._settings.odometry_timeout * _SECOND:
+            behind = (scan.start - self._stamps[-1]) / _SECOND
+            self._count(
+                "scans_odometry_silent", source, stamp, f"the latest odometry is {behind:.1f} s older; it waits"
+            )
+        if len(self._pending) > self._settings.queue:
+            oldest = self._pending.popleft()
+            why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
+            self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
+        return self._ready()
+
+    def add_paired(
+        self,
+        stamp: int,
+        pose: ArrayLike,
+        points: NDArray[np.float32],
+        base_from_sensor: ArrayLike = poses.IDENTITY,
+        source: str = "scan",
+    ) -> list[Frame]:
+        """Take an instantaneous planar scan with its own odometry pose (7,), whatever the stamps before: for logs in file order."""
+        self.counts["odometry_received"] += 1
+        checked = self._checked(stamp, pose, source)
+        scan = self._admit(stamp, points, None, base_from_sensor, True, source)
+        if checked is None or scan is None:
+            if scan is not None:
+                self._count("scans_without_odometry", source, stamp, "dropped: its own odometry was refused")
+            return []
+        self.counts["frames"] += 1
+        return [_framed(scan, [stamp], [checked])]
+
+    def flush(self) -> list[Frame]:
+        """At the end of a log: what still waits, with the last odometry held for up to the timeout."""
+        frames = self._ready()
+        reach = self._settings.odometry_timeout * _SECOND
+        while self._pending:
+            scan = self._pending.popleft()
+            first = bisect_right(self._stamps, scan.start) - 1
+            if first < 0 or scan.end - self._stamps[-1] > reach:
+                self._count("scans_without_odometry", scan.source, scan.start, "dropped: no odometry reaches it")
+                continue
+            self.counts["scans_held_odometry"] += 1
+            self.counts["frames"] += 1
+            frames.append(_framed(scan, self._stamps[first:], self._poses[first:]))
+            # What stood behind the scan in the queue may be ready already.
+            frames += self._ready()
+        return frames
+
+    def _checked(self, stamp: int, pose: ArrayLike, topic: str) -> NDArray[np.float64] | None:
+        checked = np.array(pose, np.float64)
+        if not np.isfinite(checked).all():
+            self._count("odometry_not_finite", topic, stamp, f"refused: the pose holds {_non_finite(checked)}")
+            return None
+        norm = math.sqrt(float(checked[3:] @ checked[3:]))
+        if norm < 1e-6:
+            self._count("odometry_zero_quaternion", topic, stamp, "refused: the orientation is a zero quaternion")
+            return None
+        if abs(norm - 1.0) > _UNIT:
+            self._count("odometry_unnormalised", topic, stamp, f"the quaternion's norm is {norm:.4g}: normalised")
+        checked[3:] /= norm
+        return checked
+
+    def _insert(self, stamp: int, pose: NDArray[np.float64], topic: str) -> bool:
+        """Deal with a stamp that is not the newest; whether the sample was used."""
+        back = (self._stamps[-1] - stamp) / _SECOND
+        if back > self._settings.clock_jump:
+            self._jump(stamp, back, topic)
+            self._stamps.append(stamp)
+            self._poses.append(pose)
+            return True
+        place = bisect_left(self._stamps, stamp)
+        if self._stamps[place] == stamp:
+            self._count("odometry_repeated_stamp", topic, stamp, "ignored: this stamp came before")
+            return False
+        if place == 0 and self._trimmed:
+            self._count("odometry_too_old", topic, stamp, f"ignored: {back:.3f} s older than the newest")
+            return False
+        self._count("odometry_backwards", topic, stamp, f"{back:.3f} s older than the newest: put in its place")
+        self._stamps.insert(place, stamp)
+        self._poses.insert(place, pose)
+        return True
+
+    def _jump(self, stamp: int, back: float, topic: str) -> None:
+        self.counts["dropped_clock_jump"] += len(self._pending)
+        policy = self._settings.on_clock_jump
+        dropped = f"{len(self._pending)} waiting scans dropped" if self._pending else "no scan was waiting"
+        self._count("clock_jumped_back", topic, stamp, f"the clock jumped back by {back:.1f} s: {policy}; {dropped}")
+        self.resets += policy == "reset"
+        self.clear()
+
+    def _admit(
+        self,
+        stamp: int,
+        points: NDArray[np.float32],
+        times: NDArray[np.float32] | None,
+        base_from_sensor: ArrayLike,
+        planar: bool,
+        source: str,
+    ) -> _Scan | None:
+        self.counts["scans_received"] += 1
+        if self._latest_scan.get(source) == stamp:
+            self._count("scans_repeated_stamp", source, stamp, "dropped: a scan with this stamp came before")
+            return None
+        self._latest_scan[source] = stamp
+        points = np.asarray(points, np.float32).reshape(-1, 3)
+        squared = np.einsum("ij,ij->i", points, points)
+        # NaN fails both comparisons.
+        inside = (squared >= np.float32(self._settings.min_range**2)) & (
+            squared <= np.float32(self._settings.max_range**2)
+        )
+        kept = int(np.count_nonzero(inside))
+        if kept < len(points):
+            self.counts["points_out_of_range"] += len(points) - kept
+            points = points[inside]
+            times = None if times is None else times[inside]
+        if not kept:
+            self._count("scans_without_points", source, stamp, f"dropped: none of {len(inside)} points is within range")
+            return None
+        start = end = stamp
+        if times is not None:
+            start, end = stamp + min(0, _nanoseconds(times.min())), stamp + max(0, _nanoseconds(times.max()))
+        # The track is filled in when odometry spans the scan.
+        track = OdometryTrack(np.empty(0, np.int64), np.empty((0, 7)))
+        frame = Frame(stamp, points, track, np.array(base_from_sensor, np.float64), times, planar)
+        return _Scan(frame, start, end, source)
+
+    def _ready(self) -> list[Frame]:
+        frames: list[Frame] = []
+        while self._pending and self._stamps and self._pending[0].end <= self._stamps[-1]:
+            scan = self._pending.popleft()
+            first = bisect_right(self._stamps, scan.start) - 1
+            if first < 0:
+                cause = "scans_too_old" if self._trimmed else "scans_without_odometry"
+                lead = (self._stamps[0] - scan.start) / _SECOND
+                self._count(cause, scan.source, scan.start, f"dropped: {lead:.3f} s before the first odometry at hand")
+                continue
+            last = bisect_left(self._stamps, scan.end) + 1
+            self.counts["frames"] += 1
+            frames.append(_framed(scan, self._stamps[first:last], self._poses[first:last]))
+        return frames
+
+    def _count(self, cause: str, topic: str, stamp: int, text: str) -> None:
+        """Count, and say so: the first time at once, then at most every few seconds a cause."""
+        self.counts[cause] += 1
+        now = time.monotonic()
+        if now - self._said.get(cause, -math.inf) < _REPORT_EVERY:
+            return
+        self._said[cause] = now
+        total = self.counts[cause]
+        often = f" ({total} so far)" if total > 1 else ""
+        self._report("warning", f"{topic} at {stamp / _SECOND:.6f}: {text}{often} [{cause}]")
+
+
+def _framed(scan: _Scan, stamps: list[int], track: list[NDArray[np.float64]]) -> Frame:
+    frame = scan.frame
+    odometry = OdometryTrack(np.array(stamps, np.int64), np.array(track))
+    return Frame(frame.stamp, frame.points, odometry, frame.base_from_sensor, frame.times, frame.planar)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(float(seconds) * _SECOND)
+
+
+def _non_finite(pose: NDArray[np.float64]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in zip(_FIELDS, pose, strict=True) if not math.isfinite(value))
+
+
+_FIELDS = ("x", "y", "z", "qx", "qy", "qz", "qw")
+
+
+def _log_report(level: str, text: str) -> None:
+    logging.getLogger(__name__).log(getattr(logging, level.upper()), "%s", text)
