@@ -72,7 +72,9 @@ def score(estimate: Track, reference: Track) -> Score:
     try:
         evo_ours.align(evo_theirs, correct_scale=False)
     except GeometryException as error:
-        raise UserError(f"the trajectory cannot be aligned with the reference, its poses lie on a point or line: {error}") from None
+        raise UserError(
+            f"the trajectory cannot be aligned with the reference, its poses lie on a point or line: {error}"
+        ) from None
     position = metrics.APE(metrics.PoseRelation.translation_part)
     position.process_data((evo_theirs, evo_ours))
     aligned = np.hstack([evo_ours.positions_xyz, np.roll(evo_ours.orientations_quat_wxyz, -1, axis=1)])

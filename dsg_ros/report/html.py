@@ -40,7 +40,9 @@ def render(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, stamp=_stamp, duration=_duration, words=lambda name: name.replace("_", " "))
+    environment.filters.update(
+        number=number, stamp=_stamp, duration=_duration, words=lambda name: name.replace("_", " ")
+    )
     figures = [
         {"name": name, "caption": caption, "data": base64.b64encode(images[name]).decode("ascii")}
         for name, caption in FIGURES.items()

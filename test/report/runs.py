@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from dsg_ros import poses
@@ -80,7 +82,9 @@ def walls(trajectory: np.ndarray, stamps: np.ndarray, size: float, rng: np.rando
     counts = rng.integers(1, 80, n).astype(np.int32)
     ids, none = np.arange(n, dtype=np.int64), np.zeros(0, np.int64)
     seen_at = np.concatenate(seen).astype(np.int64)
-    return VoxelUpdate(size, ids, np.concatenate(means).astype(np.float32), stacked.astype(np.float32), counts, seen_at, none)
+    return VoxelUpdate(
+        size, ids, np.concatenate(means).astype(np.float32), stacked.astype(np.float32), counts, seen_at, none
+    )
 
 
 def empty() -> RunResult:
@@ -90,3 +94,14 @@ def empty() -> RunResult:
     voxels = VoxelUpdate(0.1, no_stamps, nothing, nothing, np.zeros(0, np.int32), no_stamps, no_stamps)
     path = Path(no_stamps, no_poses, np.zeros((0, 2), np.int32))
     return RunResult(no_stamps, no_poses, no_poses, no_poses, no_poses, path, voxels, parameters(1.0, 0.05), (), {}, {})
+
+
+def with_trajectory(run: RunResult, trajectory: np.ndarray) -> RunResult:
+    return dataclasses.replace(run, trajectory=trajectory)
+
+
+def cut(run: RunResult, n: int) -> RunResult:
+    """The first ``n`` scans of ``run``, before anything was learned."""
+    path = Path(run.path.stamps[:1], run.path.poses[:1], np.zeros((0, 2), np.int32))
+    arrays = {name: getattr(run, name)[:n] for name in ("stamps", "trajectory", "causal", "live", "odometry")}
+    return dataclasses.replace(run, **arrays, path=path, learning=())

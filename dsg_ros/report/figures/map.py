@@ -39,7 +39,10 @@ def draw_map(result: RunResult) -> Figure:
     with style.style():
         figure, (left, right) = _panels(boxes)
         strength = weight(result.voxels)
-        for axes, box, points, directions in ((left, boxes[0], old_means, old_normals), (right, boxes[1], means, normals)):
+        for axes, box, points, directions in (
+            (left, boxes[0], old_means, old_normals),
+            (right, boxes[1], means, normals),
+        ):
             _frame(axes, box)
             _draw_voxels(axes, points, directions, result.voxels.size, strength)
         _draw_path(left, before, style.BEFORE, boxes[0])
@@ -149,5 +152,7 @@ def _draw_path(axes: Axes, trajectory: Array, colour: str, box: Box) -> None:
 
 def _draw_loops(axes: Axes, ends: Array) -> None:
     """A line between the two keyframes of each closure, ``ends`` (l, 2, 2): long where odometry had lost its way."""
-    axes.add_collection(LineCollection(list(ends), colors=style.LOOP, linewidths=0.8, alpha=0.7, zorder=3), autolim=False)
+    axes.add_collection(
+        LineCollection(list(ends), colors=style.LOOP, linewidths=0.8, alpha=0.7, zorder=3), autolim=False
+    )
     axes.scatter(*ends.reshape(-1, 2).T, s=4, color=style.LOOP, linewidths=0, alpha=0.7, zorder=5)

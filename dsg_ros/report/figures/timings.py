@@ -19,7 +19,9 @@ def draw_timings(metrics: Mapping[str, float]) -> Figure:
     rows = max(len(short), len(long), 1)
     with style.style():
         figure = style.new_figure(0.9 + 0.24 * rows)
-        for axes, values, title in zip(figure.subplots(1, 2), (long, short), ("Phases [s]", "Latencies [ms]"), strict=True):
+        for axes, values, title in zip(
+            figure.subplots(1, 2), (long, short), ("Phases [s]", "Latencies [ms]"), strict=True
+        ):
             style.open_axes(axes)
             axes.set_title(title)
             if not values:
