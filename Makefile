@@ -1,0 +1,66 @@
+# Sets up and runs everything on a machine without a ROS installation; README says how it is done with one.
+# Needs Linux x86-64, Python 3.11 to 3.13 with headers, a C and a C++ compiler; installs into $(VENV) only.
+#   make venv | demo | test | lint | bench | test-oldest | lock | clean
+
+VENV := .venv
+VENV_OLDEST := .venv-oldest
+PYTHON_IN_VENV := $(VENV)/bin/python
+
+# A stamp's name holds the hash of what it depends on: a new lock installs again, a fresh checkout's dates do not.
+hash = $(shell cat $(1) | sha256sum | cut -c1-16)
+SETUP := setup.py setup.cfg pyproject.toml $(sort $(wildcard tools/*.sh tools/build_tf2_msgs/*.* tools/build_tf2_msgs/msg/*))
+RUNTIME := $(VENV)/installed-$(call hash,requirements.lock $(SETUP))
+DEVELOPMENT := $(VENV)/installed-dev-$(call hash,requirements.lock requirements-dev.lock $(SETUP))
+OLDEST := $(VENV_OLDEST)/installed-$(call hash,requirements-oldest.lock $(SETUP))
+
+# A ROS process (an editor's terminal, for one) may have left this; see tools/make_venv.sh.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: venv demo test lint bench test-oldest lock clean
+
+venv: $(RUNTIME)
+
+# The check runs first and stops here on an unfit machine, before anything is installed.
+$(RUNTIME):
+	@python=$$(tools/check_machine.sh) && tools/make_venv.sh "$$python" $(VENV) requirements.lock
+	@rm -f $(VENV)/installed-*; touch $@
+
+$(DEVELOPMENT): | $(RUNTIME)
+	@tools/make_venv.sh $(PYTHON_IN_VENV) $(VENV) requirements-dev.lock
+	@rm -f $(VENV)/installed-dev-*; touch $@
+
+# NumPy 1.26 has no wheels for Python 3.13.
+$(OLDEST):
+	@python=$$(PYTHON="$${PYTHON:-python3.12 python3.11 python3}" tools/check_machine.sh) && \
+	    tools/make_venv.sh "$$python" $(VENV_OLDEST) requirements-oldest.lock
+	@rm -f $(VENV_OLDEST)/installed-*; touch $@
+
+demo: $(RUNTIME)
+	$(PYTHON_IN_VENV) -m dsg_ros demo --out out/demo
+
+test: $(DEVELOPMENT)
+	$(PYTHON_IN_VENV) -m pytest
+
+test-oldest: $(OLDEST)
+	$(VENV_OLDEST)/bin/python -m pytest
+
+lint: $(DEVELOPMENT)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(RUNTIME)
+	$(PYTHON_IN_VENV) -m benchmarks
+
+# Pin the newest releases anew.  One version of each package for every supported Python: what is tested is what is installed.
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+    --no-header --no-annotate --no-emit-index-url --upgrade
+lock: $(RUNTIME)
+	$(COMPILE) requirements.in -o requirements.lock
+	$(COMPILE) requirements-dev.in -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) setup.py requirements-oldest.in --resolution lowest-direct -o requirements-oldest.lock
+	$(COMPILE) tools/build_tf2_msgs/requirements.in -c requirements.lock | grep -vxFf requirements.lock \
+	    > tools/build_tf2_msgs/requirements.lock
+
+clean:
+	rm -rf $(VENV) $(VENV_OLDEST) build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

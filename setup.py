@@ -1,0 +1,52 @@
+"""Packaging for pip and for colcon (ament_python).  package.xml holds what rosdep installs; the libraries are named here."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+package_name = "dsg_ros"
+
+setup(
+    name=package_name,
+    version="0.1.0",
+    description="Online hybrid SLAM that learns its own calibration: SE(3) poses and voxels in one differentiable factor graph",
+    license="Apache-2.0",
+    maintainer="dsg_ros developers",
+    maintainer_email="dsg_ros@users.noreply.github.com",
+    python_requires=">=3.11",
+    packages=find_packages(include=[package_name, f"{package_name}.*"]),
+    package_data={package_name: ["py.typed", "**/templates/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
+        (f"share/{package_name}", ["package.xml"]),
+        (f"share/{package_name}/launch", sorted(glob("launch/*.launch.py"))),
+        (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.rviz"))),
+    ],
+    # The lower bounds are what `make test-oldest` runs with.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
+    install_requires=[
+        "cvxopt>=1.3.2",
+        "equinox>=0.12.2",
+        "evo>=1.31",
+        "jax>=0.6.2",
+        "jaxlie>=1.5",
+        "jaxtyping>=0.3.2",
+        "jinja2>=3.1.2",
+        "matplotlib>=3.8",
+        "numpy>=1.26",
+        "optax>=0.2.5",
+        "PyYAML>=6.0.1",
+        "rich>=13.7",
+        "rosbags>=0.10.10",
+        "scipy>=1.12",
+        "typing_extensions>=4.13",
+        "tyro>=0.9.24",
+    ],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "dsg_ros = dsg_ros.cli:main",
+            "hero_node = dsg_ros.ros.node:main",
+            "hero_simulator = dsg_ros.ros.simulator:main",
+        ],
+    },
+)
