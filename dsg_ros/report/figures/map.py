@@ -123,11 +123,11 @@ def _draw_voxels(axes: Axes, means: Array, normals: Array, size: float, strength
     scale = _points_per_metre(axes)
     horizontal = np.linalg.norm(normals[:, :2], axis=1)
     wall = horizontal > HORIZONTAL
-    colours = np.column_stack([np.tile(to_rgb(style.WALL), (len(means), 1)), 0.25 + 0.7 * strength])
+    colours = np.column_stack([np.tile(to_rgb(style.WALL), (len(means), 1)), 0.3 + 0.7 * strength])
     along = np.column_stack([-normals[wall, 1], normals[wall, 0]]) / horizontal[wall, None]
     half = 0.55 * size * along
     strokes = np.stack([means[wall, :2] - half, means[wall, :2] + half], axis=1)
-    width = float(np.clip(0.25 * size * scale, 0.6, 2.2))
+    width = float(np.clip(0.25 * size * scale, 0.8, 2.2))
     axes.add_collection(LineCollection(list(strokes), colors=colours[wall], linewidths=width, zorder=2), autolim=False)
     dot = float(np.clip(0.4 * size * scale, 0.5, 3.0))
     colours[:, 3] *= 0.6
@@ -138,7 +138,9 @@ def _draw_path(axes: Axes, trajectory: Array, colour: str, box: Box) -> None:
     if len(trajectory) == 0:
         style.say(axes, "no scan was processed")
         return
-    axes.plot(trajectory[:, 0], trajectory[:, 1], color=colour, linewidth=1.0, zorder=4)
+    # On a large map a corridor is a few points wide: a thin line leaves its walls to be seen.
+    width = 0.7 if max(box.width, box.height) > 60.0 else 1.1
+    axes.plot(trajectory[:, 0], trajectory[:, 1], color=colour, linewidth=width, zorder=4)
     ends = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.2, "zorder": 6}
     axes.scatter(*trajectory[0, :2], s=26, marker="o", **ends)
     axes.scatter(*trajectory[-1, :2], s=26, marker="s", **ends)
@@ -153,6 +155,6 @@ def _draw_path(axes: Axes, trajectory: Array, colour: str, box: Box) -> None:
 def _draw_loops(axes: Axes, ends: Array) -> None:
     """A line between the two keyframes of each closure, ``ends`` (l, 2, 2): long where odometry had lost its way."""
     axes.add_collection(
-        LineCollection(list(ends), colors=style.LOOP, linewidths=0.8, alpha=0.7, zorder=3), autolim=False
+        LineCollection(list(ends), colors=style.LOOP, linewidths=0.6, alpha=0.8, zorder=3), autolim=False
     )
-    axes.scatter(*ends.reshape(-1, 2).T, s=4, color=style.LOOP, linewidths=0, alpha=0.7, zorder=5)
+    axes.scatter(*ends.reshape(-1, 2).T, s=3, color=style.LOOP, linewidths=0, alpha=0.7, zorder=5)

@@ -24,7 +24,7 @@ REFERENCE = "#8a94a0"
 WIDTH = 10.0
 """Width of a figure [in]; the report shows it at full text width."""
 
-DPI = 150
+DPI = 200
 COLOURS = 96
 """A PNG keeps this many colours: drawings need few, and the palette makes the file a third of the size."""
 
