@@ -1,4 +1,4 @@
-"""Packaging for pip and for colcon (ament_python).  package.xml holds what rosdep installs; the libraries are named here."""
+"""Packaging for pip and colcon (ament_python).  package.xml holds what rosdep installs, this file the libraries."""
 
 from glob import glob
 
@@ -9,7 +9,7 @@ package_name = "dsg_ros"
 setup(
     name=package_name,
     version="0.1.0",
-    description="Online hybrid SLAM that learns its own calibration: SE(3) poses and voxels in one differentiable factor graph",
+    description="Online hybrid SLAM that learns its own calibration, in one differentiable factor graph",
     license="Apache-2.0",
     maintainer="dsg_ros developers",
     maintainer_email="dsg_ros@users.noreply.github.com",
@@ -22,7 +22,7 @@ setup(
         (f"share/{package_name}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.rviz"))),
     ],
-    # The lower bounds are what `make test-oldest` runs with.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
+    # `make test-oldest` runs with the lower bounds.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
     install_requires=[
         "cvxopt>=1.3.2",
         "equinox>=0.12.2",

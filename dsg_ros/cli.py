@@ -1,12 +1,13 @@
 """The command line: ``python -m dsg_ros [--verbose | --quiet] COMMAND [ARGUMENTS]``.
 
-A command ``x`` is the module ``dsg_ros/commands/x.py``, imported only when asked for, so that the list of commands and a
-typing error cost no import of JAX or rclpy.  Such a module has either
+A command ``x`` is the module ``dsg_ros/commands/x.py``, imported only when asked for, so that the list of commands and
+a typing error cost no import of JAX or rclpy.  Such a module has either
 
 * a frozen dataclass ``Options`` (its docstring is the help text) and ``main(options: Options) -> int``, or
 * no ``Options`` and ``main(arguments: list[str]) -> int``: the arguments reach it untouched (rclpy parses its own).
 
-Exit codes: what ``main`` returns; 2 for a usage error or a `UserError`; 130 after Ctrl-C; 141 when the reader of stdout left.
+Exit codes: what ``main`` returns; 2 for a usage error or a `UserError`; 130 after Ctrl-C; 141 when the reader of stdout
+left.
 """
 
 from __future__ import annotations

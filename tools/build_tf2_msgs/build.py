@@ -1,10 +1,10 @@
 """Generate, compile and install ``tf2_msgs`` into the virtual environment whose Python runs this file.
 
-PyPI has rclpy and the common interfaces of ROS 2 Jazzy, but not tf2_msgs, without which nothing can speak on /tf.  It is one
-message with one field, so it is generated here from its definition with Jazzy's own generators.  These come as some fifty
-wheels and are needed once: they go to a temporary folder beside the environment, and only the result is kept.
+PyPI has rclpy and the common interfaces of ROS 2 Jazzy, but not tf2_msgs, without which nothing can speak on /tf.  It
+is one message with one field, so it is generated here from its definition with Jazzy's own generators.  These come as
+some fifty wheels and are needed once: they go to a temporary folder, and only the result is kept.
 
-In a ROS installation tf2_msgs is there already; this file then does nothing, and COLCON_IGNORE keeps colcon away from it.
+In a ROS installation tf2_msgs is there already: this file then does nothing, and COLCON_IGNORE keeps colcon away.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ def main() -> int:
 
 def is_usable() -> bool:
     """Whether a fresh interpreter can import TFMessage and its compiled type support."""
-    program = "from tf2_msgs.msg import TFMessage; TFMessage.__class__.__import_type_support__(); assert TFMessage._TYPE_SUPPORT"
+    program = (
+        "from tf2_msgs.msg import TFMessage\n"
+        "TFMessage.__class__.__import_type_support__()\n"
+        "assert TFMessage._TYPE_SUPPORT is not None"
+    )
     environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True).returncode == 0
 
@@ -92,7 +96,7 @@ def build(folder: Path, prefix: Path) -> None:
 
 
 def install(python: str, requirements: Path) -> None:
-    """Install ``requirements``, without their dependencies, for the interpreter ``python``: with uv if it is there, else pip."""
+    """Install ``requirements``, without their dependencies, for the interpreter ``python``; with uv if possible."""
     if uv := shutil.which("uv", path=str(Path(sys.executable).parent)):
         try:
             run([uv, "pip", "install", "--quiet", "--no-deps", "--python", python, "-r", str(requirements)])
@@ -108,7 +112,9 @@ def check_type_hash(prefix: Path) -> None:
     hashes = {entry["type_name"]: entry["hash_string"] for entry in description["type_hashes"]}
     found = hashes.get("tf2_msgs/msg/TFMessage")
     if found != TYPE_HASH:
-        raise BuildError(f"tf2_msgs/msg/TFMessage has type hash {found}, ROS 2's own has {TYPE_HASH}: they would not match")
+        raise BuildError(
+            f"tf2_msgs/msg/TFMessage has type hash {found}; ROS 2's own, which it must match, is {TYPE_HASH}"
+        )
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> None:
