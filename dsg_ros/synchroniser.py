@@ -1,7 +1,7 @@
 """Scans meet odometry: each scan waits until odometry spans it, then leaves as one `Frame`.
 
-NumPy only; the node's callbacks and the offline reader use the same class.  Nothing is lost silently: every scan and every
-odometry message that comes in is emitted, waiting, or counted under its cause in ``counts``.
+NumPy only; the node's callbacks and the offline reader use the same class.  Nothing is lost silently: every scan and
+every odometry message that comes in is emitted, waiting, or counted under its cause in ``counts``.
 """
 
 from __future__ import annotations
@@ -41,16 +41,17 @@ class _Scan:
 class Synchroniser:
     """Pairs scans with the odometry around them.
 
-    `add_odometry` and `add_scan` return the frames that became ready, in order of the scans' arrival.  A frame's track holds the
-    samples within the scan plus the nearest one before and after; one sample alone where its stamp is that of an
-    instantaneous scan.  After the last message, `flush` emits what still waits.
+    `add_odometry` and `add_scan` return the frames that became ready, in order of the scans' arrival.  A frame's
+    track holds the samples within the scan plus the nearest one before and after; one sample alone where its stamp is
+    that of an instantaneous scan.  After the last message, `flush` emits what still waits.
 
-    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_unnormalised (used,
-    normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place), odometry_too_old; scans_received, frames,
-    points_out_of_range, scans_without_points, scans_repeated_stamp, scans_without_odometry (older than the first sample or,
-    at the end, farther than the timeout from the last one), scans_too_old (older than the samples kept), scans_odometry_silent
-    (waited, or still wait, because odometry stopped), scans_held_odometry (emitted by `flush` with the last sample held),
-    dropped_queue_full, dropped_clock_jump, clock_jumped_back.
+    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_unnormalised
+    (used, normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place), odometry_too_old;
+    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_without_odometry
+    (older than the first sample or, at the end, farther than the timeout from the last one), scans_too_old (older
+    than the samples kept), scans_odometry_silent (waited, or still wait, because odometry stopped),
+    scans_held_odometry (emitted by `flush` with the last sample held), dropped_queue_full, dropped_clock_jump,
+    clock_jumped_back.
     """
 
     def __init__(self, settings: Input, report: Report | None = None) -> None:
@@ -104,7 +105,9 @@ class Synchroniser:
         planar: bool = False,
         source: str = "scan",
     ) -> list[Frame]:
-        """Take points (n, 3) [m] in the sensor frame, measured at ``stamp`` [ns] + ``times`` (n,) [s], from topic ``source``."""
+        """Take points (n, 3) [m] in the sensor frame, measured at ``stamp`` [ns] + ``times`` (n,) [s], from topic
+        ``source``.
+        """
         scan = self._admit(stamp, points, times, base_from_sensor, planar, source)
         if scan is None:
             return []
@@ -128,7 +131,9 @@ class Synchroniser:
         base_from_sensor: ArrayLike = poses.IDENTITY,
         source: str = "scan",
     ) -> list[Frame]:
-        """Take an instantaneous planar scan with its own odometry pose (7,), whatever the stamps before: for logs in file order."""
+        """Take an instantaneous planar scan with its own odometry pose (7,), whatever the stamps before: for logs in
+        file order.
+        """
         self.counts["odometry_received"] += 1
         checked = self._checked(stamp, pose, source)
         scan = self._admit(stamp, points, None, base_from_sensor, True, source)

@@ -6,13 +6,16 @@ logger_timestamp``; the stamp of the measurement is the third field from the end
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsg_ros import poses
 from dsg_ros.errors import UserError
@@ -38,8 +41,8 @@ Pair = tuple[OdometryRecord, ScanRecord]
 class CarmenLog:
     """Scans in file order, each preceded by its own odometry.
 
-    Beside ROBOTLASER1 (or, where a log has none, FLASER) lines, all records are counted and ignored: the log's ODOM lines
-    are the same wheel odometry under other stamps, and mixing both would make the robot jump back and forth.
+    Beside ROBOTLASER1 (or, where a log has none, FLASER) lines, all records are counted and ignored: the log's ODOM
+    lines are the same wheel odometry under other stamps, and mixing both would make the robot jump back and forth.
     """
 
     paired = True
@@ -71,16 +74,14 @@ class CarmenLog:
         errors = LineErrors(self._path, self._counts, _log)
         offset = [0.0, 0.0, 0.0]
         steady = SteadyExtrinsic(self._counts)
-        parse: Callable[[Sequence[bytes]], Pair] = parse_robotlaser
-        if self._scan_name == b"FLASER":
-            parse = lambda words: parse_flaser(words, offset)  # noqa: E731
         for number, line in enumerate(self._lines, 1):
             words = line.split()
             if not words or words[0].startswith(b"#"):
                 continue
             try:
                 if words[0] == self._scan_name:
-                    odometry, scan = parse(words)
+                    flaser = self._scan_name == b"FLASER"
+                    odometry, scan = parse_flaser(words, offset) if flaser else parse_robotlaser(words)
                     yield odometry
                     yield steady(scan)
                 elif words[0] in _KNOWN:
@@ -98,13 +99,13 @@ class SteadyExtrinsic:
 
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
-        self._current: np.ndarray | None = None
+        self._current: NDArray[np.float64] | None = None
 
     def __call__(self, scan: ScanRecord) -> ScanRecord:
-        import dataclasses
-
         pose = scan.base_from_sensor
-        if pose is None or self._current is None:
+        if pose is None or pose is self._current:
+            return scan
+        if self._current is None:
             self._current = pose
             return scan
         if np.abs(pose - self._current).max() > _STEADY:
@@ -125,22 +126,24 @@ def parse_stamp(word: bytes) -> int:
 def parse_flaser(words: Sequence[bytes], offset: Sequence[float]) -> Pair:
     """``FLASER n [ranges] x y theta odom_x odom_y odom_theta stamp host logger_stamp``.
 
-    The opening is 180 deg from -90 deg: 180 beams step by 1 deg and end at +89, 181 end at +90, 360 and 361 likewise by 0.5.
-    The laser stands at ``offset`` [m, m, rad] from the base (the log's PARAM lines): its pose in the line is none to measure
-    the extrinsic with, corrected logs put the corrected robot pose there.
+    The opening is 180 deg from -90 deg: 180 beams step by 1 deg and end at +89, 181 end at +90, 360 and 361 likewise
+    by 0.5. The laser stands at ``offset`` [m, m, rad] from the base (the log's PARAM lines): its pose in the line is
+    none to measure the extrinsic with, corrected logs put the corrected robot pose there.
     """
     count = _count(words[1], 2)
     _expect(words, count + 11)
     ranges = _ranges(words[2 : 2 + count], NO_RETURN)
     odometry = _odometry(words[count + 5 : count + 8], parse_stamp(words[-3]))
     increment = math.pi / (count - count % 2)
-    pose = poses.from_planar(*offset)
+    pose = _planar_pose(*offset)
     return odometry, ScanRecord(odometry.stamp, ranges, -math.pi / 2, increment, 0.0, NO_RETURN, base_from_sensor=pose)
 
 
 def parse_robotlaser(words: Sequence[bytes]) -> Pair:
-    """``ROBOTLASER1 type start_angle field_of_view angular_resolution maximum_range accuracy remission_mode n [ranges] m
-    [remissions] laser_x laser_y laser_theta robot_x robot_y robot_theta tv rv forward side turn stamp host logger_stamp``."""
+    """``ROBOTLASER1 type start_angle field_of_view angular_resolution maximum_range accuracy remission_mode n
+    [ranges] m [remissions] laser_x laser_y laser_theta robot_x robot_y robot_theta tv rv forward side turn stamp host
+    logger_stamp``.
+    """
     start, _, increment, maximum = map(float, words[2:6])
     if not (math.isfinite(start) and math.isfinite(increment) and increment and maximum > 0):
         raise ValueError(f"start angle {start:g}, angular resolution {increment:g}, maximum range {maximum:g}")
@@ -153,9 +156,16 @@ def parse_robotlaser(words: Sequence[bytes]) -> Pair:
     laser, robot = [float(w) for w in tail[:3]], [float(w) for w in tail[3:6]]
     dx, dy, c, s = laser[0] - robot[0], laser[1] - robot[1], math.cos(robot[2]), math.sin(robot[2])
     turn = math.remainder(laser[2] - robot[2], 2 * math.pi)
-    extrinsic = poses.from_planar(c * dx + s * dy, c * dy - s * dx, turn)
+    extrinsic = _planar_pose(c * dx + s * dy, c * dy - s * dx, turn)
     ranges = _ranges(words[9 : 9 + count], maximum)
     return odometry, ScanRecord(odometry.stamp, ranges, start, increment, 0.0, maximum, base_from_sensor=extrinsic)
+
+
+@lru_cache(maxsize=64)
+def _planar_pose(x: float, y: float, yaw: float) -> NDArray[np.float64]:
+    pose = poses.from_planar(x, y, yaw) + 0.0  # turns -0.0 into 0.0
+    pose.setflags(write=False)
+    return pose
 
 
 def _count(word: bytes, least: int) -> int:
@@ -170,7 +180,7 @@ def _expect(words: Sequence[bytes], fields: int) -> None:
         raise ValueError(f"{len(words)} fields instead of {fields}")
 
 
-def _ranges(words: Sequence[bytes], no_return: float) -> np.ndarray:
+def _ranges(words: Sequence[bytes], no_return: float) -> NDArray[np.float32]:
     ranges = np.array(list(map(float, words)), np.float32)
     ranges[ranges >= np.float32(no_return)] = np.inf
     return ranges

@@ -1,8 +1,8 @@
 """g2o files that carry laser scans (the MIT Killian Court run): scans and sequential edges in, published poses apart.
 
-A ``ROBOTLASER1`` line follows the ``VERTEX_SE2`` line it was taken at.  Odometry is the chain of ``EDGE_SE2`` lines that join
-consecutive vertices, as listed under ``#SEQUENTIAL EDGES``; the vertices' own values are a published solution and serve only
-as a reference to compare with (`read_reference`).
+A ``ROBOTLASER1`` line follows the ``VERTEX_SE2`` line it was taken at.  Odometry is the chain of ``EDGE_SE2`` lines
+that join consecutive vertices, as listed under ``#SEQUENTIAL EDGES``; the vertices' own values are a published
+solution and serve only as a reference to compare with (`read_reference`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ class G2oLog:
     def _chain(self, vertices: list[int], edges: dict[tuple[int, int], Planar]) -> dict[int, Planar]:
         x = y = heading = 0.0
         chain = {vertices[0]: (x, y, heading)}
-        for before, after in zip(vertices[:-1], vertices[1:], strict=True):
+        for before, after in pairwise(vertices):
             if (before, after) not in edges:
                 raise UserError(
                     f"{self._path}: no sequential EDGE_SE2 from vertex {before} to {after}: the odometry chain is broken there"
@@ -111,7 +112,9 @@ class G2oLog:
 
 
 def read_reference(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The published solution: stamps (n,) of the scans and base poses (n, 7), the values of the vertices they follow."""
+    """The published solution: stamps (n,) of the scans and base poses (n, 7), the values of the vertices they
+    follow.
+    """
     stamps, rows = [], []
     vertex: Planar | None = None
     for number, line in enumerate(read_bytes(path).split(b"\n"), 1):

@@ -20,10 +20,11 @@ def decode(
 ) -> PointSet:
     """Points in the sensor frame of the beams that measured something.
 
-    REP-117: a range counts only where it is finite and ``range_min <= range <= range_max``; NaN is an invalid reading, +inf
-    no return, -inf too close.  ``times`` are ``i * time_increment`` [s] after the message's stamp (which is that of the first
-    beam), None where ``time_increment`` is zero.  ``dropped`` counts by cause: not_a_number, no_return, too_close, too_far.
-    Raises `MalformedMessage` where the geometry is not finite or beams coincide.
+    REP-117: a range counts only where it is finite and ``range_min <= range <= range_max``; NaN is an invalid
+    reading, +inf no return, -inf too close.  ``times`` are ``i * time_increment`` [s] after the message's stamp
+    (which is that of the first beam), None where ``time_increment`` is zero.  ``dropped`` counts by cause:
+    not_a_number, no_return, too_close, too_far. Raises `MalformedMessage` where the geometry is not finite or beams
+    coincide.
     """
     measured = np.asarray(ranges, np.float32)
     geometry = (angle_min, angle_increment, range_min, range_max, time_increment)

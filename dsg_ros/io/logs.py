@@ -1,11 +1,15 @@
-"""Any recorded run behind one door: `open_log` finds out what a path holds, `frames` makes the pipeline's input of it."""
+"""Any recorded run behind one door: `open_log` finds out what a path holds, `frames` makes the pipeline's input of
+it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsg_ros import poses
 from dsg_ros.config import Input
@@ -14,7 +18,8 @@ from dsg_ros.interface import Frame
 from dsg_ros.io import laserscan
 from dsg_ros.io.carmen import CarmenLog
 from dsg_ros.io.g2o import G2oLog
-from dsg_ros.io.records import CloudRecord, Log, OdometryRecord, ScanRecord
+from dsg_ros.io.kinds import bag_kind
+from dsg_ros.io.records import CloudRecord, Log, OdometryRecord, ScanRecord, Topics
 from dsg_ros.io.textfile import read_bytes
 from dsg_ros.synchroniser import Report, Synchroniser
 
@@ -24,29 +29,20 @@ ACCEPTED = (
 )
 
 _PROBED_LINES = 400
-_BAGS = {b"#ROSBAG V": "ROS 1 bag", b"\x89MCAP0\r\n": "mcap bag", b"SQLite format 3\x00": "sqlite3 bag"}
 
 
-@dataclass(frozen=True)
-class Topics:
-    """Which topics of a bag to read; "" is the first of its type.  Naming scan or points leaves out the other one."""
-
-    odom: str = ""
-    scan: str = ""
-    points: str = ""
-
-
-def open_log(path: Path | str, topics: Topics = Topics()) -> Log:
+def open_log(path: Path | str, topics: Topics | None = None) -> Log:
     """The log at ``path``, recognised by its content; `UserError` says what was found and what is accepted."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder; accepted is {ACCEPTED}")
     if path.is_dir() or bag_kind(path):
-        from dsg_ros.io.bags import BagLog  # rosbags is slow to import and text logs do without
+        # Text logs do without the bag library, which is slow to import.
+        from dsg_ros.io.bags import BagLog
 
-        return BagLog(path, topics)
+        return BagLog(path, topics or Topics())
     data = read_bytes(path)
-    if kind := next((kind for magic, kind in _BAGS.items() if data.startswith(magic)), ""):
+    if kind := bag_kind(data[:16]):
         raise UserError(f"{path}: a compressed {kind}; decompress it first")
     words = Counter(
         line.split(None, 1)[0] for line in data[:2_000_000].split(b"\n", _PROBED_LINES)[:_PROBED_LINES] if line.strip()
@@ -58,21 +54,16 @@ def open_log(path: Path | str, topics: Topics = Topics()) -> Log:
     raise UserError(f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}")
 
 
-def bag_kind(path: Path) -> str:
-    """ "ROS 1 bag", "mcap bag", "sqlite3 bag" by the file's first bytes, "" for anything else."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    return next((kind for magic, kind in _BAGS.items() if head.startswith(magic)), "")
-
-
 class Frames(Iterator[Frame]):
-    """The frames of a log, in order, with what was left out on the way in ``counts`` by cause (complete once exhausted)."""
+    """The frames of a log, in order, with what was left out on the way in ``counts`` by cause (complete once
+    exhausted).
+    """
 
     def __init__(self, log: Log, settings: Input, report: Report | None = None) -> None:
         self.log = log
         self.synchroniser = Synchroniser(settings, report)
         self.scans_read = 0
-        self._points: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._frames = self._paired() if log.paired else self._bracketed()
 
     def __len__(self) -> int:
@@ -90,7 +81,7 @@ class Frames(Iterator[Frame]):
     @property
     def counts(self) -> dict[str, int]:
         """Totals by cause: the log's, the synchroniser's, and ``points_<cause>`` of points dropped while decoding."""
-        return {**self.log.counts, **self.synchroniser.counts, **self._points}
+        return {**self.log.counts, **self.synchroniser.counts, **self._counts}
 
     def _paired(self) -> Iterator[Frame]:
         odometry: OdometryRecord | None = None
@@ -102,7 +93,7 @@ class Frames(Iterator[Frame]):
                 decoded = laserscan.decode_record(record)
                 self._count_points(decoded.dropped)
                 yield from self.synchroniser.add_paired(
-                    record.stamp, odometry.pose, decoded.points, _extrinsic(record), record.topic or "scan"
+                    record.stamp, odometry.pose, decoded.points, self._extrinsic(record), record.topic or "scan"
                 )
 
     def _bracketed(self) -> Iterator[Frame]:
@@ -114,29 +105,31 @@ class Frames(Iterator[Frame]):
                 decoded = laserscan.decode_record(record)
                 self._count_points(decoded.dropped)
                 yield from self.synchroniser.add_scan(
-                    record.stamp, decoded.points, decoded.times, _extrinsic(record), True, record.topic or "scan"
+                    record.stamp, decoded.points, decoded.times, self._extrinsic(record), True, record.topic or "scan"
                 )
             elif isinstance(record, CloudRecord):
                 self.scans_read += 1
                 self._count_points(record.dropped)
                 yield from self.synchroniser.add_scan(
-                    record.stamp, record.points, record.times, _extrinsic(record), False, record.topic or "points"
+                    record.stamp, record.points, record.times, self._extrinsic(record), False, record.topic or "points"
                 )
         yield from self.synchroniser.flush()
 
-    def _count_points(self, dropped: object) -> None:
-        for cause, count in dict(dropped).items():  # type: ignore[call-overload]
-            self._points[f"points_{cause}"] += count
+    def _extrinsic(self, record: ScanRecord | CloudRecord) -> NDArray[np.float64]:
+        if record.base_from_sensor is None:
+            self._counts["scans_without_extrinsic"] += 1
+            return poses.IDENTITY
+        return record.base_from_sensor
+
+    def _count_points(self, dropped: Mapping[str, int]) -> None:
+        for cause, count in dropped.items():
+            self._counts[f"points_{cause}"] += count
 
 
 def frames(log: Log, settings: Input, report: Report | None = None) -> Frames:
     """The log's scans as `Frame`s, in order of arrival.
 
-    Logs in file order (CARMEN, g2o) give each scan its own odometry pose, so that stamps may run backwards; bags go through
-    the `Synchroniser`.
+    Logs in file order (CARMEN, g2o) give each scan its own odometry pose, so that stamps may run backwards; bags go
+    through the `Synchroniser`.
     """
     return Frames(log, settings, report)
-
-
-def _extrinsic(record: ScanRecord | CloudRecord) -> object:
-    return poses.IDENTITY if record.base_from_sensor is None else record.base_from_sensor

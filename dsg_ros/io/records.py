@@ -1,4 +1,6 @@
-"""What a log holds, whatever its format: plain records in SI units, stamps in int nanoseconds, poses as `dsg_ros.poses`."""
+"""What a log holds, whatever its format: plain records in SI units, stamps in int nanoseconds, poses as
+`dsg_ros.poses`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ class MalformedMessage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class OdometryRecord:
-    """Pose (7,) of ``child_frame`` in ``frame``; ``twist`` (6,) [linear, angular] in ``child_frame``; ``covariance`` (6, 6)
-    of the pose in the axes of ``frame``, as nav_msgs/Odometry has it.  None where the log does not say."""
+    """Pose (7,) of ``child_frame`` in ``frame``; ``twist`` (6,) [linear, angular] in ``child_frame``; ``covariance``
+    (6, 6) of the pose in the axes of ``frame``, as nav_msgs/Odometry has it.  None where the log does not say.
+    """
 
     stamp: int
     pose: NDArray[np.float64]
@@ -79,19 +82,30 @@ Record = OdometryRecord | ScanRecord | CloudRecord | TransformRecord
 
 @dataclass(frozen=True, slots=True)
 class PointSet:
-    """Points (n, 3) float32 of one message, ``times`` (n,) float32 [s] after its stamp or None, and what was left out."""
+    """Points (n, 3) float32 of one message, ``times`` (n,) float32 [s] after its stamp or None, and what was left
+    out.
+    """
 
     points: NDArray[np.float32]
     times: NDArray[np.float32] | None
     dropped: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Topics:
+    """Which topics of a bag to read; "" is the first of its type.  Naming scan or points leaves out the other one."""
+
+    odom: str = ""
+    scan: str = ""
+    points: str = ""
+
+
 class Log(Protocol):
     """A recorded run.  Iterating yields its records, in file order for text logs, in bag-time order for bags.
 
-    ``len`` is the number of scans and clouds that iterating is going to yield, for progress (an upper bound where lines or
-    messages are damaged).  ``counts`` says what the latest iteration met: ignored, malformed, unreadable.  ``paired``: each
-    scan directly follows its own odometry record of the same stamp, and stamps may run backwards.
+    ``len`` is the number of scans and clouds that iterating is going to yield, for progress (an upper bound where
+    lines or messages are damaged).  ``counts`` says what the latest iteration met: ignored, malformed, unreadable.
+    ``paired``: each scan directly follows its own odometry record of the same stamp, and stamps may run backwards.
     """
 
     @property

@@ -47,7 +47,9 @@ def write_tum(path: Path, stamps: ArrayLike, poses: ArrayLike) -> None:
 
 
 def read_tum(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Stamps (n,) [ns] and poses (n, 7) with unit quaternions; `UserError` names file and line of what does not parse."""
+    """Stamps (n,) [ns] and poses (n, 7) with unit quaternions; `UserError` names file and line of what does not
+    parse.
+    """
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
