@@ -69,7 +69,7 @@ def _run(name: str, arguments: list[str]) -> int:
     if not hasattr(module, "Options"):
         if arguments in (["-h"], ["--help"]):
             print(_plain_help(prog, module))
-            return BROKEN_PIPE
+            return 0
         code = module.main(arguments)
     else:
         import tyro

@@ -1,0 +1,33 @@
+"""Shared by all tests: where things are, and settings that must hold before JAX or rclpy are imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Tests measure correctness: the same devices everywhere, and no example refused for the time a busy machine takes.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Nothing that a test publishes may leave this machine, or be heard from another.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+settings.register_profile("dsg_ros", deadline=None)
+settings.load_profile("dsg_ros")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded runs beside the project; the test is skipped where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"recorded runs are not on this machine ({folder})")
+    return folder
