@@ -21,7 +21,7 @@ OF_ROS = frozenset({"use_sim_time"})
 
 
 def apply_file(config: Config, path: Path) -> Config:
-    """``config`` with the values of the parameter file at ``path``; `UserError` naming the file and what is wrong in it."""
+    """``config`` with the values of the parameter file at ``path``; `UserError` names the file and what is wrong."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -54,7 +54,7 @@ def voxels_by_odometry(result: RunResult) -> tuple[Array, Array]:
 
 
 def weight(voxels: VoxelUpdate) -> Array:
-    """How well supported each voxel is, (n,) in [0, 1]: logarithm of its point count, saturating at the 90th percentile."""
+    """How well supported each voxel is, (n,) in [0, 1]: logarithm of its point count, 1 from the 90th percentile up."""
     if len(voxels.counts) == 0:
         return np.zeros(0)
     logarithm = np.log1p(np.asarray(voxels.counts, float))

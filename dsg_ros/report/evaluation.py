@@ -1,7 +1,7 @@
 """A trajectory against a reference, measured by the ``evo`` package (Grupp, 2017) as the field does.
 
-ATE: root mean square distance after a rigid SE(3) alignment (Umeyama without scale).  Relative error: the difference between
-estimated and reference motion over pieces of a given length of the reference's path.
+ATE: root mean square distance after a rigid SE(3) alignment (Umeyama without scale).  Relative error: the difference
+between estimated and reference motion over pieces of a given length of the reference's path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Track:
 
 @dataclass(frozen=True)
 class RelativeError:
-    """Median and 90th percentile over all pieces of one ``length`` [m]: translation in % of it, rotation in deg per metre."""
+    """Median and 90th percentile over all pieces of one ``length`` [m]: translation in % of it, rotation in deg/m."""
 
     length: float
     pieces: int
@@ -71,9 +71,9 @@ def score(estimate: Track, reference: Track) -> Score:
     evo_ours, evo_theirs = _to_evo(ours), _to_evo(theirs)
     try:
         evo_ours.align(evo_theirs, correct_scale=False)
-    except GeometryException as error:
+    except GeometryException as reason:
         raise UserError(
-            f"the trajectory cannot be aligned with the reference, its poses lie on a point or line: {error}"
+            f"the trajectory cannot be aligned with the reference, its poses lie on a point or line: {reason}"
         ) from None
     position = metrics.APE(metrics.PoseRelation.translation_part)
     position.process_data((evo_theirs, evo_ours))
@@ -94,8 +94,8 @@ def score(estimate: Track, reference: Track) -> Score:
 def relative_errors(ours: Array, theirs: Array) -> tuple[RelativeError, ...]:
     """`RelativeError` for lengths spread evenly in logarithm from 1 m (or less) to a quarter of the reference's path.
 
-    ``ours`` and ``theirs`` are (m, 7), pose by pose at the same stamps.  Vectorised: evo's own search for pieces by length
-    is quadratic in the number of poses.
+    ``ours`` and ``theirs`` are (m, 7), pose by pose at the same stamps.  Vectorised: evo's own search for pieces by
+    length is quadratic in the number of poses.
     """
     path = metres_driven(theirs)
     longest = path[-1] / 4
@@ -136,8 +136,8 @@ def _match(ours: Track, theirs: Track) -> tuple[Track, Track]:
     if len(chosen) < 3:
         raise UserError(
             f"the reference cannot be compared: {len(chosen)} of its {len(theirs.stamps)} stamps lie within "
-            f"{LARGEST_STAMP_DIFFERENCE} s of a pose of the trajectory (trajectory: {_span(ours)}, reference: {_span(theirs)}); "
-            "are they from the same recording and clock?"
+            f"{LARGEST_STAMP_DIFFERENCE} s of a pose of the trajectory (trajectory: {_span(ours)}, reference: "
+            f"{_span(theirs)}); are they from the same recording and clock?"
         )
     matched = partner[chosen]
     return Track(ours.stamps[chosen], ours.poses[chosen]), Track(theirs.stamps[matched], theirs.poses[matched])

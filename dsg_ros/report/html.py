@@ -14,17 +14,17 @@ from dsg_ros import config as configuration
 
 FIGURES = {
     "map.png": (
-        "Map and trajectory from above. Left, the voxels carried by raw odometry (each with the scan that saw it last); right, the "
-        "optimised map. Strokes follow the surface, darker where more points support it."
+        "Map and trajectory from above. Left, the voxels carried by raw odometry (each with the scan that saw it "
+        "last); right, the optimised map. Strokes follow the surface, darker where more points support it."
     ),
     "learning.png": (
-        "Outer learning. Loss on the block of scans held out, before and after each update, and every parameter over the metres "
-        "driven with a band of one standard deviation; grey where it is frozen or cannot be observed."
+        "Outer learning. Loss on the block of scans held out, before and after each update, and every parameter over "
+        "the metres driven with a band of one standard deviation; grey where it is frozen or cannot be observed."
     ),
     "correction.png": "How far the estimate has moved away from odometry: what map->odom carries.",
     "errors.png": (
-        "Against the reference: trajectories after rigid alignment, distance to the reference along the way, and relative error "
-        "over pieces of the path."
+        "Against the reference: trajectories after rigid alignment, distance to the reference along the way, and "
+        "relative error over pieces of the path."
     ),
     "timings.png": "Where the time went.",
 }

@@ -41,11 +41,11 @@ FILES = frozenset({*TRAJECTORIES.values(), *html.FIGURES, "map.ply", "learned.ya
 
 
 def save(result: RunResult, folder: str | Path, config: Any, reference: str | Path | None = None) -> dict[str, Any]:
-    """Write trajectories, map, learned parameters, figures and report of ``result``; returns the content of report.json.
+    """Write trajectories, map, learned parameters, figures and report of ``result``; returns what report.json holds.
 
-    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a TUM file to compare with; one that does not
-    fit is told in the report and the log, and costs none of the other files.  All files are complete before the first of
-    them takes its place in ``folder``.  Raises `UserError` when ``folder`` cannot be written.
+    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a TUM file to compare with; one that
+    does not fit is told in the report and the log, and costs none of the other files.  All files are complete before
+    the first of them takes its place in ``folder``.  Raises `UserError` when ``folder`` cannot be written.
     """
     folder = Path(folder)
     report = summarise(result, config)
@@ -70,7 +70,7 @@ def save(result: RunResult, folder: str | Path, config: Any, reference: str | Pa
 
 
 def compare(folder: str | Path, reference: str | Path) -> dict[str, Any]:
-    """Add a comparison with ``reference`` (TUM) to the run saved in ``folder``; returns the new content of report.json."""
+    """Add a comparison with ``reference`` (TUM) to the run saved in ``folder``; returns what report.json now holds."""
     folder = Path(folder)
     report = load_report(folder)
     if report is None:
@@ -93,7 +93,7 @@ def load_report(folder: str | Path) -> dict[str, Any] | None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """`UserError` unless ``folder`` is free to be written to: absent, empty, or holding a former run of this program."""
+    """`UserError` unless ``folder`` is free to be written to: absent, empty, or holding a run of this program."""
     folder = Path(folder)
     if not folder.exists():
         return

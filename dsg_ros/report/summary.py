@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def finite(value: Any) -> Any:
-    """``value`` with every number that JSON cannot hold (NaN, infinity) replaced by None, through lists and mappings."""
+    """``value`` with every number that JSON cannot hold (NaN, infinity) replaced by None, at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

@@ -47,5 +47,6 @@ def test_voxels_carried_by_odometry_keep_their_place_beside_the_robot(runs):
 def test_weight_grows_with_the_count(runs):
     strength = weight(runs.room().voxels)
     counts = runs.room().voxels.counts
-    assert strength.min() >= 0.0 and strength.max() == 1.0
+    assert strength.min() >= 0.0
+    assert strength.max() == 1.0
     assert np.all(np.diff(strength[np.argsort(counts)]) >= 0.0)

@@ -33,7 +33,9 @@ def test_relative_error_is_the_scale_error_of_the_odometry():
     straight = poses.from_planar(np.linspace(0.0, 100.0, 501), 0.0, 0.0)
     long = poses.from_planar(np.linspace(0.0, 103.0, 501), 0.0, 0.0)
     found = relative_errors(long, straight)
-    assert len(found) == 8 and found[0].length == pytest.approx(1.0) and found[-1].length == pytest.approx(25.0)
+    assert len(found) == 8
+    assert found[0].length == pytest.approx(1.0)
+    assert found[-1].length == pytest.approx(25.0)
     for r in found:
         assert r.translation_median == pytest.approx(3.0, abs=1e-6)
         assert r.rotation_median == pytest.approx(0.0, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Figures are judged by eye; what can be checked is that each draws for every kind of run, small and without warning."""
+"""Figures are judged by eye; here, that each draws for every kind of run, small and without warning."""
 
 import io
 
@@ -48,8 +48,10 @@ def test_map_panels_share_one_scale_and_hold_both_trajectories(runs):
     for axes, color in ((left, style.BEFORE), (right, style.AFTER)):
         (line,) = [line for line in axes.lines if line.get_color() == color]
         x, y = line.get_data()
-        assert axes.get_xlim()[0] < x.min() and x.max() < axes.get_xlim()[1]
-        assert axes.get_ylim()[0] < y.min() and y.max() < axes.get_ylim()[1]
+        assert axes.get_xlim()[0] < x.min()
+        assert x.max() < axes.get_xlim()[1]
+        assert axes.get_ylim()[0] < y.min()
+        assert y.max() < axes.get_ylim()[1]
 
 
 def test_a_wide_map_is_stacked(runs):

@@ -17,7 +17,7 @@ COLOURS = {"odometry": style.BEFORE, "live": "#7a4fb5", "causal": style.LOOP, "t
 
 
 def draw_correction(result: RunResult) -> Figure:
-    """``correction.png``: how far map->odom has moved, in position and heading, as published at the time and in the end."""
+    """``correction.png``: how far map->odom has moved in position and heading, as published and in the end."""
     metres = metres_driven(result.trajectory)
     reference = odometry_in_map(result)
     with style.style():
@@ -43,7 +43,7 @@ def draw_correction(result: RunResult) -> Figure:
 
 
 def draw_errors(scores: Sequence[tuple[str, Score]], reference: Track) -> Figure:
-    """``errors.png``: trajectories on the reference, error over metres, and relative error over the length of the piece."""
+    """``errors.png``: trajectories on the reference, error over metres, relative error over the length of the piece."""
     with style.style():
         figure = style.new_figure(6.4)
         grid = figure.add_gridspec(2, 2, height_ratios=[1.45, 1.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ COLUMNS = 3
 
 
 def draw_learning(result: RunResult) -> Figure:
-    """``learning.png``: loss on the block held out, before and after each update; parameters with bands of one sigma."""
+    """``learning.png``: loss on the held-out block, before and after each update; parameters with one-sigma bands."""
     steps = result.learning
     names = list(dict.fromkeys(p.name for step in steps for p in step.parameters))
     rows = math.ceil(len(names) / COLUMNS)
@@ -45,7 +46,13 @@ def _draw_loss(axes: Axes, steps: tuple[LearningStep, ...]) -> None:
     axes.scatter(metres, before, s=10, color=style.BEFORE, linewidths=0, label="before the update", zorder=3)
     axes.scatter(metres[accepted], after[accepted], s=10, color=style.AFTER, linewidths=0, label="after", zorder=4)
     if not accepted.all():
-        refused = {"s": 12, "facecolor": "white", "edgecolor": style.AFTER, "linewidths": 0.8, "zorder": 4}
+        refused: dict[str, Any] = {
+            "s": 12,
+            "facecolor": "white",
+            "edgecolor": style.AFTER,
+            "linewidths": 0.8,
+            "zorder": 4,
+        }
         axes.scatter(metres[~accepted], after[~accepted], label="after, rolled back", **refused)
     if len(steps) >= 9:
         for values, colour in ((before, style.BEFORE), (after, style.AFTER)):

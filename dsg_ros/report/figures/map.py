@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ from dsg_ros.report.figures import style
 Array = NDArray[np.float64]
 
 HORIZONTAL = 0.5
-"""A surface whose normal's horizontal part is shorter than this (a floor, a ceiling) is seen face on: a dot, not a stroke."""
+"""A surface whose normal's horizontal part is shorter than this (a floor) is seen face on: a dot, not a stroke."""
 
 
 class Box(NamedTuple):
@@ -49,13 +49,14 @@ def draw_map(result: RunResult) -> Figure:
         _draw_path(right, after, style.AFTER, boxes[1])
         loops = result.path.loops
         if len(loops) and len(result.stamps):
-            keyframes = nearest(result.stamps, result.path.stamps)
-            _draw_loops(left, before[keyframes][:, :2][loops])
+            at_keyframe = nearest(result.stamps, result.path.stamps)
+            _draw_loops(left, before[at_keyframe][:, :2][loops])
             _draw_loops(right, result.path.poses[:, :2][loops])
         driven = metres_driven(after)[-1] if len(after) else 0.0
         left.set_title("Odometry alone", color=style.BEFORE)
         right.set_title("Optimised", color=style.AFTER)
-        caption = f"{driven:,.0f} m driven · {len(result.path.stamps):,} keyframes · {len(loops):,} loops · {len(means):,} voxels"
+        keyframes = len(result.path.stamps)
+        caption = f"{driven:,.0f} m driven · {keyframes:,} keyframes · {len(loops):,} loops · {len(means):,} voxels"
         right.set_title(caption, loc="right", fontsize=8, fontweight="normal", color=style.MUTED)
         if len(loops):
             note = "green: places a closure found to be the same"
@@ -79,7 +80,7 @@ def _bounds(trajectory: Array, means: Array) -> Box:
 
 
 def _boxes(before: Box, after: Box) -> tuple[Box, Box]:
-    """Both panels get boxes of one size, so one scale, unless odometry has strayed so far that the map would be a spot."""
+    """Both panels get boxes of one size, so one scale, unless odometry strayed so far that the map would be a spot."""
     width, height = max(before.width, after.width), max(before.height, after.height)
     if max(width / after.width, height / after.height) > 2.0:
         shape = after.height / after.width
@@ -108,10 +109,10 @@ def _frame(axes: Axes, box: Box) -> None:
 
 
 def _points_per_metre(axes: Axes) -> float:
-    """Typographic points one metre takes, near enough for a line width (the layout moves axes by a few percent later)."""
-    figure = axes.get_figure()
-    assert figure is not None
-    across = figure.get_size_inches()[0] * axes.get_subplotspec().get_position(figure).width * 72.0  # type: ignore[union-attr]
+    """Typographic points one metre takes, near enough for a line width (the layout still moves axes a little)."""
+    place = axes.get_subplotspec()
+    assert place is not None, "axes made by Figure.subplots have a place in its grid"
+    across = style.WIDTH * place.get_position(axes.figure).width * 72.0  # type: ignore[arg-type]  # a Figure, never part of one
     low, high = axes.get_xlim()
     return float(across / (high - low))
 
@@ -141,14 +142,14 @@ def _draw_path(axes: Axes, trajectory: Array, colour: str, box: Box) -> None:
     # On a large map a corridor is a few points wide: a thin line leaves its walls to be seen.
     width = 0.7 if max(box.width, box.height) > 60.0 else 1.1
     axes.plot(trajectory[:, 0], trajectory[:, 1], color=colour, linewidth=width, zorder=4)
-    ends = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.2, "zorder": 6}
-    axes.scatter(*trajectory[0, :2], s=26, marker="o", **ends)
-    axes.scatter(*trajectory[-1, :2], s=26, marker="s", **ends)
+    ends: dict[str, Any] = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.2, "zorder": 6}
+    axes.scatter(trajectory[0, 0], trajectory[0, 1], s=26, marker="o", **ends)
+    axes.scatter(trajectory[-1, 0], trajectory[-1, 1], s=26, marker="s", **ends)
     for name, pose in (("start", trajectory[0]), ("end", trajectory[-1])):
         apart = np.hypot(*(trajectory[0, :2] - trajectory[-1, :2])) > 0.06 * max(box.width, box.height)
         if name == "start" or apart:
             halo = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-            where = {"xytext": (5, 5), "textcoords": "offset points", "zorder": 7}
+            where: dict[str, Any] = {"xytext": (5, 5), "textcoords": "offset points", "zorder": 7}
             axes.annotate(name if apart else "start, end", pose[:2], fontsize=7, color=colour, bbox=halo, **where)
 
 
@@ -157,4 +158,5 @@ def _draw_loops(axes: Axes, ends: Array) -> None:
     axes.add_collection(
         LineCollection(list(ends), colors=style.LOOP, linewidths=0.6, alpha=0.8, zorder=3), autolim=False
     )
-    axes.scatter(*ends.reshape(-1, 2).T, s=3, color=style.LOOP, linewidths=0, alpha=0.7, zorder=5)
+    x, y = ends.reshape(-1, 2).T
+    axes.scatter(x, y, s=3, color=style.LOOP, linewidths=0, alpha=0.7, zorder=5)

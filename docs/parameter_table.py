@@ -1,0 +1,39 @@
+"""Keep README.md's parameter table as dsg_ros/config.py says: ``python docs/parameter_table.py`` rewrites it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsg_ros import config
+
+BEGIN, END = "<!-- parameters: written by docs/parameter_table.py -->", "<!-- end of parameters -->"
+README = Path(__file__).parents[1] / "README.md"
+
+
+def table() -> str:
+    """Every parameter of the node as a Markdown table."""
+    rows = ["| Parameter | Default | Allowed | Meaning |", "|---|---|---|---|"]
+    for setting in config.settings(config.Node()):
+        value = str(setting.value).lower() if setting.type is bool else f"{setting.value}"
+        shown = f"`{value}`" if value else "empty"
+        rows.append(f"| `{setting.name}` | {shown} | {_allowed(setting)} | {setting.doc} |")
+    return "\n".join(rows)
+
+
+def _allowed(setting: config.Setting) -> str:
+    if setting.choices:
+        return ", ".join(f"`{choice}`" for choice in setting.choices)
+    if setting.range:
+        return f"{setting.range.low:g} to {setting.range.high:g} {setting.range.unit}".rstrip()
+    return {bool: "`true`, `false`", str: "text", int: "whole number", float: "number"}[setting.type]
+
+
+def updated(text: str) -> str:
+    """``text`` with what stands between the two marks replaced by the table."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,237 @@
+"""``python -m dsg_ros run``: map and learn from a recorded run, offline, as fast as it goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from typing_extensions import Doc
+from tyro.conf import Positional, UseAppendAction, arg
+
+from dsg_ros import config as configuration
+from dsg_ros.errors import UserError
+from dsg_ros.interface import Estimate, RunResult
+from dsg_ros.io.learned import read_learned
+from dsg_ros.io.logs import Frames, Topics, frames, open_log
+from dsg_ros.io.trajectories import read_tum
+from dsg_ros.parameter_file import apply_assignments, apply_file
+from dsg_ros.progress import progress
+from dsg_ros.report.save import check_folder, save
+
+if TYPE_CHECKING:
+    from dsg_ros.pipeline import Slam
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """Map and learn from a recorded run, offline, as fast as it goes.
+
+    LOG is a CARMEN log, a g2o file with laser scans (also zipped), a ROS 1 bag or a ROS 2 bag. The folder OUT receives
+    trajectories (TUM), map.ply, learned.yaml, figures, report.html and report.json. Ctrl-C saves what was done so far.
+    """
+
+    log: Positional[Path]
+    """The recording."""
+    out: Annotated[Path, Doc("Folder for the results: new, empty, or of a former run")]
+    config: Annotated[Path | None, Doc("Parameter file as the node takes it, such as config/hero.yaml")] = None
+    set: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        Doc("One setting by its parameter name; may be repeated"),
+        arg(metavar="NAME=VALUE"),
+    ] = ()
+    freeze_theta: Annotated[Path | None, Doc("A learned.yaml: use its parameters as they are and learn nothing")] = None
+    reference: Annotated[Path | None, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
+    limit: Annotated[int | None, Doc("Stop after this many scans")] = None
+    odom_topic: Annotated[str, Doc("Topic of the odometry in a bag; default: the first of its type")] = ""
+    scan_topic: Annotated[str, Doc("Topic of the laser scans in a bag; default: the first of its type")] = ""
+    points_topic: Annotated[str, Doc("Topic of the point clouds in a bag; default: the first of its type")] = ""
+    json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
+
+
+@dataclass
+class Clock:
+    """Wall-clock seconds by phase, and of every scan."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+    scans: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
+
+    def metrics(self) -> dict[str, float]:
+        """The phases as ``seconds.<name>`` and the distribution of the time a scan took [ms]."""
+        found = {f"seconds.{name}": seconds for name, seconds in self.phases.items()}
+        if self.scans:
+            milliseconds = 1e3 * np.asarray(self.scans)
+            found |= {"scan_ms.mean": float(milliseconds.mean()), "scan_ms.max": float(milliseconds.max())}
+            found |= {f"scan_ms.p{q}": float(np.percentile(milliseconds, q)) for q in (50, 90, 99)}
+        return found
+
+
+class Interrupt:
+    """Ctrl-C as a request to stop between two scans; the second one ends the program where it stands."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        log.warning("interrupted: saving what was done so far (Ctrl-C again: leave it)")
+
+
+def main(options: Options) -> int:
+    """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
+    settings = _settings(options)
+    _check(options)
+    clock = Clock()
+    with clock.phase("reading"):
+        stream = frames(
+            open_log(options.log, Topics(options.odom_topic, options.scan_topic, options.points_topic)), settings.input
+        )
+        first = next(stream, None)
+    if first is None:
+        raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
+    with clock.phase("start_up"):
+        # JAX is imported here: a mistyped option or file has been told by now.
+        from dsg_ros.core.compilation import CompileCounter
+        from dsg_ros.pipeline import Slam
+
+        slam = Slam(settings, **_theta(options))
+        slam.warm_up(first.planar)
+    with Interrupt() as interrupt, CompileCounter() as compilations:
+        with clock.phase("processing"):
+            _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt)
+        with clock.phase("finish"):
+            result = slam.result() if interrupt.asked else slam.finish()
+        figures = clock.metrics() | {
+            "compilations_after_warm_up": float(compilations.count),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        result = dataclasses.replace(
+            result,
+            source=options.log.name,
+            metrics={**result.metrics, **figures},
+            counts={**stream.counts, **result.counts},
+        )
+        with clock.phase("saving"):
+            report = save(result, options.out, settings, options.reference)
+    _tell(options, result, report, clock, interrupt.asked)
+    if interrupt.asked:
+        return INTERRUPTED
+    return 1 if (report["evaluation"] or {}).get("error") else 0
+
+
+def _settings(options: Options) -> configuration.Slam:
+    # A file written for the node also holds the node's settings, hence `Node`, which is a `Slam` with more.
+    settings = configuration.Node()
+    if options.config is not None:
+        settings = apply_file(settings, options.config)
+    settings = apply_assignments(settings, options.set)
+    if options.freeze_theta is not None:
+        settings = configuration.replace(settings, {"learning.enabled": False})
+    return settings
+
+
+def _check(options: Options) -> None:
+    """Refuse before the work starts what would fail after it."""
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: at least one scan is needed")
+    check_folder(options.out)
+    if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
+        raise UserError(f"{options.reference}: the reference holds no pose")
+
+
+def _theta(options: Options) -> dict[str, Any]:
+    return {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta)}
+
+
+def _process(
+    slam: Slam, source: Iterator[Any], stream: Frames, limit: int | None, clock: Clock, interrupt: Interrupt
+) -> None:
+    """Every frame through the pipeline, until the log ends, ``limit`` is reached or Ctrl-C."""
+    total = min(len(stream), limit or len(stream))
+    with progress("mapping", total) as advance:
+        for number, frame in enumerate(itertools.islice(source, limit), 1):
+            began = time.perf_counter()
+            estimate = slam.process(frame)
+            clock.scans.append(time.perf_counter() - began)
+            if number % 10 == 0:
+                advance(number, _note(estimate))
+            if interrupt.asked:
+                return
+
+
+def _note(estimate: Estimate) -> str:
+    return f"{estimate.counts.get('keyframes', 0)} keyframes, {estimate.counts.get('loops', 0)} loops"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+
+
+def _tell(options: Options, result: RunResult, report: dict[str, Any], clock: Clock, interrupted: bool) -> None:
+    """The outcome on stdout: a few lines for people, and with --json one object as the last line."""
+    summary, scores = report["summary"], (report["evaluation"] or {}).get("scores") or {}
+    ate = {name: score["ate_rmse_m"] for name, score in scores.items()}
+    print(
+        f"{summary['scans']} scans, {summary['metres']:.0f} m, {summary['keyframes']} keyframes, "
+        f"{summary['loops']} loops, {summary['voxels']} voxels in {sum(clock.phases.values()):.1f} s"
+        + (f" (start-up {clock.phases['start_up']:.1f} s)" if "start_up" in clock.phases else "")
+    )
+    if ate:
+        print(f"ATE RMSE {ate['trajectory']:.3f} m, odometry {ate['odometry']:.3f} m")
+    print(f"report: {options.out / 'report.html'}")
+    if options.json:
+        found = {
+            "log": str(options.log),
+            "out": str(options.out),
+            "interrupted": interrupted,
+            "scans": summary["scans"],
+            "keyframes": summary["keyframes"],
+            "loops": summary["loops"],
+            "voxels": summary["voxels"],
+            "metres": summary["metres"],
+            "seconds": clock.phases,
+            "seconds_after_start_up": sum(s for name, s in clock.phases.items() if name != "start_up"),
+            "scan_ms": {n.removeprefix("scan_ms."): v for n, v in clock.metrics().items() if n.startswith("scan_ms.")},
+            "compilations_after_warm_up": int(result.metrics["compilations_after_warm_up"]),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "parameters": {p["name"]: {k: v for k, v in p.items() if k != "name"} for p in report["parameters"]},
+            "counts": report["counts"],
+            "ate": ate or None,
+        }
+        print(json.dumps(found, allow_nan=False))
+    sys.stdout.flush()

@@ -1,0 +1,128 @@
+"""Child processes of the demo: started in groups of their own, followed by the status file, always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+log = logging.getLogger(__name__)
+
+POLL = 0.2
+"""Seconds between two looks at a process or its status file."""
+
+
+class Failure(Exception):
+    """A child process did not do its part; the message says which one, and how its log ends."""
+
+
+class Process:
+    """One ``python -m dsg_ros`` command in its own process group, its output in a file.
+
+    As a context manager it leaves no process behind: interrupt, then terminate, then kill, the whole group.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], output: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.output = output
+        self._arguments = [sys.executable, "-m", "dsg_ros", *arguments]
+        self._environment = {**os.environ, **environment}
+
+    def __enter__(self) -> Self:
+        with self.output.open("wb") as file:
+            # Its own session: Ctrl-C at the terminal reaches only this process, which then ends the others in order.
+            self._process = subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, patience in ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            if self._process.poll() is not None:
+                break
+            self._process.send_signal(number)
+            try:
+                self._process.wait(patience)
+            except subprocess.TimeoutExpired:
+                log.warning("%s (process %d) ignores %s", self.name, self._process.pid, number.name)
+        with contextlib.suppress(ProcessLookupError):  # the usual case: nobody of the group is left
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, None while it runs."""
+        return self._process.poll()
+
+    def interrupt(self) -> None:
+        """Ctrl-C for this process alone."""
+        if self.code is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def check(self) -> None:
+        """`Failure` when the process has ended though nobody asked it to."""
+        if self.code is not None:
+            raise Failure(f"the {self.name} ended early with code {self.code}\n{self.tail()}")
+
+    def wait(self, seconds: float, meanwhile: Callable[[], None]) -> int:
+        """Exit code; `Failure` after ``seconds``."""
+        end = time.monotonic() + seconds
+        while (code := self.code) is None:
+            if time.monotonic() > end:
+                raise Failure(f"the {self.name} did not end within {seconds:.0f} s\n{self.tail()}")
+            meanwhile()
+            time.sleep(POLL)
+        return code
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of its output, with the file they stand in."""
+        text = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join([f"--- the end of {self.output}", *text[-lines:]])
+
+    def last_json(self) -> dict[str, Any]:
+        """The JSON object in the last line of its output; `Failure` where there is none."""
+        lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
+        for line in reversed(lines):
+            if line.startswith("{"):
+                found: dict[str, Any] = json.loads(line)
+                return found
+        raise Failure(f"the {self.name} printed no result\n{self.tail()}")
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """What the node last wrote about itself, {} before it first did (the file is replaced as a whole, never half)."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def free_domain() -> int:
+    """A ROS domain on which no participant of this machine listens (its first unicast discovery port is free)."""
+    first = os.getpid() % 100
+    for offset in range(100):
+        domain = 1 + (first + offset) % 100  # 1...100: above 101 the ports collide with Linux's ephemeral range
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain))  # RTPS 2.2, 9.6.1.1: 7400 + 250 domain + 10
+            except OSError:
+                continue
+        return domain
+    raise Failure("no free ROS domain among 1...100: are other ROS programs left over?")
