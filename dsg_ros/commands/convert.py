@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import Progress
 
 from dsg_ros.errors import UserError
 from dsg_ros.io.bagwriter import BagWriter, RunWriter
@@ -23,6 +20,7 @@ from dsg_ros.io.logs import open_log
 from dsg_ros.io.rawbag import RawBag
 from dsg_ros.io.records import OdometryRecord, ScanRecord
 from dsg_ros.io.transcribe import transcribe
+from dsg_ros.progress import progress
 
 _log = logging.getLogger(__name__)
 
@@ -94,12 +92,10 @@ def _bag(path: Path, bag: BagWriter, counts: Counter[str]) -> tuple[int, Iterato
 
 def _drive(steps: Iterator[int], total: int, options: Options) -> None:
     """Run ``steps`` to the end or to ``total``, with a progress bar where a person is watching."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task(f"{options.log.name} -> {options.bag.name}", total=total)
+    with progress(f"{options.log.name} -> {options.bag.name}", total) as advance:
         for done in steps:
             if done % 50 == 0 or done >= total:
-                progress.update(task, completed=done)
+                advance(done)
             if options.limit and done >= total:
                 break
 

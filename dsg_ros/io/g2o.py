@@ -102,7 +102,8 @@ class G2oLog:
         for before, after in pairwise(vertices):
             if (before, after) not in edges:
                 raise UserError(
-                    f"{self._path}: no sequential EDGE_SE2 from vertex {before} to {after}: the odometry chain is broken there"
+                    f"{self._path}: no sequential EDGE_SE2 from vertex {before} to {after}: "
+                    "the odometry chain is broken there"
                 )
             dx, dy, turn = edges[before, after]
             c, s = math.cos(heading), math.sin(heading)

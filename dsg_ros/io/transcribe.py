@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from rosbags.convert.converter import generate_message_converter
+from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.store import Typestore
 
 from dsg_ros.io.bagwriter import BagWriter, offered_qos
@@ -73,7 +74,5 @@ def _converter(source: RawBag, types: Typestore, topic: Topic) -> _Converter | N
 def _adopt(source: Typestore, types: Typestore, msgtype: str) -> None:
     """Register ``msgtype`` and what it is made of, as the bag defines it, among the target's types."""
     text, _ = source.generate_msgdef(msgtype, ros_version=2)
-    from rosbags.typesys import get_types_from_msg
-
     found = get_types_from_msg(text, msgtype)
     types.register({name: fields for name, fields in found.items() if name not in types.fielddefs})
