@@ -24,6 +24,7 @@ setup(
     ],
     # `make test-oldest` runs with the lower bounds.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
     install_requires=[
+        'backports.zstd>=1.0; python_version < "3.14"',
         "cvxopt>=1.3.2",
         "equinox>=0.12.2",
         "evo>=1.31",
@@ -31,9 +32,11 @@ setup(
         "jaxlie>=1.5",
         "jaxtyping>=0.3.2",
         "jinja2>=3.1.2",
+        "lz4>=4.3",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "optax>=0.2.5",
+        "pillow>=10.2",
         "PyYAML>=6.0.1",
         "rich>=13.7",
         "rosbags>=0.10.10",

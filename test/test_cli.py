@@ -87,6 +87,12 @@ def test_user_error_is_told_without_traceback(commands, monkeypatch, capsys) -> 
     assert capsys.readouterr().err.splitlines()[-1] == "python -m dsg_ros sample_a: run.log, line 7: no number"
 
 
+def test_a_missing_package_is_named(commands, monkeypatch, capsys) -> None:
+    add(commands, monkeypatch, "sample_e", "import no_such_package.part\n")
+    assert cli.main(["sample_e"]) == 2
+    assert "has no package 'no_such_package'" in capsys.readouterr().err
+
+
 def test_an_unforeseen_error_keeps_its_traceback(commands, monkeypatch) -> None:
     add(commands, monkeypatch, "sample_b", "def main(arguments):\n    return 1 // 0\n")
     with pytest.raises(ZeroDivisionError):
