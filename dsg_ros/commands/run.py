@@ -25,10 +25,12 @@ from dsg_ros import config as configuration
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, RunResult
 from dsg_ros.io.learned import read_learned
-from dsg_ros.io.logs import Frames, Topics, frames, open_log
+from dsg_ros.io.logs import Frames, frames, open_log
+from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum
 from dsg_ros.parameter_file import apply_assignments, apply_file
 from dsg_ros.progress import progress
+from dsg_ros.report import timing
 from dsg_ros.report.save import check_folder, save
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Options:
     ] = ()
     freeze_theta: Annotated[Path | None, Doc("A learned.yaml: use its parameters as they are and learn nothing")] = None
     reference: Annotated[Path | None, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
-    limit: Annotated[int | None, Doc("Stop after this many scans")] = None
+    limit: Annotated[int, Doc("Stop after this many scans; 0 takes all")] = 0
     odom_topic: Annotated[str, Doc("Topic of the odometry in a bag; default: the first of its type")] = ""
     scan_topic: Annotated[str, Doc("Topic of the laser scans in a bag; default: the first of its type")] = ""
     points_topic: Annotated[str, Doc("Topic of the point clouds in a bag; default: the first of its type")] = ""
@@ -81,12 +83,12 @@ class Clock:
             self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
 
     def metrics(self) -> dict[str, float]:
-        """The phases as ``seconds.<name>`` and the distribution of the time a scan took [ms]."""
-        found = {f"seconds.{name}": seconds for name, seconds in self.phases.items()}
+        """Durations as the report names them: the run's phases, and a scan through the pipeline."""
+        found = {f"{timing.RUN}{name}": seconds for name, seconds in self.phases.items()}
         if self.scans:
-            milliseconds = 1e3 * np.asarray(self.scans)
-            found |= {"scan_ms.mean": float(milliseconds.mean()), "scan_ms.max": float(milliseconds.max())}
-            found |= {f"scan_ms.p{q}": float(np.percentile(milliseconds, q)) for q in (50, 90, 99)}
+            p50, p99 = np.percentile(self.scans, [50, 99])
+            found |= {f"{timing.TOTAL}whole_scan": sum(self.scans)}
+            found |= {f"{timing.P50}whole_scan": float(p50), f"{timing.P99}whole_scan": float(p99)}
         return found
 
 
@@ -167,24 +169,22 @@ def _settings(options: Options) -> configuration.Slam:
 
 def _check(options: Options) -> None:
     """Refuse before the work starts what would fail after it."""
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit}: at least one scan is needed")
+    if options.limit < 0:
+        raise UserError(f"--limit {options.limit}: expected 0 (all) or a positive number")
     check_folder(options.out)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
         raise UserError(f"{options.reference}: the reference holds no pose")
 
 
 def _theta(options: Options) -> dict[str, Any]:
-    return {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta)}
+    return {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
 
 
-def _process(
-    slam: Slam, source: Iterator[Any], stream: Frames, limit: int | None, clock: Clock, interrupt: Interrupt
-) -> None:
+def _process(slam: Slam, source: Iterator[Any], stream: Frames, limit: int, clock: Clock, interrupt: Interrupt) -> None:
     """Every frame through the pipeline, until the log ends, ``limit`` is reached or Ctrl-C."""
     total = min(len(stream), limit or len(stream))
     with progress("mapping", total) as advance:
-        for number, frame in enumerate(itertools.islice(source, limit), 1):
+        for number, frame in enumerate(itertools.islice(source, limit or None), 1):
             began = time.perf_counter()
             estimate = slam.process(frame)
             clock.scans.append(time.perf_counter() - began)

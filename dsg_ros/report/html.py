@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from dsg_ros import config as configuration
+from dsg_ros.report import timing
 
 FIGURES = {
     "map.png": (
@@ -48,17 +49,13 @@ def render(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         for name, caption in FIGURES.items()
         if name in images
     ]
-    seconds = {n: v for n, v in report["metrics"].items() if is_time(n)}
-    others = {n: v for n, v in report["metrics"].items() if not is_time(n)}
     return environment.get_template("report.html").render(
-        report=report, figures=figures, timings=seconds, metrics=others, settings=_settings(report["configuration"])
+        report=report,
+        figures=figures,
+        phases=timing.phases(report["metrics"]),
+        metrics=timing.others(report["metrics"]),
+        settings=_settings(report["configuration"]),
     )
-
-
-def is_time(metric: str) -> bool:
-    """Whether a metric's name says that it is a duration."""
-    words = metric.replace(".", "_").split("_")
-    return bool({"seconds", "ms", "duration"} & set(words)) or words[-1] == "s"
 
 
 def number(value: Any) -> str:

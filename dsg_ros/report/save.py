@@ -7,9 +7,10 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dsg_ros.errors import UserError
@@ -17,7 +18,7 @@ from dsg_ros.interface import RunResult
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.pointfile import write_ply
 from dsg_ros.io.trajectories import read_tum, write_tum
-from dsg_ros.report import evaluation, html
+from dsg_ros.report import evaluation, html, timing
 from dsg_ros.report.figures import style
 from dsg_ros.report.figures.errors import draw_correction, draw_errors
 from dsg_ros.report.figures.learning import draw_learning
@@ -54,8 +55,7 @@ def save(result: RunResult, folder: str | Path, config: Any, reference: str | Pa
         "learning.png": style.to_png(draw_learning(result)),
         "correction.png": style.to_png(draw_correction(result)),
     }
-    if any(html.is_time(name) for name in result.metrics):
-        images["timings.png"] = style.to_png(draw_timings(result.metrics))
+    _draw_timings(result.metrics, images)
     with _staged(folder) as stage:
         for field, name in TRAJECTORIES.items():
             write_tum(stage / name, result.stamps, getattr(result, field))
@@ -69,16 +69,31 @@ def save(result: RunResult, folder: str | Path, config: Any, reference: str | Pa
     return report
 
 
-def compare(folder: str | Path, reference: str | Path) -> dict[str, Any]:
-    """Add a comparison with ``reference`` (TUM) to the run saved in ``folder``; returns what report.json now holds."""
+def amend(
+    folder: str | Path,
+    reference: str | Path | None = None,
+    source: str = "",
+    metrics: Mapping[str, float] = MappingProxyType({}),
+    counts: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Add to the report of the run saved in ``folder`` what only its caller knows; returns what report.json now holds.
+
+    ``reference`` is a TUM file to compare with, ``source`` names the recording, ``metrics`` and ``counts`` add to the
+    run's own.  Raises `UserError` where no run was saved.
+    """
     folder = Path(folder)
     report = load_report(folder)
     if report is None:
-        raise UserError(f"{folder}: no {REPORT} of a run to compare; was it saved?")
+        raise UserError(f"{folder}: no {REPORT} of a run; was it saved?")
+    report["source"] = source or report["source"]
+    report["metrics"].update(metrics)
+    report["counts"].update(counts)
     images = {name: (folder / name).read_bytes() for name in html.FIGURES if (folder / name).exists()}
-    images.pop("errors.png", None)
     with _staged(folder) as stage:
-        _evaluate(report, images, folder, Path(reference))
+        _draw_timings(report["metrics"], images)
+        if reference is not None:
+            images.pop("errors.png", None)
+            _evaluate(report, images, folder, Path(reference))
         _write_report(stage, report, images)
     return report
 
@@ -101,6 +116,11 @@ def check_folder(folder: str | Path) -> None:
         raise UserError(f"{folder} is a file; name a folder to write to")
     if any(folder.iterdir()) and load_report(folder) is None:
         raise UserError(f"{folder} holds files that are not a run of dsg_ros; name an empty or new folder")
+
+
+def _draw_timings(metrics: Mapping[str, float | None], images: dict[str, bytes]) -> None:
+    if timing.run_phases(metrics) or timing.phases(metrics):
+        images["timings.png"] = style.to_png(draw_timings(metrics))
 
 
 def _evaluate(report: dict[str, Any], images: dict[str, bytes], folder: Path, reference: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import dsg_ros
 from dsg_ros import config as configuration
 from dsg_ros.interface import LearningStep, Parameter, RunResult
+from dsg_ros.report import timing
 from dsg_ros.report.derived import metres_driven
 
 FORMAT = 1
@@ -43,7 +44,8 @@ def summarise(result: RunResult, config: Any) -> dict[str, Any]:
         "parameters": [_parameter(p) for p in result.parameters],
         "learning": _learning(result.learning),
         "counts": {name: int(value) for name, value in sorted(result.counts.items())},
-        "metrics": {name: float(value) for name, value in sorted(result.metrics.items())},
+        # The duration of the latest call tells a live display something, and a finished run nothing.
+        "metrics": {n: float(v) for n, v in sorted(result.metrics.items()) if not n.startswith(timing.LATEST)},
         "evaluation": None,
         "configuration": {s.name: s.value for s in configuration.settings(config)},
         "versions": versions(),

@@ -80,10 +80,16 @@ def test_learning_shows_every_parameter_and_what_was_rolled_back(runs):
     assert "after, rolled back" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
-def test_timings_keep_seconds_and_milliseconds_apart():
-    left, right = draw_timings({"seconds.start_up": 2.0, "scan_ms.p50": 1.5, "solve_seconds": float("nan")}).axes
-    assert [t.get_text() for t in left.get_yticklabels()] == ["start up"]
-    assert [t.get_text() for t in right.get_yticklabels()] == ["scan ms.p50"]
+def test_timings_of_the_run_and_of_the_pipeline(runs):
+    run, total, call = draw_timings(runs.METRICS).axes
+    names = [[t.get_text() for t in axes.get_yticklabels()] for axes in (run, total, call)]
+    assert names == [["start up", "processing"], ["graph", "register"], ["graph", "register"]]
+    assert [bar.get_width() for bar in run.patches] == [2.1, 31.0]
+
+
+def test_timings_of_a_node_have_no_run():
+    figure = draw_timings({"seconds_total.graph": 1.0, "seconds_p50.graph": None, "seconds_p99.graph": 2.0})
+    assert all("not measured" in axes.texts[0].get_text() for axes in figure.axes)
 
 
 def test_heading_correction_does_not_jump_at_half_a_turn(runs):

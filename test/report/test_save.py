@@ -9,13 +9,22 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from dsg_ros.io.learned import read_learned
-from dsg_ros.io.pointfile import read_ply
 
 from dsg_ros import config
 from dsg_ros.errors import UserError
+from dsg_ros.io.learned import read_learned
+from dsg_ros.io.pointfile import read_ply
 from dsg_ros.io.trajectories import read_tum, write_tum
-from dsg_ros.report.save import FILES, TRAJECTORIES, check_folder, compare, load_report, save
+from dsg_ros.report.figures import style
+from dsg_ros.report.save import FILES, TRAJECTORIES, amend, check_folder, load_report, save
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures():
+    """What is in a picture is not looked at here: fewer pixels take less time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "DPI", 40)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +88,9 @@ def test_map(saved, run):
 
 
 def test_learned_parameters_come_back(saved, run):
-    assert tuple(read_learned(saved[0] / "learned.yaml")) == run.parameters
+    learned = read_learned(saved[0] / "learned.yaml")
+    assert learned.parameters == run.parameters
+    assert learned.provenance["log"] == run.source
 
 
 class Page(HTMLParser):
@@ -146,16 +157,30 @@ def test_comparing_afterwards_is_the_same_as_at_once(saved, run, tmp_path):
     folder, report = saved
     save(run, tmp_path / "later", config.replace(config.Slam(), {"keyframes.distance": 0.5}))
     assert "errors.png" not in load_report(tmp_path / "later")["files"]
-    compared = compare(tmp_path / "later", folder.with_name("reference.tum"))
+    compared = amend(tmp_path / "later", folder.with_name("reference.tum"))
     assert compared["evaluation"] == report["evaluation"]
     assert compared["files"] == report["files"]
     assert (tmp_path / "later" / "errors.png").read_bytes() == (folder / "errors.png").read_bytes()
     assert len(Page((tmp_path / "later" / "report.html").read_text()).references) == 5
 
 
-def test_comparing_what_was_not_saved_is_refused(tmp_path):
+def test_what_only_the_caller_knows_is_added(run, tmp_path):
+    save(run, tmp_path, config.Slam())
+    report = amend(tmp_path, source="court.bag", metrics={"tf_gap_ms": 31.0}, counts={"messages_lost": 0})
+    assert report == load_report(tmp_path)
+    assert (report["source"], report["metrics"]["tf_gap_ms"], report["counts"]["messages_lost"]) == (
+        "court.bag",
+        31.0,
+        0,
+    )
+    assert report["counts"]["scans_without_odometry"] == 1, "the run's own stay"
+    assert {"court.bag", "tf gap ms", "messages lost"} <= set(Page((tmp_path / "report.html").read_text()).words)
+    assert report["evaluation"] is None
+
+
+def test_adding_to_what_was_not_saved_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no report\.json"):
-        compare(tmp_path, tmp_path / "reference.tum")
+        amend(tmp_path, tmp_path / "reference.tum")
 
 
 def test_a_reference_of_another_recording_costs_nothing_but_itself(run, tmp_path):
@@ -179,9 +204,9 @@ def test_a_second_run_replaces_the_first_whole(saved, run, runs, tmp_path):
 def test_what_fails_half_way_leaves_the_former_run_untouched(run, tmp_path):
     save(run, tmp_path, config.Slam())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    broken = dataclasses.replace(run, live=run.live[:-1])
+    broken = dataclasses.replace(run, causal=run.causal[:-1])
     with pytest.raises(ValueError, match="stamps with poses"):
-        save(dataclasses.replace(broken), tmp_path, config.Slam())
+        save(broken, tmp_path, config.Slam())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -6,6 +6,7 @@ import io
 from typing import Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -65,10 +66,8 @@ def style():  # type: ignore[no-untyped-def]  # matplotlib names the type of rc_
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches, drawn by Agg: no display, no global state."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    """An empty figure of ``width`` x ``height`` inches; no pyplot, so no display and no global state."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
 
 
 def open_axes(axes: Axes) -> Axes:
@@ -96,10 +95,10 @@ def to_png(figure: Figure) -> bytes:
     """The figure as a PNG file with a reduced palette."""
     from PIL import Image
 
-    raw = io.BytesIO()
-    figure.savefig(raw, format="png")
-    with Image.open(raw) as image:
-        reduced = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    reduced.save(small, format="png", optimize=True)
-    return small.getvalue()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    reduced = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    reduced.save(file, format="png", optimize=True)
+    return file.getvalue()
