@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
+FILE = arg(metavar="FILE")
+TOPIC = arg(metavar="TOPIC")
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,20 @@ class Options:
     log: Positional[Path]
     """The recording."""
     out: Annotated[Path, Doc("Folder for the results: new, empty, or of a former run")]
-    config: Annotated[Path | None, Doc("Parameter file as the node takes it, such as config/hero.yaml")] = None
+    config: Annotated[Path | None, FILE, Doc("Parameter file as the node takes it, such as config/hero.yaml")] = None
     set: Annotated[
         UseAppendAction[tuple[str, ...]],
         Doc("One setting by its parameter name; may be repeated"),
         arg(metavar="NAME=VALUE"),
     ] = ()
-    freeze_theta: Annotated[Path | None, Doc("A learned.yaml: use its parameters as they are and learn nothing")] = None
-    reference: Annotated[Path | None, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
+    freeze_theta: Annotated[
+        Path | None, FILE, Doc("A learned.yaml: use its parameters as they are and learn nothing")
+    ] = None
+    reference: Annotated[Path | None, FILE, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
     limit: Annotated[int, Doc("Stop after this many scans; 0 takes all")] = 0
-    odom_topic: Annotated[str, Doc("Topic of the odometry in a bag; default: the first of its type")] = ""
-    scan_topic: Annotated[str, Doc("Topic of the laser scans in a bag; default: the first of its type")] = ""
-    points_topic: Annotated[str, Doc("Topic of the point clouds in a bag; default: the first of its type")] = ""
+    odom_topic: Annotated[str, TOPIC, Doc("Topic of the odometry in a bag; default: the first of its type")] = ""
+    scan_topic: Annotated[str, TOPIC, Doc("Topic of the laser scans in a bag; default: the first of its type")] = ""
+    points_topic: Annotated[str, TOPIC, Doc("Topic of the point clouds in a bag; default: the first of its type")] = ""
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
 
@@ -118,6 +122,7 @@ def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
     settings = _settings(options)
     _check(options)
+    theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
     clock = Clock()
     with clock.phase("reading"):
         stream = frames(
@@ -131,8 +136,11 @@ def main(options: Options) -> int:
         from dsg_ros.core.compilation import CompileCounter
         from dsg_ros.pipeline import Slam
 
-        slam = Slam(settings, **_theta(options))
+        slam = Slam(settings, **theta)
         slam.warm_up(first.planar)
+    log.info(
+        "ready after %.1f s; mapping %d scans", clock.phases["start_up"], min(len(stream), options.limit or len(stream))
+    )
     with Interrupt() as interrupt, CompileCounter() as compilations:
         with clock.phase("processing"):
             _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt)
@@ -174,10 +182,6 @@ def _check(options: Options) -> None:
     check_folder(options.out)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
         raise UserError(f"{options.reference}: the reference holds no pose")
-
-
-def _theta(options: Options) -> dict[str, Any]:
-    return {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
 
 
 def _process(slam: Slam, source: Iterator[Any], stream: Frames, limit: int, clock: Clock, interrupt: Interrupt) -> None:

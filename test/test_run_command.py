@@ -1,0 +1,170 @@
+"""``python -m dsg_ros run`` on a log made here: a robot in a room, its odometry over-reading by 5 %."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dsg_ros.commands.run import Options, main
+from dsg_ros.errors import UserError
+from dsg_ros.io.trajectories import read_tum, write_tum
+from dsg_ros.poses import from_planar
+
+HALF = np.array([6.0, 4.0])
+SCANS = 160
+
+
+def truth(scans: int) -> np.ndarray:
+    """(n, 3) x, y, heading: once round an ellipse in the room and on."""
+    angle = np.linspace(0.0, 2 * np.pi * scans / 140, scans)
+    x, y = 3.5 * np.cos(angle), 2.0 * np.sin(angle)
+    return np.column_stack([x, y, np.unwrap(np.arctan2(2.0 * np.cos(angle), -3.5 * np.sin(angle)))])
+
+
+def ranges(pose: np.ndarray) -> np.ndarray:
+    """180 beams from ``pose`` to the walls of the room and to a pillar at (0, 0.5), by ray casting."""
+    direction = pose[2] + np.radians(np.arange(-90, 90))
+    d = np.column_stack([np.cos(direction), np.sin(direction)])
+    with np.errstate(divide="ignore"):
+        wall = np.min(np.where(d > 0, (HALF - pose[:2]) / d, (-HALF - pose[:2]) / d), axis=1)
+    offset = pose[:2] - np.array([0.0, 0.5])
+    b = d @ offset
+    inside = b**2 - offset @ offset + 0.4**2
+    pillar = np.where((inside > 0) & (b < 0), -b - np.sqrt(np.maximum(inside, 0.0)), np.inf)
+    return np.minimum(wall, pillar)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """Folder with room.clf, a CARMEN log, and truth.tum."""
+    folder = tmp_path_factory.mktemp("room")
+    rng = np.random.default_rng(5)
+    poses = truth(SCANS)
+    steps = np.diff(poses, axis=0)
+    odometry = np.vstack([poses[:1], poses[0] + np.cumsum(steps * [1.05, 1.05, 1.0], axis=0)])
+    lines = []
+    for i, (pose, odom) in enumerate(zip(poses, odometry, strict=True)):
+        beams = " ".join(f"{r:.3f}" for r in ranges(pose) + rng.normal(0.0, 0.01, 180))
+        x, y, heading = odom
+        where = f"{x:.6f} {y:.6f} {heading:.6f}"
+        lines.append(f"FLASER 180 {beams} {where} {where} {1000 + 0.2 * i:.6f} robot {0.2 * i:.6f}\n")
+    (folder / "room.clf").write_text("".join(lines))
+    stamps = (1000 * 10**9 + np.arange(SCANS) * 2 * 10**8).astype(np.int64)
+    write_tum(folder / "truth.tum", stamps, from_planar(*poses.T))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(room):
+    """A whole run as a user starts it: (folder of the results, the JSON it printed)."""
+    out = room / "out"
+    arguments = [room / "room.clf", "--out", out, "--reference", room / "truth.tum", "--json"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "dsg_ros", "run", *map(str, arguments)], capture_output=True, text=True, timeout=200
+    )
+    assert ended.returncode == 0, ended.stderr
+    return out, json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_every_scan_is_mapped_and_nothing_compiles_on_the_way(done):
+    _, told = done
+    assert told["scans"] == SCANS
+    assert 20 < told["keyframes"] < SCANS
+    assert told["compilations_after_warm_up"] == 0
+    assert told["peak_memory_bytes"] > 50e6
+    assert set(told["seconds"]) == {"reading", "start_up", "processing", "finish", "saving"}
+    assert not told["interrupted"]
+
+
+def test_the_map_corrects_the_odometry(done):
+    _, told = done
+    assert told["ate"]["odometry"] > 0.1
+    assert told["ate"]["trajectory"] < 0.05
+
+
+def test_the_files_are_those_the_report_names(done):
+    out, told = done
+    report = json.loads((out / "report.json").read_text())
+    assert sorted(p.name for p in out.iterdir()) == report["files"]
+    assert report["source"] == "room.clf"
+    assert report["summary"]["keyframes"] == told["keyframes"]
+    assert report["counts"] == told["counts"]
+    assert {p["name"] for p in report["parameters"]} == set(told["parameters"])
+    assert len(read_tum(out / "trajectory.tum")[0]) == SCANS
+
+
+def test_a_former_run_is_replaced_and_theta_stays_frozen(done, room, capsys):
+    out, told = done
+    settings = ("keyframes.distance=0.5",)
+    again = Options(
+        log=room / "room.clf", out=room / "again", limit=40, freeze_theta=out / "learned.yaml", set=settings, json=True
+    )
+    for _ in range(2):
+        assert main(again) == 0
+    frozen = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert frozen["scans"] == 40
+    values = {name: p["value"] for name, p in frozen["parameters"].items()}
+    assert values == pytest.approx({name: p["value"] for name, p in told["parameters"].items()})
+    assert all(p["status"] == "frozen" for p in frozen["parameters"].values())
+    report = json.loads((room / "again" / "report.json").read_text())
+    assert report["configuration"]["keyframes.distance"] == 0.5
+    assert report["learning"]["updates"] == 0
+
+
+def test_ctrl_c_leaves_whole_files_of_what_was_done(room):
+    out = room / "interrupted"
+    log = room / "long.clf"
+    log.write_text((room / "room.clf").read_text() * 30)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dsg_ros", "run", str(log), "--out", str(out), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with process:
+        for line in process.stderr:
+            if "mapping" in line:
+                break
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        told, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    result = json.loads(told.splitlines()[-1])
+    assert result["interrupted"]
+    assert 0 < result["scans"] < 30 * SCANS
+    assert len(read_tum(out / "trajectory.tum")[0]) == result["scans"]
+    assert (out / "report.html").read_text().rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"log": "absent.clf"}, "absent.clf"),
+        ({"log": "truth.tum"}, "not a log this program knows"),
+        ({"limit": -1}, "--limit -1"),
+        ({"set": ("keyframes.distanse=1",)}, "unknown parameter 'keyframes.distanse'"),
+        ({"config": "absent.yaml"}, "absent.yaml"),
+        ({"reference": "absent.tum"}, "absent.tum"),
+        ({"freeze_theta": "truth.tum"}, "truth.tum"),
+        ({"out": "."}, "not a run of dsg_ros"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(room, wrong, message):
+    paths = {name: room / value for name, value in wrong.items() if isinstance(value, str)}
+    options = Options(**({"log": room / "room.clf", "out": room / "refused"} | wrong | paths))
+    with pytest.raises(UserError, match=message):
+        main(options)
+    assert not (room / "refused").exists()
+
+
+def test_a_log_without_a_usable_scan_says_what_was_left_out(tmp_path):
+    (tmp_path / "blind.clf").write_text("FLASER 3 90 90 90 0 0 0 0 0 0 1.0 robot 1.0\n" * 3)
+    with pytest.raises(UserError, match="no scan could be used"):
+        main(Options(log=tmp_path / "blind.clf", out=tmp_path / "out"))
