@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsg_ros import poses
+from dsg_ros.config import Input
+from dsg_ros.synchroniser import Synchroniser
+
+MS = 1_000_000
+POINTS = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], np.float32)
+ARRIVED = frozenset(
+    "scans_repeated_stamp scans_without_points scans_without_odometry scans_too_old dropped_queue_full "
+    "dropped_clock_jump frames".split()
+)
+
+
+class Room:
+    """A synchroniser and what it said."""
+
+    def __init__(self, **settings):
+        self.said: list[str] = []
+        self.sync = Synchroniser(Input(**settings), lambda level, text: self.said.append(f"{level}: {text}"))
+
+    def odom(self, *stamps_ms, x=None):
+        frames = []
+        for stamp in stamps_ms:
+            frames += self.sync.add_odometry(round(stamp * MS), poses.from_planar(stamp if x is None else x, 0.0, 0.0))
+        return frames
+
+    def scan(self, stamp_ms, times=None, points=POINTS, source="scan"):
+        times = None if times is None else np.asarray(times, np.float32)
+        return self.sync.add_scan(round(stamp_ms * MS), points, times, planar=True, source=source)
+
+    @property
+    def counts(self):
+        return {name: count for name, count in self.sync.counts.items() if count}
+
+
+def _stamps(frames):
+    return [frame.stamp // MS for frame in frames]
+
+
+def _track(frame):
+    return (frame.odometry.stamps // MS).tolist()
+
+
+def test_a_scan_waits_until_odometry_has_passed_it():
+    room = Room()
+    assert room.odom(0, 20) == []
+    assert room.scan(30) == []
+    assert room.sync.waiting == 1
+    (frame,) = room.odom(40)
+    assert _track(frame) == [20, 40]
+    assert frame.odometry.at(frame.stamp)[0] == pytest.approx(30)
+    assert frame.planar
+    assert room.said == []
+
+
+def test_an_exact_stamp_is_enough_for_an_instantaneous_scan():
+    room = Room()
+    room.odom(0, 20)
+    (frame,) = room.scan(20)
+    assert _track(frame) == [20]
+
+
+def test_the_track_spans_the_sweep_with_one_sample_more_at_each_end():
+    room = Room()
+    room.odom(*range(0, 100, 10))
+    assert room.scan(25, [0.0, 0.1]) == []
+    assert room.odom(110, 120) == []
+    (frame,) = room.odom(130)
+    assert _track(frame) == [20, 30, 40, 50, 60, 70, 80, 90, 110, 120, 130]
+    np.testing.assert_allclose(frame.times, [0.0, 0.1])
+
+
+def test_times_before_the_stamp_reach_back():
+    room = Room()
+    room.odom(*range(0, 100, 10))
+    (frame,) = room.scan(75, [-0.05, 0.0])
+    assert _track(frame) == [20, 30, 40, 50, 60, 70, 80]
+
+
+def test_scans_leave_in_order_of_arrival():
+    room = Room()
+    room.odom(0)
+    for stamp in (30, 10, 20):
+        room.scan(stamp)
+    assert _stamps(room.odom(40)) == [30, 10, 20]
+
+
+def test_scans_before_the_first_odometry_are_dropped_and_told():
+    room = Room()
+    assert room.scan(5) == []
+    assert room.odom(10, 20) == []
+    assert room.counts["scans_without_odometry"] == 1
+    assert "scan at 0.005" in room.said[0]
+    assert "0.005 s before the first odometry" in room.said[0]
+
+
+def test_points_out_of_range_are_dropped_with_their_times_and_scans_without_any_told():
+    room = Room(min_range=0.5, max_range=5.0)
+    room.odom(0, 100)
+    points = np.array([[0.1, 0, 0], [1, 0, 0], [9, 0, 0], [np.nan, 1, 1], [0, 0, 5.0]], np.float32)
+    (frame,) = room.scan(10, [0.0, 0.01, 0.02, 0.03, 0.04], points)
+    np.testing.assert_array_equal(frame.points, points[[1, 4]])
+    np.testing.assert_allclose(frame.times, [0.01, 0.04])
+    assert room.scan(20, None, points[:1]) == []
+    assert room.scan(30, None, np.empty((0, 3), np.float32)) == []
+    assert room.counts["points_out_of_range"] == 4
+    assert room.counts["scans_without_points"] == 2
+
+
+def test_a_full_queue_drops_the_oldest():
+    room = Room(queue=2)
+    room.odom(0)
+    for stamp in (10, 20, 30):
+        room.scan(stamp)
+    assert room.counts["dropped_queue_full"] == 1
+    assert _stamps(room.odom(40)) == [20, 30]
+
+
+def test_a_scan_from_the_future_does_not_block_the_others_for_ever():
+    room = Room(queue=3)
+    room.odom(0)
+    room.scan(1e6)
+    for stamp in (10, 20, 30):
+        room.scan(stamp)
+    assert _stamps(room.odom(40)) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", [0, 5])
+def test_odometry_that_is_not_finite_is_refused(bad, column):
+    room = Room()
+    pose = poses.IDENTITY.copy()
+    pose[column] = bad
+    room.sync.add_odometry(7 * MS, pose, "wheel_odom")
+    room.odom(10)
+    assert room.counts == {"odometry_received": 2, "odometry_not_finite": 1}
+    assert room.said[0].startswith("warning: wheel_odom at 0.007000: refused")
+    assert ("x", "qz")[column == 5] in room.said[0]
+
+
+def test_zero_quaternions_are_refused_and_others_normalised():
+    room = Room()
+    room.sync.add_odometry(0, [0, 0, 0, 0, 0, 0, 0])
+    room.sync.add_odometry(10 * MS, [1, 2, 3, 0, 0, 0, 2])
+    (frame,) = room.scan(10)
+    np.testing.assert_array_equal(frame.odometry.poses, [[1, 2, 3, 0, 0, 0, 1]])
+    assert room.counts["odometry_zero_quaternion"] == 1
+    assert room.counts["odometry_unnormalised"] == 1
+
+
+def test_a_repeated_odometry_stamp_is_ignored():
+    room = Room()
+    room.odom(0, 10)
+    room.odom(10, x=99.0)
+    room.odom(0, x=98.0)
+    (frame,) = room.scan(10)
+    assert frame.odometry.poses[0, 0] == 10
+    assert room.counts["odometry_repeated_stamp"] == 2
+
+
+def test_odometry_slightly_out_of_order_is_put_in_its_place():
+    room = Room()
+    room.odom(0, 40, 20, 30)
+    (frame,) = room.scan(25)
+    assert _track(frame) == [20, 30]
+    assert room.counts["odometry_backwards"] == 2
+    assert "scan" not in " ".join(room.said)
+
+
+def test_a_repeated_scan_is_dropped_by_topic():
+    room = Room()
+    room.odom(0, 100)
+    assert len(room.scan(10)) == 1
+    assert room.scan(10) == []
+    assert len(room.scan(10, source="points")) == 1
+    assert room.counts["scans_repeated_stamp"] == 1
+
+
+@pytest.mark.parametrize(("policy", "resets"), [("reset", 1), ("continue", 0)])
+def test_a_clock_that_jumps_back_starts_over(policy, resets):
+    room = Room(on_clock_jump=policy)
+    room.odom(100_000, 100_020)
+    room.scan(100_030)
+    assert room.odom(0, 20) == []
+    assert room.counts["clock_jumped_back"] == 1
+    assert room.counts["dropped_clock_jump"] == 1
+    assert room.sync.resets == resets
+    assert f"jumped back by 100.0 s: {policy}" in room.said[0]
+    assert _stamps(room.scan(10)) == [10]
+
+
+def test_silent_odometry_is_told_while_scans_go_on():
+    room = Room()
+    room.odom(0)
+    room.scan(900)
+    assert room.said == []
+    room.scan(1500)
+    assert "the latest odometry is 1.5 s older" in room.said[0]
+    assert room.counts["scans_odometry_silent"] == 1
+
+
+def test_the_same_complaint_is_not_repeated_at_once():
+    room = Room()
+    room.odom(*[10] * 50)
+    assert room.counts["odometry_repeated_stamp"] == 49
+    assert len(room.said) == 1
+
+
+def test_flush_holds_the_last_odometry_but_not_for_ever():
+    room = Room(odometry_timeout=1.0)
+    room.odom(0, 100)
+    for stamp in (150, 2000):
+        room.scan(stamp)
+    (frame,) = room.sync.flush()
+    assert _track(frame) == [100]
+    assert room.counts["scans_held_odometry"] == 1
+    assert room.counts["scans_without_odometry"] == 1
+    assert room.sync.waiting == 0
+
+
+def test_flush_without_any_odometry_says_so():
+    room = Room()
+    room.scan(10)
+    assert room.sync.flush() == []
+    assert room.counts["scans_without_odometry"] == 1
+
+
+def test_memory_is_bounded_and_a_scan_older_than_what_is_kept_is_told():
+    room = Room()
+    room.odom(*range(0, 10 * 9000, 10))
+    assert room.scan(5) == []
+    assert room.counts["scans_too_old"] == 1
+    (frame,) = room.scan(89_985)
+    assert _track(frame) == [89_980, 89_990]
+
+
+def test_paired_scans_take_their_own_odometry_whatever_the_order():
+    room = Room()
+    frames = []
+    for stamp, x in ((30, 3.0), (10, 1.0), (20, 2.0)):
+        frames += room.sync.add_paired(stamp * MS, poses.from_planar(x, 0, 0), POINTS)
+    assert [(_stamps([f]), f.odometry.poses[0, 0]) for f in frames] == [([30], 3.0), ([10], 1.0), ([20], 2.0)]
+    bad = poses.IDENTITY * math.nan
+    assert room.sync.add_paired(40 * MS, bad, POINTS) == []
+    assert room.counts["odometry_not_finite"] == 1
+    assert room.counts["scans_without_odometry"] == 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5000)), max_size=60), st.integers(1, 5))
+def test_every_scan_is_emitted_waiting_or_counted(events, queue):
+    room = Room(queue=queue)
+    emitted = []
+    for is_scan, stamp in events:
+        emitted += room.scan(stamp) if is_scan else room.odom(stamp)
+    for final in (False, True):
+        if final:
+            emitted += room.sync.flush()
+        told = sum(count for name, count in room.counts.items() if name in ARRIVED)
+        assert room.counts.get("scans_received", 0) == told + room.sync.waiting
+        assert room.counts.get("frames", 0) == len(emitted)
+    assert room.sync.waiting == 0
+    for frame in emitted:
+        assert (np.diff(frame.odometry.stamps) > 0).all()
+        assert frame.odometry.stamps[0] <= frame.stamp
