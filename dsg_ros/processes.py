@@ -80,13 +80,12 @@ class Process:
         if self.code is not None:
             raise Failure(f"the {self.name} ended early with code {self.code}\n{self.tail()}")
 
-    def wait(self, seconds: float, meanwhile: Callable[[], None]) -> int:
+    def wait(self, seconds: float) -> int:
         """Exit code; `Failure` after ``seconds``."""
         end = time.monotonic() + seconds
         while (code := self.code) is None:
             if time.monotonic() > end:
                 raise Failure(f"the {self.name} did not end within {seconds:.0f} s\n{self.tail()}")
-            meanwhile()
             time.sleep(POLL)
         return code
 
@@ -105,13 +104,51 @@ class Process:
         raise Failure(f"the {self.name} printed no result\n{self.tail()}")
 
 
-def read_status(path: Path) -> dict[str, Any]:
-    """What the node last wrote about itself, {} before it first did (the file is replaced as a whole, never half)."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return found if isinstance(found, dict) else {}
+class Follower:
+    """Reads what a node tells about itself in its status file, while the node lives."""
+
+    def __init__(self, process: Process, path: Path) -> None:
+        self._process = process
+        self._path = path
+
+    def read(self) -> dict[str, Any]:
+        """The latest status, {} before the first (the node replaces the file as a whole: it is never half)."""
+        try:
+            found: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def wait(
+        self,
+        what: str,
+        seconds: float,
+        done: Callable[[dict[str, Any]], bool],
+        show: Callable[[dict[str, Any]], None] = lambda status: None,
+        fresh: bool = False,
+    ) -> None:
+        """Look at the status until it is ``done``; with ``fresh`` only at one written after this call began.
+
+        Raises `Failure` when the process ends meanwhile, or after ``seconds``, telling ``what`` was waited for.
+        """
+        end = time.monotonic() + seconds
+        written = self._written() if fresh else -1.0
+        while True:
+            self._process.check()
+            status = self.read() if self._written() > written else {}
+            if status:
+                show(status)
+                if done(status):
+                    return
+            if time.monotonic() > end:
+                raise Failure(f"the {self._process.name} did not {what} within {seconds:.0f} s\n{self._process.tail()}")
+            time.sleep(POLL)
+
+    def _written(self) -> float:
+        try:
+            return self._path.stat().st_mtime
+        except FileNotFoundError:
+            return -1.0
 
 
 def free_domain() -> int:
