@@ -213,7 +213,7 @@ def _tell(
     )
     if ate:
         print(
-            f"ATE RMSE against the published poses: odometry {ate['odometry']:.2f} m, mapped {ate['trajectory']:.2f} m"
+            f"ATE RMSE to the published poses: odometry {ate['odometry']:.2f} m, mapped {ate['trajectory']:.2f} m"
         )
     for p in report["parameters"]:
         if p["status"] == "learned":
