@@ -62,7 +62,6 @@ class Odometry:
     sigma_rotation: Annotated[float, Doc("Floor of the rotation"), Range(1e-5, 1.0, "rad")] = 0.0052
     rotation_per_metre: Annotated[float, Doc("Rotation, per metre driven"), Range(0.0, 1.0, "rad/m")] = 0.02
     rotation_per_radian: Annotated[float, Doc("Rotation, per radian turned"), Range(0.0, 1.0, "rad/rad")] = 0.05
-    planar_sigma: Annotated[float, Doc("Height, roll and pitch of a robot with a planar scanner"), Range(1e-5, 1.0, "m, rad")] = 0.001
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,11 @@ class Registration:
     discount: Annotated[float, Doc("Share of the registration's information that is believed"), Range(0.001, 1.0)] = 0.5
     floor_translation: Annotated[float, Doc("Least sigma of a registration's translation"), Range(0.0, 1.0, "m")] = 0.004
     floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
+    least_points: Annotated[int, Doc("Scans with fewer points follow odometry alone"), Range(3, 1000)] = 20
     restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
     restart_gain: Annotated[float, Doc("Inlier share another start must add"), Range(0.0, 1.0)] = 0.06
     restart_least: Annotated[float, Doc("Inlier share another start must reach"), Range(0.0, 1.0)] = 0.75
+    restart_prior: Annotated[float, Doc("Share of the odometry's information kept for other starts"), Range(0.0, 1.0)] = 0.01
     restart_angle: Annotated[float, Doc("Other starts turn up to this far"), Range(0.0, 3.2, "rad")] = 0.53
     restart_step: Annotated[float, Doc("Step between other starts"), Range(0.01, 1.0, "rad")] = 0.105
 
@@ -120,11 +121,64 @@ class LoopClosure:
 
 
 @dataclass(frozen=True)
+class Voxels:
+    """The voxels of the world, of edge registration.coarse_voxel: variables of the graph, and what is shown."""
+
+    least_points: Annotated[int, Doc("Points of a keyframe that make an observation"), Range(1, 100)] = 2
+    least_count: Annotated[int, Doc("Points that a voxel needs to be shown"), Range(1, 1000)] = 4
+    flatness: Annotated[float, Doc("As registration.flatness, for observations"), Range(0.0, 1.0)] = 0.15
+    noise: Annotated[float, Doc("Range noise and model error of a point"), Range(0.001, 1.0, "m")] = 0.03
+    discount: Annotated[float, Doc("Share of an observation's information that is believed"), Range(0.001, 1.0)] = 0.5
+
+
+@dataclass(frozen=True)
+class Window:
+    """The inner solve at every keyframe: newest poses and the voxels they saw, together."""
+
+    enabled: Annotated[bool, Doc("Solve the window at every keyframe")] = True
+    keyframes: Annotated[int, Doc("Poses in the window"), Range(2, 32)] = 10
+    voxels: Annotated[int, Doc("Voxels in the window, at most"), Range(64, 4096)] = 512
+    observations: Annotated[int, Doc("Observations in the window, at most"), Range(64, 16384)] = 1024
+    iterations: Annotated[int, Doc("Levenberg-Marquardt steps, at most"), Range(1, 100)] = 5
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The last pass of an offline run: every scan against keyframes on both sides."""
+
+    enabled: Annotated[bool, Doc("Keep the scans for it (about 2 kB each) and run it at the end")] = True
+    keyframes: Annotated[int, Doc("Keyframes on either side"), Range(1, 100)] = 15
+    sigma_translation: Annotated[float, Doc("How loosely a scan is held to its first pose"), Range(0.001, 1.0, "m")] = 0.05
+    sigma_rotation: Annotated[float, Doc("How loosely it is held in heading"), Range(0.001, 1.0, "rad")] = 0.02
+    least_points: Annotated[int, Doc("Scans with fewer points are left"), Range(3, 1000)] = 20
+    least_inliers: Annotated[float, Doc("Matches with a smaller inlier share are left"), Range(0.0, 1.0)] = 0.6
+
+
+@dataclass(frozen=True)
 class Learning:
     """The outer update of theta."""
 
     enabled: Annotated[bool, Doc("Learn while mapping; off keeps the parameters as loaded")] = True
     every_keyframes: Annotated[int, Doc("One outer update per this many keyframes"), Range(2, 1000)] = 10
+    parameters: Annotated[
+        str, Doc("What is learned: numbers of the odometry calibration, separated by commas")
+    ] = "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
+    robust_width: Annotated[
+        float, Doc("Cauchy kernel of held-out innovations, in sigmas a direction"), Range(0.1, 100.0)
+    ] = 3.0
+    observable: Annotated[
+        float, Doc("A parameter is used once its sigma is below this share of the prior's"), Range(0.001, 1.0)
+    ] = 0.2
+    unobservable: Annotated[
+        float, Doc("It is given up again above this share"), Range(0.001, 1.0)
+    ] = 0.3
+    significance: Annotated[
+        float, Doc("It stays where it started within this many sigmas"), Range(0.0, 10.0)
+    ] = 2.0
+    poisoned: Annotated[
+        float, Doc("A block is forgotten if it makes the next one less likely by a factor exp(this)"), Range(0.5, 1000.0)
+    ] = 10.0
+    kept_blocks: Annotated[int, Doc("Newest blocks that are linearised again when theta moves"), Range(1, 1000)] = 40
 
 
 @dataclass(frozen=True)
@@ -136,6 +190,9 @@ class Slam:
     keyframes: Keyframes = Keyframes()
     registration: Registration = Registration()
     loops: LoopClosure = LoopClosure()
+    voxels: Voxels = Voxels()
+    window: Window = Window()
+    refinement: Refinement = Refinement()
     learning: Learning = Learning()
 
 
@@ -166,6 +223,15 @@ class Node(Slam):
     tf_rate: Annotated[float, Doc("Broadcasts of map->odom a second"), Range(1.0, 200.0, "Hz")] = 50.0
     transform_tolerance: Annotated[float, Doc("How far map->odom is dated ahead"), Range(0.0, 5.0, "s")] = 0.1
     publish_odom_tf: Annotated[bool, Doc("Also broadcast odom->base, for bags without that transform")] = False
+    map_rate: Annotated[float, Doc("Publications of path and voxels a second, at most"), Range(0.1, 50.0, "Hz")] = 2.0
+    chunk: Annotated[float, Doc("Voxels are sent in markers of this edge"), Range(0.5, 1000.0, "m")] = 8.0
+    sensors: Annotated[
+        Literal["auto", "scan", "points"],
+        Doc("Topics to map with; auto listens to both, expects scan and compiles again if points come first"),
+    ] = "auto"
+    identity_extrinsic: Annotated[
+        bool, Doc("Take base and sensor as one frame where TF has no transform between them")
+    ] = False
     autostart: Annotated[bool, Doc("Configure and activate without a lifecycle manager")] = True
     output_folder: Annotated[str, Doc("Where ~/save writes; empty: saving is refused with that reason")] = ""
     queue: Annotated[int, Doc("Scans waiting for the pipeline; the oldest is dropped beyond"), Range(1, 10000)] = 100

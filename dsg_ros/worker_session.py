@@ -12,10 +12,8 @@ import os
 import pickle
 import signal
 import struct
-import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path as FilePath
@@ -25,6 +23,8 @@ from dsg_ros import config as cfg
 from dsg_ros.interface import Estimate, Frame, Path, RunResult, VoxelUpdate
 
 SLAM = "dsg_ros.pipeline:Slam"
+log = logging.getLogger("worker")
+
 NICENESS = 5
 """The worker yields to the node when cores are scarce: a late solve is late, a late callback loses messages."""
 
@@ -41,11 +41,11 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Setup:
-    """How to build the pipeline: ``factory`` is ``module:callable``; ``planar`` the kinds of scan to warm up for."""
+    """How to build the pipeline: ``factory`` is ``module:callable``; ``planar`` the kind of scan to expect."""
 
     factory: str
     config: cfg.Slam
-    planar: tuple[bool, ...] = (True,)
+    planar: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,24 +158,36 @@ class Session:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._compilations = 0
+        self._planar = setup.planar
+        self._processed = 0
         module, _, name = setup.factory.partition(":")
         self._factory = getattr(importlib.import_module(module), name)
-        if "jax" in sys.modules:
-            _count_compilations(self._compiled)
         self._pipeline: Pipeline = self._factory(setup.config)
 
     def warm_up(self) -> None:
-        """Compile everything; compilations are counted from here on."""
-        for planar in self._setup.planar:
-            self._pipeline.warm_up(planar)
-        self._compilations = 0
+        """Compile everything for the expected kind of scan."""
+        self._pipeline.warm_up(self._planar)
 
     def process(self, frame: Frame) -> Estimate:
-        """One frame; adds the process's own figures to the estimate's metrics."""
+        """One frame; adds the process's memory to the estimate's metrics.
+
+        A pipeline is for one kind of scan.  When the very first one is of the other kind, the expectation was wrong and the
+        pipeline is built again for what comes; later ones are the pipeline's to refuse.
+        """
+        if not self._processed and frame.planar != self._planar:
+            self._planar = frame.planar
+            log.info("the first scan is %s: compiling for it", "planar" if frame.planar else "a point cloud")
+            self._build()
+        self._processed += 1
         estimate = self._pipeline.process(frame)
-        own = {"compilations_after_warm_up": float(self._compilations), "worker_memory_bytes": float(resident_bytes())}
-        return dataclasses.replace(estimate, metrics={**estimate.metrics, **own})
+        return dataclasses.replace(
+            estimate, metrics={**estimate.metrics, "worker_memory_bytes": float(resident_bytes())}
+        )
+
+    def _build(self) -> None:
+        self._pipeline = self._factory(self._setup.config)
+        self._processed = 0
+        self.warm_up()
 
     def execute(self, command: Command) -> Any:
         """Do what is asked and return the answer; raises what the pipeline or the file system raises."""
@@ -191,8 +203,7 @@ class Session:
                 save(result, FilePath(folder), self._setup.config)
                 return folder
             case Reset():
-                self._pipeline = self._factory(self._setup.config)
-                self.warm_up()
+                self._build()
             case Configure(config):
                 configure = getattr(self._pipeline, "configure", None)
                 if configure is None:
@@ -200,19 +211,6 @@ class Session:
                 configure(config)
                 self._setup = dataclasses.replace(self._setup, config=config)
         return None
-
-    def _compiled(self) -> None:
-        self._compilations += 1
-
-
-def _count_compilations(count: Callable[[], None]) -> None:
-    import jax
-
-    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            count()
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
 
 
 class _LogToParent(logging.Handler):
@@ -251,7 +249,7 @@ def _serve(channel: Channel) -> None:
         raise
     except Exception:
         # What the pipeline holds after an exception is unknown: say what happened, end, and let the parent start afresh.
-        logging.getLogger("worker").exception("the pipeline failed")
+        log.exception("the pipeline failed")
         raise SystemExit(1) from None
 
 
@@ -259,5 +257,5 @@ def _answer(session: Session, call: Call) -> Reply:
     try:
         return Reply(call.number, session.execute(call.command))
     except Exception as error:
-        logging.getLogger("worker").exception("%s failed", type(call.command).__name__)
+        log.exception("%s failed", type(call.command).__name__)
         return Reply(call.number, error=f"{type(call.command).__name__} failed: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def start(recorder: Recorder) -> Iterator[Callable[..., worker.WorkerProcess]]:
     started: list[worker.WorkerProcess] = []
 
     def begin(factory: str = FACTORY, **options: object) -> worker.WorkerProcess:
-        backend = worker.WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, factory=factory, **options)
+        backend = worker.WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, factory=factory, **{"planar": False, **options})
         backend.start()
         started.append(backend)
         return backend
@@ -82,7 +83,6 @@ def test_frames_wait_until_ready_and_come_back_in_order(start, recorder):
     assert [e.counts["points"] for e in recorder.estimates] == list(range(1, 21))
     np.testing.assert_array_equal(recorder.estimates[-1].path.poses[:, 0], np.arange(1.0, 21.0))
     assert recorder.estimates[-1].metrics["worker_memory_bytes"] > 1e6
-    assert recorder.estimates[-1].metrics["compilations_after_warm_up"] == 0
     assert backend.status() == worker.Status("ready", 20, 20, 0, {}, 0, backend.status().pid)
 
 
@@ -100,6 +100,18 @@ def test_both_forms_give_the_same_answers(start, recorder):
     assert [e.stamp for e in near.estimates] == [e.stamp for e in recorder.estimates] == [5, 6]
     assert inside.status().processed == 2
     inside.stop()
+
+
+def test_the_first_scan_decides_what_is_compiled(start, recorder):
+    backend = start(planar=False)
+    backend.submit(fake.frame(1))
+    backend.submit(dataclasses.replace(fake.frame(2), planar=True))
+    recorder.wait(lambda: len(recorder.estimates) == 2)
+    assert not any("compiling" in e.text for e in recorder.events)
+    backend.request(session.Reset()).result(30)
+    backend.submit(dataclasses.replace(fake.frame(3), planar=True))
+    recorder.wait(lambda: len(recorder.estimates) == 3)
+    assert any("the first scan is planar: compiling" in e.text for e in recorder.events)
 
 
 def test_a_full_queue_drops_the_oldest_and_counts(start, recorder):

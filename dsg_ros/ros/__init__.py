@@ -1,0 +1,1 @@
+"""Everything that speaks ROS, and the only package that imports it."""

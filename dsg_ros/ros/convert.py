@@ -1,0 +1,131 @@
+"""Between ROS messages and arrays: free functions, no state."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose, PoseWithCovarianceStamped, TransformStamped
+from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
+from sensor_msgs.msg import LaserScan, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from dsg_ros import poses
+from dsg_ros.io import laserscan, pointcloud
+from dsg_ros.io.records import PointSet
+
+_SECOND = 1_000_000_000
+
+CLOUD_DTYPE = np.dtype([(name, "<f4") for name in ("x", "y", "z", "normal_x", "normal_y", "normal_z", "intensity")])
+"""Points of ~/voxel_cloud; intensity is the number of points merged in the voxel."""
+
+
+def nanoseconds(stamp: Time) -> int:
+    return int(stamp.sec) * _SECOND + int(stamp.nanosec)
+
+
+def time(stamp: int) -> Time:
+    """Message of ``stamp`` [ns]; held at the ends of what its 32 bits of seconds can say."""
+    seconds, rest = divmod(stamp, _SECOND)
+    return Time(sec=min(max(seconds, -(2**31)), 2**31 - 1), nanosec=rest)
+
+
+def header(stamp: int, frame: str) -> Header:
+    return Header(stamp=time(stamp), frame_id=frame)
+
+
+def odometry_pose(message: Odometry) -> list[float]:
+    """Pose of the base in the odometry frame, ``[x y z qx qy qz qw]``, unchecked."""
+    return _pose(message.pose.pose.position, message.pose.pose.orientation)
+
+
+def transform_pose(message: TransformStamped) -> NDArray[np.float64]:
+    """``parent_from_child`` (7,)."""
+    return np.array(_pose(message.transform.translation, message.transform.rotation))
+
+
+def _pose(position: Any, orientation: Any) -> list[float]:
+    q = orientation
+    return [position.x, position.y, position.z, q.x, q.y, q.z, q.w]
+
+
+def pose(values: NDArray[np.float64]) -> Pose:
+    message = Pose()
+    position, orientation = message.position, message.orientation
+    position.x, position.y, position.z, *rest = map(float, values)
+    orientation.x, orientation.y, orientation.z, orientation.w = rest
+    return message
+
+
+def transform(parent: str, child: str, stamp: int, values: NDArray[np.float64]) -> TransformStamped:
+    """``values`` (7,) is ``parent_from_child``."""
+    message = TransformStamped(header=header(stamp, parent), child_frame_id=child)
+    translation, rotation = message.transform.translation, message.transform.rotation
+    translation.x, translation.y, translation.z, *rest = map(float, values)
+    rotation.x, rotation.y, rotation.z, rotation.w = rest
+    return message
+
+
+def fixed_axis_covariance(values: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance (6, 6) of a pose (7,) in its own tangent (right perturbation) as geometry_msgs/PoseWithCovariance wants it.
+
+    There, translation and rotation are about the axes of header.frame_id: ``pose * exp(xi)`` moves the position by ``R rho``
+    and turns by ``exp(R phi)`` from the left, to first order, so both 3-blocks are rotated by ``R``.
+    """
+    rotation = poses.matrix(values)[:3, :3]
+    both = np.zeros((6, 6))
+    both[:3, :3] = both[3:, 3:] = rotation
+    return both @ covariance @ both.T
+
+
+def pose_with_covariance(
+    frame: str, stamp: int, values: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> PoseWithCovarianceStamped:
+    message = PoseWithCovarianceStamped(header=header(stamp, frame))
+    message.pose.pose = pose(values)
+    message.pose.covariance = fixed_axis_covariance(values, covariance).ravel()
+    return message
+
+
+def scan_points(message: LaserScan) -> PointSet:
+    """Points in the sensor frame; `MalformedMessage` where the scan makes no sense."""
+    ranges = np.asarray(message.ranges)
+    return laserscan.decode(
+        ranges,
+        message.angle_min,
+        message.angle_increment,
+        message.range_min,
+        message.range_max,
+        message.time_increment,
+    )
+
+
+def cloud_points(message: PointCloud2) -> PointSet:
+    """Points in the sensor frame; `MalformedMessage` where the fields or sizes do not fit."""
+    return pointcloud.decode(message, nanoseconds(message.header.stamp))
+
+
+def voxel_cloud(
+    frame: str,
+    stamp: int,
+    means: NDArray[np.float32],
+    normals: NDArray[np.float32],
+    counts: NDArray[np.int32],
+) -> PointCloud2:
+    """Unordered cloud of voxel means (n, 3) with normals (n, 3) and the points merged (n,) as intensity."""
+    rows = np.empty(len(means), CLOUD_DTYPE)
+    for name, column in zip(CLOUD_DTYPE.names or (), (*means.T, *normals.T, counts), strict=True):
+        rows[name] = column
+    message = PointCloud2(header=header(stamp, frame), height=1, width=len(rows))
+    message.fields = [
+        PointField(name=name, offset=CLOUD_DTYPE.fields[name][1], datatype=PointField.FLOAT32, count=1)  # type: ignore[index]
+        for name in CLOUD_DTYPE.names or ()
+    ]
+    message.point_step, message.row_step = CLOUD_DTYPE.itemsize, CLOUD_DTYPE.itemsize * len(rows)
+    message.is_dense = True
+    # An array.array is taken as it is; bytes would be checked one by one.
+    message.data = array.array("B", rows.tobytes())
+    return message

@@ -1,0 +1,113 @@
+"""Where a sensor sits on the robot: the seam to tf2_ros.
+
+In a ROS installation tf2_ros is used.  Where it is missing (it is not on PyPI) `TransformTree` does what is needed of it:
+the latest transform between two frames.  Both answer `lookup` and `explain`; the same tests run on both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from tf2_msgs.msg import TFMessage
+
+from dsg_ros import poses
+from dsg_ros.ros import convert
+
+
+class Frames(Protocol):
+    """The latest transforms heard on /tf and /tf_static."""
+
+    def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:
+        """``target_from_source`` (7,), or None while it is not known."""
+
+    def explain(self, target: str, source: str) -> str:
+        """Why `lookup` answers None, for the operator."""
+
+
+class TransformTree:
+    """The latest transform of every frame to its parent, fed with TFMessages."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, NDArray[np.float64]]] = {}
+
+    def take(self, message: TFMessage) -> None:
+        for transform in message.transforms:
+            child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
+            pose = convert.transform_pose(transform)
+            norm = float(np.linalg.norm(pose[3:]))
+            if child and parent and child != parent and np.isfinite(pose).all() and norm > 1e-6:
+                pose[3:] /= norm
+                self._parents[child] = parent, pose
+
+    def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:
+        of_target, of_source = self._chain(target.lstrip("/")), self._chain(source.lstrip("/"))
+        common = next((frame for frame in of_source if frame in of_target), None)
+        if common is None:
+            return None
+        return poses.compose(poses.inverse(of_target[common]), of_source[common])
+
+    def explain(self, target: str, source: str) -> str:
+        known = set(self._parents) | {parent for parent, _ in self._parents.values()}
+        missing = [frame for frame in (target, source) if frame.lstrip("/") not in known]
+        if missing:
+            return f"no transform on /tf or /tf_static names the frame {' or '.join(map(repr, missing))}"
+        return f"the frames {target!r} and {source!r} are not connected on /tf and /tf_static"
+
+    def _chain(self, frame: str) -> dict[str, NDArray[np.float64]]:
+        """Every frame above ``frame`` with the pose of ``frame`` in it, nearest first; ends where a loop would close."""
+        chain = {frame: poses.IDENTITY}
+        while frame in self._parents and self._parents[frame][0] not in chain:
+            below = chain[frame]
+            frame, pose = self._parents[frame]
+            chain[frame] = poses.compose(pose, below)
+        return chain
+
+
+class Listener(TransformTree):
+    """A `TransformTree` that subscribes."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        moving = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+        static = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscriptions = [
+            node.create_subscription(TFMessage, "/tf", self.take, moving),
+            node.create_subscription(TFMessage, "/tf_static", self.take, static),
+        ]
+
+
+class Tf2Frames:
+    """tf2_ros behind the same two questions."""
+
+    def __init__(self, node: Node, tf2_ros: Any) -> None:
+        self._tf2 = tf2_ros
+        self.buffer = tf2_ros.Buffer()
+        self._listener = tf2_ros.TransformListener(self.buffer, node)
+
+    def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:
+        try:
+            found = self.buffer.lookup_transform(target.lstrip("/"), source.lstrip("/"), Time())
+        except self._tf2.TransformException:
+            return None
+        return convert.transform_pose(found)
+
+    def explain(self, target: str, source: str) -> str:
+        try:
+            self.buffer.lookup_transform(target.lstrip("/"), source.lstrip("/"), Time())
+        except self._tf2.TransformException as error:
+            return str(error)
+        return "known by now"
+
+
+def listen(node: Node) -> Frames:
+    """Frames as the environment offers them."""
+    try:
+        import tf2_ros
+    except ImportError:
+        return Listener(node)
+    return Tf2Frames(node, tf2_ros)

@@ -1,0 +1,149 @@
+"""What comes in, topic by topic: received, refused by cause, lost, and how long the callback took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.event_handler import QoSMessageLostInfo, QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.subscription import Subscription
+
+from dsg_ros import config as cfg
+from dsg_ros.io.records import MalformedMessage
+from dsg_ros.ros import convert
+
+Say = Callable[[str, str], None]
+"""``say(level, text)``, level as in `logging` but lower case."""
+
+
+class Throttle:
+    """Passes a message on when its kind was not heard for ``period`` seconds of wall time."""
+
+    def __init__(self, say: Say, period: float = 5.0) -> None:
+        self._say, self._period = say, period
+        self._latest: dict[str, float] = {}
+
+    def __call__(self, level: str, kind: str, text: str) -> None:
+        now = time.monotonic()
+        if now - self._latest.get(kind, -math.inf) >= self._period:
+            self._latest[kind] = now
+            self._say(level, text)
+
+
+class Latencies:
+    """Durations of callbacks [s]; percentiles over the latest 20,000."""
+
+    def __init__(self) -> None:
+        self._ring = np.zeros(20_000, np.float32)
+        self.count = 0
+        self.largest = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._ring[self.count % len(self._ring)] = seconds
+        self.count += 1
+        self.largest = max(self.largest, seconds)
+
+    def percentiles(self) -> tuple[float, float]:
+        """Median and 99th percentile [s]; zeros before the first."""
+        known = self._ring[: min(self.count, len(self._ring))]
+        if not len(known):
+            return 0.0, 0.0
+        median, high = np.percentile(known, (50, 99))
+        return float(median), float(high)
+
+
+class Input:
+    """One subscription with its accounts: ``received == used + sum(refused.values())``.
+
+    ``lost`` counts messages that were sent and never taken: those the middleware reports, and gaps in the publisher's
+    sequence numbers, which also show what a full history overwrote without a report (Fast DDS does).
+    """
+
+    def __init__(self, name: str, handle: Callable[[Any], None], latencies: Latencies, say: Say) -> None:
+        self.name = name
+        self._handle, self._latencies, self._say = handle, latencies, say
+        self._throttled = Throttle(say)
+        self.received = 0
+        self.refused: Counter[str] = Counter()
+        self.reported_lost = 0
+        self.gaps = 0
+        self.frame_changes = 0
+        self.frame = ""
+        self.topic = name
+        self._sequence = 0
+        self._subscription: Subscription | None = None
+
+    @property
+    def lost(self) -> int:
+        return max(self.reported_lost, self.gaps)
+
+    @property
+    def publishers(self) -> int:
+        return self._subscription.get_publisher_count() if self._subscription else 0
+
+    def subscribe(self, node: Node, message: type, qos: cfg.Qos) -> None:
+        """Listen to the relative topic of this name."""
+        reliable = qos.reliability == "reliable"
+        profile = QoSProfile(
+            depth=qos.depth,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        )
+        events = SubscriptionEventCallbacks(message_lost=self._lost, incompatible_qos=self._incompatible)
+        self._sequence = 0
+        self._subscription = node.create_subscription(message, self.name, self._take, profile, event_callbacks=events)
+        self.topic = self._subscription.topic_name
+
+    def unsubscribe(self, node: Node) -> None:
+        if self._subscription is not None:
+            node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _take(self, message: Any, info: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        self.received += 1
+        self._follow(info.get("publication_sequence_number"))
+        try:
+            self._check_frame(message)
+            self._handle(message)
+        except MalformedMessage as error:
+            self.refused["malformed"] += 1
+            stamp = convert.nanoseconds(message.header.stamp) / 1e9
+            self._throttled("warning", "malformed", f"{self.topic} at {stamp:.6f}: refused: {error}")
+        self._latencies.add(time.perf_counter() - began)
+
+    def _follow(self, sequence: int | None) -> None:
+        """Count gaps; numbers start anew, or interleave, where there is another publisher: then nothing can be told."""
+        if not sequence:
+            return
+        missing = sequence - self._sequence - 1
+        if self._sequence and missing > 0 and self.publishers == 1:
+            self.gaps += missing
+            self._throttled("warning", "gap", f"{self.topic}: {missing} messages were sent and never arrived here")
+        self._sequence = sequence
+
+    def _check_frame(self, message: Any) -> None:
+        frame = message.header.frame_id
+        if self.frame and frame != self.frame:
+            self.frame_changes += 1
+            stamp = convert.nanoseconds(message.header.stamp) / 1e9
+            text = f"{self.topic} at {stamp:.6f}: frame_id changed from {self.frame!r} to {frame!r}"
+            self._throttled("warning", "frame", text)
+        self.frame = frame
+
+    def _lost(self, info: QoSMessageLostInfo) -> None:
+        self.reported_lost += info.total_count_change
+        self._throttled("warning", "lost", f"{self.topic}: the middleware lost {info.total_count_change} messages")
+
+    def _incompatible(self, info: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(info.last_policy_kind)
+        self._say(
+            "error",
+            f"{self.topic}: a publisher offers an incompatible {policy}; nothing is received from it. "
+            f"Set qos.{self.name}.reliability to best_effort or change the publisher",
+        )

@@ -1,0 +1,104 @@
+"""From the process's arguments to a spinning node and, when asked to end, to a saved map and exit code 0."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from dsg_ros.config import ConfigError
+from dsg_ros.ros.node import HeroNode
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that computes lets another one have the interpreter (Python's default: 5 ms)."""
+
+
+class Spinner:
+    """An executor in a thread of its own, so that the main thread can wait for signals.
+
+    rclpy's own handlers would shut the context down at once, and nothing could be published or saved any more.  Of the two
+    executors of Jazzy this is the single-threaded one: `rclpy.experimental.EventsExecutor` (7.1) keeps the interpreter's lock
+    when it spins beside other threads, and the process freezes.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.ended = threading.Event()
+        self.failed = False
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._spin, name="executor", daemon=True)
+
+    def start(self) -> None:
+        """Begin to run callbacks."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Run no further callback; returns when the one in progress is done."""
+        self._executor.shutdown()
+        self._thread.join()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+        except Exception:  # noqa: BLE001 - a callback failed: end in order, and say why
+            traceback.print_exc()
+            self.failed = True
+        finally:
+            self.ended.set()
+
+
+def on_signals(handle: Callable[[], None]) -> None:
+    """Have SIGINT and SIGTERM call ``handle`` in the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: handle())
+
+
+def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] = HeroNode) -> int:
+    """Run `hero_node`; 0 after a signal, 1 when a callback failed, 2 when an argument or parameter is refused."""
+    asked = 0
+    spinner: Spinner | None = None
+    node: HeroNode | None = None
+
+    def end() -> None:
+        nonlocal asked
+        asked += 1
+        if spinner:
+            spinner.ended.set()
+        if asked > 1 and node:
+            node.abandon_saving()
+
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    on_signals(end)
+    try:
+        try:
+            rclpy.init(args=None if args is None else ["hero_node", *args], signal_handler_options=SignalHandlerOptions.NO)
+            node = make()
+        except (ConfigError, RuntimeError) as error:
+            print(f"hero_node: {error}", file=sys.stderr)
+            return 2
+        spinner = Spinner(node)
+        if node.config.autostart:
+            node.trigger_configure()
+        spinner.start()
+        while not asked and not spinner.ended.wait(3600.0):
+            continue
+        spinner.stop()
+        node.trigger_shutdown()
+        return 1 if spinner.failed else 0
+    finally:
+        if node:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

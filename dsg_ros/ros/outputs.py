@@ -1,0 +1,167 @@
+"""What the node publishes: one small class a topic, all named in `OUTPUTS`.
+
+`take` is called with every estimate, on the thread that reads from the worker, and must be quick; `publish` is called at
+``map_rate``, on a thread that may take its time.  To add a topic, write a class and name it in `OUTPUTS`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from nav_msgs.msg import Path as PathMessage
+from numpy.typing import NDArray
+from rclpy.event_handler import PublisherEventCallbacks, QoSPublisherMatchedInfo
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from dsg_ros.interface import Estimate, Path
+from dsg_ros.ros import cdr, convert
+from dsg_ros.ros.voxel_store import VoxelStore
+
+MAP_QOS = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+"""Maps: a listener that comes late still gets the latest."""
+
+_SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
+_DENSE = np.array([0.03, 0.19, 0.42, 1.0], np.float32)
+_MANY = 200.0
+"""Points merged in a voxel that is drawn in the full colour."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What the outputs share: the frame everything is in, the voxels, the ROS clock [ns]."""
+
+    frame: str
+    voxels: VoxelStore
+    now: Callable[[], int]
+
+
+class Output(abc.ABC):
+    """A topic below the node's name."""
+
+    topic: str
+    message: Any
+    qos: QoSProfile | int = MAP_QOS
+
+    def __init__(self, node: LifecycleNode, world: World) -> None:
+        self._world = world
+        events = PublisherEventCallbacks(matched=self._matched)
+        self._publisher = node.create_lifecycle_publisher(
+            self.message, f"~/{self.topic}", self.qos, event_callbacks=events
+        )
+        self._node = node
+
+    def destroy(self) -> None:
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def take(self, estimate: Estimate) -> None:
+        """Note what is to be published, or publish it where it is small."""
+
+    def publish(self) -> None:
+        """Publish what changed since the last call."""
+
+    def again(self) -> None:
+        """Publish everything at the next `publish`: a listener came late, or the clock jumped and rviz forgot."""
+
+    def clear(self) -> None:
+        """The map was reset."""
+
+    def _matched(self, info: QoSPublisherMatchedInfo) -> None:
+        if info.current_count_change > 0:
+            self.again()
+
+
+class PoseOutput(Output):
+    """The base in the map at every scan, with the solver's covariance."""
+
+    topic, message, qos = "pose", PoseWithCovarianceStamped, 10
+
+    def take(self, estimate: Estimate) -> None:
+        self._publisher.publish(
+            convert.pose_with_covariance(self._world.frame, estimate.stamp, estimate.pose, estimate.covariance)
+        )
+
+
+class PathOutput(Output):
+    """Optimised poses of all keyframes."""
+
+    topic, message = "path", PathMessage
+
+    def __init__(self, node: LifecycleNode, world: World) -> None:
+        super().__init__(node, world)
+        self._path: Path | None = None
+        self._sent: Path | None = None
+
+    def take(self, estimate: Estimate) -> None:
+        if estimate.path is not None:
+            self._path = estimate.path
+
+    def publish(self) -> None:
+        path = self._path
+        if path is None or path is self._sent:
+            return
+        stamp = int(path.stamps[-1]) if len(path.stamps) else self._world.now()
+        self._publisher.publish(cdr.path(stamp, self._world.frame, path.stamps, path.poses))
+        self._sent = path
+
+    def again(self) -> None:
+        self._sent = None
+
+    def clear(self) -> None:
+        self._path = Path(np.empty(0, np.int64), np.empty((0, 7)), np.empty((0, 2), np.int32))
+
+
+class VoxelsOutput(Output):
+    """Cubes in spatial chunks; only chunks that changed are sent, emptied ones are deleted."""
+
+    topic, message = "voxels", MarkerArray
+    qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+    def publish(self) -> None:
+        store = self._world.voxels
+        changes = store.take_changes()
+        if changes:
+            cubes = [cdr.Cubes(c.id, c.means, colours(c.counts)) for c in changes]
+            edge = store.size or 1.0
+            self._publisher.publish(cdr.cube_lists(self._world.now(), self._world.frame, "voxels", edge, cubes))
+
+    def again(self) -> None:
+        self._world.voxels.touch()
+
+
+class VoxelCloudOutput(Output):
+    """All voxels as one cloud."""
+
+    topic, message = "voxel_cloud", PointCloud2
+
+    def __init__(self, node: LifecycleNode, world: World) -> None:
+        super().__init__(node, world)
+        self._sent = world.voxels.version
+
+    def publish(self) -> None:
+        version = self._world.voxels.version
+        if version != self._sent:
+            cloud = convert.voxel_cloud(self._world.frame, self._world.now(), *self._world.voxels.all())
+            self._publisher.publish(cloud)
+            self._sent = version
+
+    def again(self) -> None:
+        self._sent = -1
+
+
+OUTPUTS: tuple[type[Output], ...] = (PoseOutput, PathOutput, VoxelsOutput, VoxelCloudOutput)
+
+
+def colours(counts: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Colours (n, 4) from pale to dark with the number of points a voxel holds, on a logarithmic scale."""
+    share = np.clip(np.log1p(counts) / np.log1p(_MANY), 0.0, 1.0).astype(np.float32)[:, None]
+    return _SPARSE + share * (_DENSE - _SPARSE)

@@ -1,0 +1,179 @@
+"""From sensor messages to frames: the callbacks.  They convert, look up where the sensor sits, and hand over."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
+from rclpy.node import Node
+from sensor_msgs.msg import LaserScan, PointCloud2
+
+from dsg_ros import config as cfg
+from dsg_ros import poses
+from dsg_ros.interface import Frame
+from dsg_ros.io.records import PointSet
+from dsg_ros.ros import convert
+from dsg_ros.ros.frames import Frames
+from dsg_ros.ros.inputs import Input, Latencies, Say, Throttle
+from dsg_ros.synchroniser import Synchroniser
+
+_PATIENCE = 5.0
+"""Seconds without a first message after which a topic is called silent."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A scan that waits for the transform of its sensor."""
+
+    source: Input
+    stamp: int
+    points: PointSet
+    frame: str
+    planar: bool
+
+
+class Sensors:
+    """Subscriptions to odom, scan and points, joined to frames by the `Synchroniser`.
+
+    ``submit`` gets each frame; ``on_odometry`` every usable odometry pose with its stamp (for odom->base on /tf);
+    ``on_reset`` is called when the clock jumped back and the policy is to start anew.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], cfg.Node],
+        frames: Frames,
+        submit: Callable[[Frame], None],
+        on_odometry: Callable[[int, NDArray[np.float64]], None],
+        on_reset: Callable[[], None],
+        say: Say,
+    ) -> None:
+        self._config, self._frames, self._submit = config, frames, submit
+        self._on_odometry, self._on_reset = on_odometry, on_reset
+        self._throttled = Throttle(say)
+        self.synchroniser = Synchroniser(config().input, say)
+        self.latencies = Latencies()
+        self.points: Counter[str] = Counter()
+        self.odom_frame, self.base_frame = config().odom_frame, config().base_frame
+        self._held: deque[_Held] = deque()
+        self._since = time.monotonic()
+        handlers = {"odom": self._odometry, "scan": self._scan, "points": self._cloud}
+        unused = {"auto": "", "scan": "points", "points": "scan"}[config().sensors]
+        self.inputs = {
+            name: Input(name, handle, self.latencies, say) for name, handle in handlers.items() if name != unused
+        }
+
+    @property
+    def waiting(self) -> int:
+        """Scans that wait for a transform or for odometry."""
+        return len(self._held) + self.synchroniser.waiting
+
+    def subscribe(self, node: Node) -> None:
+        """Begin to listen."""
+        qos = self._config().qos
+        types = {"odom": (Odometry, qos.odom), "scan": (LaserScan, qos.scan), "points": (PointCloud2, qos.points)}
+        self._since = time.monotonic()
+        for name, source in self.inputs.items():
+            source.subscribe(node, *types[name])
+
+    def unsubscribe(self, node: Node) -> None:
+        """Stop listening; what waits stays."""
+        for source in self.inputs.values():
+            source.unsubscribe(node)
+
+    def flush(self) -> None:
+        """Hand over what still waits for odometry, with the last odometry held."""
+        self._emit(self.synchroniser.flush())
+
+    def complain(self) -> None:
+        """Say which topic is silent, and whether anybody publishes it; to be called now and then."""
+        if time.monotonic() - self._since < _PATIENCE:
+            return
+        scans = [source for name, source in self.inputs.items() if name != "odom"]
+        silent = [source for source in self.inputs.values() if not source.received]
+        if any(source.received for source in scans):
+            silent = [source for source in silent if source.name == "odom"]
+        for source in silent:
+            publishers = source.publishers
+            why = f"{publishers} publish it: check their QoS and clock" if publishers else "nobody publishes it"
+            self._throttled("warning", source.name, f"waiting for the first message on {source.topic}: {why}")
+
+    def _odometry(self, message: Odometry) -> None:
+        stamp, pose = convert.nanoseconds(message.header.stamp), convert.odometry_pose(message)
+        config = self._config()
+        self.odom_frame = config.odom_frame or message.header.frame_id or "odom"
+        self.base_frame = config.base_frame or message.child_frame_id or "base_link"
+        before = self.synchroniser.resets
+        refused = sum(self.synchroniser.counts[cause] for cause in _REFUSALS)
+        ready = self.synchroniser.add_odometry(stamp, pose, self.inputs["odom"].topic)
+        if self.synchroniser.resets != before:
+            self._count_held("dropped_clock_jump")
+            self._on_reset()
+        self._emit(ready)
+        self._release()
+        if sum(self.synchroniser.counts[cause] for cause in _REFUSALS) == refused:
+            self._on_odometry(stamp, np.array(pose))
+
+    def _scan(self, message: LaserScan) -> None:
+        self._take(self.inputs["scan"], message.header, convert.scan_points(message), planar=True)
+
+    def _cloud(self, message: PointCloud2) -> None:
+        self._take(self.inputs["points"], message.header, convert.cloud_points(message), planar=False)
+
+    def _take(self, source: Input, header: convert.Header, points: PointSet, planar: bool) -> None:
+        for cause, count in points.dropped.items():
+            self.points[f"points_{cause}"] += count
+        self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))
+        self._release()
+        if len(self._held) > self._config().input.queue:
+            self._held.popleft().source.refused["no_transform"] += 1
+
+    def _release(self) -> None:
+        """Pass on the scans whose sensor's place is known, in order."""
+        while self._held:
+            scan = self._held[0]
+            extrinsic = self._extrinsic(scan)
+            if extrinsic is None:
+                return
+            self._held.popleft()
+            points = scan.points
+            self._emit(
+                self.synchroniser.add_scan(
+                    scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
+                )
+            )
+
+    def _extrinsic(self, scan: _Held) -> NDArray[np.float64] | None:
+        """``base_from_sensor``, or None, with a message, while it is not known."""
+        base = self.base_frame
+        if not base:
+            return None  # neither configured nor told by an odometry message yet
+        if scan.frame == base:
+            return poses.IDENTITY
+        found = self._frames.lookup(base, scan.frame)
+        if found is not None:
+            return found
+        why = self._frames.explain(base, scan.frame)
+        if self._config().identity_extrinsic:
+            text = f"{scan.source.topic}: {why}; taken as identity (identity_extrinsic)"
+            self._throttled("warning", "identity", text)
+            return poses.IDENTITY
+        text = f"{scan.source.topic}: waiting for the transform from {base!r} to {scan.frame!r}: {why}"
+        self._throttled("warning", "transform", text)
+        return None
+
+    def _emit(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._submit(frame)
+
+    def _count_held(self, cause: str) -> None:
+        while self._held:
+            self._held.popleft().source.refused[cause] += 1
+
+
+_REFUSALS = ("odometry_not_finite", "odometry_zero_quaternion", "odometry_repeated_stamp", "odometry_too_old")

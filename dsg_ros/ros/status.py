@@ -1,0 +1,137 @@
+"""How the node is doing, as plain figures: once a second to /diagnostics and, where files are kept, to status.json."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from dsg_ros.interface import Estimate
+from dsg_ros.ros import convert
+from dsg_ros.ros.sensors import Sensors
+from dsg_ros.ros.tf_broadcaster import TfBroadcaster
+from dsg_ros.worker import Status
+from dsg_ros.worker_session import resident_bytes
+
+Figures = dict[str, Any]
+
+_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
+
+
+def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, estimate: Estimate | None) -> Figures:
+    """Everything worth knowing, nested by subject; JSON-able.
+
+    Scans are those of the topics scan and points together: received = processed + waiting + sum of dropped.  What was
+    ``lost`` on the way never arrived and is not among the received.
+    """
+    inputs, latencies = sensors.inputs, sensors.latencies
+    scans = [source for name, source in inputs.items() if name != "odom"]
+    odometry = inputs["odom"]
+    counts = dict(sensors.synchroniser.counts)
+    refused = {f"{i.name}_{cause}": n for i in scans for cause, n in i.refused.items()}
+    dropped = {k: n for k, n in counts.items() if not k.startswith(_NOT_DROPS)}
+    metrics = dict(estimate.metrics) if estimate else {}
+    median, high = latencies.percentiles()
+    return {
+        "state": state,
+        "scans": {
+            "received": sum(i.received for i in scans),
+            "processed": worker.processed,
+            "waiting": worker.waiting + sensors.waiting,
+            "dropped": {**refused, **dropped, **worker.dropped},
+            "lost": sum(i.lost for i in scans),
+        },
+        "odometry": {
+            "received": odometry.received,
+            "refused": {k: n for k, n in counts.items() if k.startswith("odometry_") and k != "odometry_received"},
+            "lost": odometry.lost,
+        },
+        "inputs": {
+            i.name: {"topic": i.topic, "publishers": i.publishers, "received": i.received, "lost": i.lost}
+            | ({"frame_changes": i.frame_changes} if i.frame_changes else {})
+            for i in inputs.values()
+        },
+        "points": {k: n for k, n in (*counts.items(), *sensors.points.items()) if k.startswith("points_")},
+        "clock_jumps": counts.get("clock_jumped_back", 0),
+        "keyframes": int(estimate.counts.get("keyframes", 0)) if estimate else 0,
+        "loops": int(estimate.counts.get("loops", 0)) if estimate else 0,
+        "parameters": [
+            {"name": p.name, "value": p.value, "sigma": p.sigma, "unit": p.unit, "status": p.status, "reason": p.reason}
+            for p in (estimate.parameters if estimate else ())
+        ],
+        "counts": dict(estimate.counts) if estimate else {},
+        "metrics": metrics,
+        "map_to_odom": {
+            "rate_hz": round(tf.measured_rate(), 2),
+            "largest_gap_s": round(tf.largest_gap, 4),
+            "published": tf.published,
+        },
+        "callbacks": {
+            "count": latencies.count,
+            "p50_ms": round(median * 1e3, 3),
+            "p99_ms": round(high * 1e3, 3),
+            "largest_ms": round(latencies.largest * 1e3, 3),
+        },
+        "worker": {"state": worker.state, "restarts": worker.restarts},
+        "memory_bytes": {"node": resident_bytes(), "worker": resident_bytes(worker.pid) if worker.pid else 0},
+        "compilations_after_warm_up": int(metrics.get("compilations_after_warm_up", 0)),
+    }
+
+
+def write(figures: Figures, folder: Path) -> None:
+    """status.json in ``folder``, replaced as a whole so that a reader never meets half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".status.json.new"
+    temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    os.replace(temporary, folder / "status.json")
+
+
+def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int) -> DiagnosticArray:
+    """One status a subject; a warning where something was dropped or lost since ``before``, an error without a worker."""
+    array = DiagnosticArray(header=convert.header(stamp, ""))
+    previous = before or {}
+    for subject, level, message in _judge(figures, previous):
+        values = figures[subject] if isinstance(figures[subject], dict) else {subject: figures[subject]}
+        status = DiagnosticStatus(level=level, name=f"{name}: {subject}", hardware_id=name, message=message)
+        status.values = [KeyValue(key=key, value=_text(value)) for key, value in _flat(values)]
+        array.status.append(status)
+    return array
+
+
+def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]]:
+    ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+    for subject in ("scans", "odometry"):
+        now, then = figures[subject], before.get(subject, {})
+        kinds = {**now.get("dropped", now.get("refused", {})), "lost": now["lost"]}
+        earlier = {**then.get("dropped", then.get("refused", {})), "lost": then.get("lost", 0)}
+        grown = [f"{n - earlier.get(k, 0)} {k}" for k, n in kinds.items() if n > earlier.get(k, 0)]
+        rest = "everything is used" if now["received"] else "nothing received yet"
+        yield subject, warn if grown else ok, ", ".join(grown) or rest
+    for subject in ("inputs", "points", "counts", "metrics", "map_to_odom", "callbacks", "memory_bytes"):
+        yield subject, ok, ""
+    yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
+    level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
+    yield "worker", level, figures["worker"]["state"]
+    yield "state", ok, figures["state"]
+    yield "clock_jumps", ok, ""
+    yield "compilations_after_warm_up", ok, ""
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(values, list):
+        for item in values:
+            name = item["name"]
+            yield from _flat({k: v for k, v in item.items() if k != "name"}, name)
+    else:
+        yield prefix, values
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,137 @@
+"""The map as the node knows it: voxels by id, grouped in chunks of space, and which chunks changed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros.interface import VoxelUpdate
+
+Chunk = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ChunkContent:
+    """A chunk's stable marker ``id`` and its voxels; none when it was emptied."""
+
+    id: int
+    means: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+
+class VoxelStore:
+    """Applies `VoxelUpdate`s; safe to use from several threads.
+
+    A voxel keeps its row while it lives; freed rows are used again, so memory follows the largest map, not its history.
+    """
+
+    def __init__(self, chunk: float) -> None:
+        self._edge = chunk
+        self._lock = threading.Lock()
+        self._ids: dict[Chunk, int] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all voxels; chunks that were sent are reported as emptied next time."""
+        with self._lock:
+            self.size = 0.0
+            self.version = getattr(self, "version", 0) + 1
+            self._dirty: set[Chunk] = set(self._ids)
+            self._rows: dict[int, int] = {}
+            self._free: list[int] = []
+            self._members: dict[Chunk, set[int]] = {}
+            self._means = np.empty((0, 3), np.float32)
+            self._normals = np.empty((0, 3), np.float32)
+            self._counts = np.empty(0, np.int32)
+            self._chunks = np.empty((0, 3), np.int32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def update(self, change: VoxelUpdate) -> None:
+        """Take over what changed and drop what was removed."""
+        with self._lock:
+            self.size = change.size
+            self.version += 1
+            for identity in change.removed.tolist():
+                self._remove(identity)
+            if not len(change.ids):
+                return
+            rows, old = self._assign(change.ids)
+            chunks = np.floor(change.means / self._edge).astype(np.int32)
+            moved = ~old | (self._chunks[rows] != chunks).any(axis=1)
+            before = self._chunks[rows[moved]].tolist()
+            for row, known, former, chunk in zip(
+                rows[moved].tolist(), old[moved].tolist(), before, chunks[moved].tolist(), strict=True
+            ):
+                if known:
+                    self._leave(tuple(former), row)
+                self._members.setdefault(tuple(chunk), set()).add(row)
+            self._means[rows], self._normals[rows], self._counts[rows] = change.means, change.normals, change.counts
+            self._chunks[rows] = chunks
+            self._dirty.update(map(tuple, np.unique(chunks, axis=0).tolist()))
+
+    def touch(self) -> None:
+        """Have every chunk reported again, for a listener that came late."""
+        with self._lock:
+            self._dirty.update(self._ids)
+            self._dirty.update(self._members)
+
+    def take_changes(self) -> list[ChunkContent]:
+        """Content of the chunks that changed since the last call."""
+        with self._lock:
+            changes = []
+            for chunk in sorted(self._dirty):
+                rows = sorted(self._members.get(chunk, ()))
+                if not rows and chunk not in self._ids:
+                    continue  # filled and emptied between two calls: nobody knows it
+                identity = self._ids.setdefault(chunk, len(self._ids))
+                changes.append(ChunkContent(identity, self._means[rows], self._counts[rows]))
+            self._dirty.clear()
+            return changes
+
+    def all(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+        """Means (n, 3), normals (n, 3) and counts (n,) of every voxel."""
+        with self._lock:
+            rows = np.fromiter(self._rows.values(), np.int64, len(self._rows))
+            return self._means[rows], self._normals[rows], self._counts[rows]
+
+    def _assign(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Rows of the voxels, new ones where they have none, and whether they had one."""
+        rows = np.empty(len(ids), np.int64)
+        old = np.ones(len(ids), bool)
+        for i, identity in enumerate(ids.tolist()):
+            row = self._rows.get(identity)
+            if row is None:
+                old[i] = False
+                row = self._free.pop() if self._free else self._grow()
+                self._rows[identity] = row
+            rows[i] = row
+        return rows, old
+
+    def _grow(self) -> int:
+        capacity = len(self._means)
+        larger = max(1024, 2 * capacity)
+        for name in ("_means", "_normals", "_counts", "_chunks"):
+            array = getattr(self, name)
+            grown = np.zeros((larger, *array.shape[1:]), array.dtype)
+            grown[:capacity] = array
+            setattr(self, name, grown)
+        self._free = list(range(larger - 1, capacity, -1))
+        return capacity
+
+    def _remove(self, identity: int) -> None:
+        row = self._rows.pop(identity, None)
+        if row is not None:
+            self._leave(tuple(self._chunks[row].tolist()), row)
+            self._free.append(row)
+
+    def _leave(self, chunk: Chunk, row: int) -> None:
+        members = self._members[chunk]
+        members.discard(row)
+        if not members:
+            del self._members[chunk]
+        self._dirty.add(chunk)
