@@ -27,7 +27,7 @@ setup(
         'backports.zstd>=1.0; python_version < "3.14"',
         "cvxopt>=1.3.2",
         "equinox>=0.12.2",
-        "evo>=1.31",
+        "evo>=1.36.5",
         "jax>=0.6.2",
         "jaxlie>=1.5",
         "jaxtyping>=0.3.2",
