@@ -1,0 +1,112 @@
+"""A block of neighbouring keyframes: odometry to predict from, registrations to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.core.factors import OdomSE3, Registration
+from dsg_ros.core.factors.odometry import noise
+from dsg_ros.core.problem import Problem
+from dsg_ros.core.variables import State
+
+RELATIVE_RANK = 1e-9
+"""Eigenvalues of an information below this share of the largest are rounding: the direction is not observed."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """What is known between neighbouring keyframes.
+
+    ``measured`` (7,) raw odometry increment over ``seconds``; ``relative`` (7,) the scan matcher's opinion of the same
+    motion, with ``information`` (6, 6) in the tangent of ``relative``; zero in directions it does not observe.
+    """
+
+    measured: NDArray[np.float64]
+    seconds: float
+    relative: NDArray[np.float64]
+    information: NDArray[np.float64]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number is finite."""
+        parts = (self.measured, self.seconds, self.relative, self.information)
+        return all(bool(np.all(np.isfinite(part))) for part in parts)
+
+
+class Block(eqx.Module):
+    """n links among n + 1 keyframes, of fixed shape: a pytree of NumPy arrays.
+
+    ``start`` (n + 1, 7) are the poses that raw odometry leads to, in the frame of the first; ``odometry`` has n rows,
+    ``held_out`` one row per pair of keyframes that is scored; ``directions`` (m,) counts the directions each row observes.
+    """
+
+    start: Float[Array, "poses 7"]
+    odometry: OdomSE3
+    held_out: Registration
+    directions: Float[Array, " m"]
+
+    def problem(self) -> Problem:
+        """The inner problem: odometry alone, the first pose held.  No row of ``held_out`` is in it."""
+        count = self.start.shape[0]
+        keys = jnp.arange(count, dtype=jnp.int32)
+        none = jnp.zeros(1, bool)
+        state = State(self.start, jnp.zeros((1, 3)))
+        return Problem(state, keys > 0, none, (self.odometry,), keys, -jnp.ones(1, jnp.int32))
+
+
+def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.Odometry) -> Block:
+    """A block of ``links``, scored between the keyframes (first, second) of ``pairs`` (m, 2), counted from the block's own first.
+
+    A scan is matched to a map of many keyframes, so its error does not add up along the way: the relative pose over several
+    links, which is composed from theirs, has the information of its last link.
+    """
+    measured = np.stack([link.measured for link in links])
+    start, seen = _chain(measured), _chain(np.stack([link.relative for link in links]))
+    steps = np.arange(len(links))
+    translation = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
+    rotation = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
+    odometry = OdomSE3.stack(
+        len(links),
+        previous=steps.astype(np.int32),
+        current=(steps + 1).astype(np.int32),
+        duration=np.array([link.seconds for link in links], np.float64),
+        weight=np.ones(len(links)),
+        **noise(measured, translation, rotation),
+    )
+    roots = np.stack([_square_root(link.information) for link in links])[pairs[:, 1] - 1]
+    held_out = Registration.stack(
+        len(pairs),
+        first=pairs[:, 0].astype(np.int32),
+        second=pairs[:, 1].astype(np.int32),
+        measured=poses.between(seen[pairs[:, 0]], seen[pairs[:, 1]]),
+        sqrt_info=roots,
+        weight=np.ones(len(pairs)),
+    )
+    return Block(start, odometry, held_out, np.count_nonzero(roots.any(axis=2), axis=1).astype(np.float64))
+
+
+def pairs_of(count: int) -> NDArray[np.int64]:
+    """Pairs of keyframes (m, 2) that a block of ``count`` links is scored on: the first with each other one."""
+    return np.stack([np.zeros(count, np.int64), np.arange(1, count + 1)], axis=1)
+
+
+def _chain(increments: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = [poses.IDENTITY]
+    for increment in increments:
+        out.append(poses.compose(out[-1], increment))
+    return np.stack(out)
+
+
+def _square_root(information: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``A`` (6, 6) with ``A^T A = information``; rows of directions that are not observed are exactly zero."""
+    values, vectors = np.linalg.eigh(0.5 * (information + information.T))
+    observed = values > RELATIVE_RANK * max(values[-1], 0.0)
+    return np.sqrt(np.where(observed, values, 0.0))[:, None] * vectors.T

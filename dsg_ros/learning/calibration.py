@@ -1,0 +1,192 @@
+"""The calibration of the odometry, used for every scan and learned from every block of keyframes: what the pipeline calls."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.core.theta import Theta, flatten, specs, to_float64, unflatten
+from dsg_ros.interface import LearningStep, Parameter
+from dsg_ros.learning import guards, losses, parameters
+from dsg_ros.learning.block import Block, Link, make_block, pairs_of
+from dsg_ros.learning.increments import IncrementModel
+from dsg_ros.learning.learner import Accumulator, minimiser
+from dsg_ros.learning.losses import Score
+
+Vector = NDArray[np.float64]
+
+HISTORY = 5000
+"""Outer updates remembered."""
+
+RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.1, 4
+"""Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
+
+TOLERATED = 0.01
+"""An update may raise the held-out loss by this share: two thetas that are as good as each other take turns otherwise."""
+
+_log = logging.getLogger(__name__)
+
+
+class Calibration:
+    """``parameters`` are starting values by name; `UserError` for names or values that theta cannot have.
+
+    Numbers (K,) below are deviations of the learned numbers from where they started, in the scale of theta's leaves.
+    """
+
+    def __init__(self, settings: config.Slam, parameters_given: Sequence[Parameter] = ()) -> None:
+        self._settings = settings
+        self._learned = parameters.chosen(settings.learning.parameters)
+        self._specs = specs(self._learned)
+        self._start = to_float64(parameters.starting_theta(parameters_given))
+        self._given = parameters.given(parameters_given, self._learned)
+        self._start_vector = np.asarray(flatten(self._start, self._learned))
+        self._pairs = pairs_of(settings.learning.every_keyframes)
+        self._theta_at = jax.jit(self._compose)
+        self._score_at = jax.jit(self._score)
+        prior = np.array([spec.prior_sigma for spec in self._specs])
+        self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
+        self._gate = guards.Gate(self._specs, settings.learning)
+        self._links: list[Link] = []
+        self._last_key: int | None = None
+        self._estimate = np.zeros(len(self._specs))
+        self._candidate = self._used = self._estimate
+        self._sigmas = prior
+        self._verdict = guards.Verdict(
+            np.zeros(len(prior), bool),
+            (guards.FROZEN if not settings.learning.enabled else guards.UNOBSERVABLE,) * len(prior),
+            ("learning is off" if not settings.learning.enabled else "not observable, 0 m of driving",) * len(prior),
+        )
+        self._history: deque[LearningStep] = deque(maxlen=HISTORY)
+        self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
+        self._use(self._used)
+
+    @property
+    def theta(self) -> Theta:
+        """Theta as used now: float64 leaves."""
+        return self._theta
+
+    @property
+    def history(self) -> tuple[LearningStep, ...]:
+        """The newest outer updates, oldest first."""
+        return tuple(self._history)
+
+    def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
+        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its standard deviations (6,) [m, rad]."""
+        return self._model.predict(increment, seconds)
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every learned number as told to the world, then those that were given and are not learned."""
+        return self._parameters
+
+    def warm_up(self, planar: bool) -> None:
+        """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
+        unit = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]) if planar else np.eye(6)
+        still = Link(poses.IDENTITY, 0.1, poses.IDENTITY, unit)
+        self._cost(self._block([still] * self._settings.learning.every_keyframes), self._used)
+
+    def add(self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]) -> None:
+        """What is known between keyframes ``key - 1`` and ``key``.
+
+        ``measured`` (7,) raw odometry increment over ``seconds``, ``relative`` (7,) the scan matcher's own opinion with its
+        ``information`` (6, 6), zero where it observes nothing.  A link with a number that is not finite, or that does not
+        follow the one before, ends the block begun: it is counted, and the next block starts behind it.
+        """
+        follows = self._last_key is None or key == self._last_key + 1
+        self._last_key = key
+        link = Link(measured, seconds, relative, information)
+        if not (follows and link.finite):
+            self.counts["links_refused"] += 1 + len(self._links)
+            _log.warning("learning: keyframe %d %s; %d links not used", key, "is not finite" if follows else "does not follow the last one", 1 + len(self._links))
+            self._links.clear()
+            return
+        self._links.append(link)
+
+    def step(self, stamp: int, travel: float) -> LearningStep | None:
+        """Outer updates over the blocks that are complete, after ``travel`` metres; the newest one, None where there is none."""
+        size = self._settings.learning.every_keyframes
+        last = None
+        while len(self._links) >= size and len(self._specs):
+            block = self._block(self._links[:size])
+            del self._links[:size]
+            last = self._update(block, stamp, travel) or last
+        return last
+
+    def _update(self, block: Block, stamp: int, travel: float) -> LearningStep | None:
+        """Judge the last update by this block, which it has not seen; then learn from the block."""
+        before = self._cost(block, self._used)
+        if not np.isfinite(before.cost):
+            self.counts["blocks_refused"] += 1
+            _log.warning("learning: the block of keyframes that ends at %.1f m has no finite loss; not used", travel)
+            return None
+        after = self._cost(block, self._candidate)
+        wrong = guards.within_bounds(self._candidate, self._start_vector, self._specs)
+        if wrong:
+            _log.warning("learning: update refused, %s", wrong)
+        accepted = not wrong and bool(after.loss <= before.loss * (1 + TOLERATED))
+        if accepted:
+            self._use(self._candidate)
+        else:
+            self.counts["updates_rolled_back"] += 1
+            self._forget_if_poisoned(block, float(after.cost), travel)
+        if not self._accumulator.add(block, self._estimate):
+            self.counts["blocks_refused"] += 1
+        self._propose(travel)
+        self._tell()
+        step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters)
+        self._history.append(step)
+        return step
+
+    def _forget_if_poisoned(self, block: Block, cost: float, travel: float) -> None:
+        """Take the newest learned block out again if this one is far more likely without it."""
+        if not self._accumulator.recent:
+            return
+        without = minimiser(*self._accumulator.normal(without_newest=True), self._verdict.free)
+        if not cost - float(self._cost(block, without).cost) < self._settings.learning.poisoned:
+            self._accumulator.drop_newest()
+            self.counts["blocks_forgotten"] += 1
+            _log.warning("learning: the block before the one that ends at %.1f m contradicts it; forgotten", travel)
+
+    def _propose(self, travel: float) -> None:
+        """The next candidate, from everything learned so far."""
+        everything = np.ones(len(self._specs), bool)
+        self._estimate = minimiser(*self._accumulator.normal(), everything)
+        if self._accumulator.relinearise(self._estimate, RELINEARISE_BEYOND, RELINEARISE_AT_MOST):
+            self._estimate = minimiser(*self._accumulator.normal(), everything)
+        information, right = self._accumulator.normal()
+        self._sigmas = np.sqrt(np.diag(self._accumulator.sandwich(self._estimate)))
+        self._verdict = self._gate.judge(information, self._estimate, self._sigmas, travel)
+        self._candidate = minimiser(information, right, self._verdict.free)
+
+    def _use(self, deviation: Vector) -> None:
+        self._used = deviation
+        self._theta = self._theta_at(self._start, deviation)
+        self._model = IncrementModel(self._theta, self._settings.odometry)
+        self._tell()
+
+    def _tell(self) -> None:
+        told = []
+        rows = zip(self._specs, self._start_vector + self._used, self._used, self._sigmas, self._verdict.status, self._verdict.reason, strict=True)
+        for spec, leaf, moved, sigma, status, reason in rows:
+            if status == guards.LEARNED and moved == 0.0:
+                status, reason = guards.FROZEN, "waits for a block that confirms it"
+            told.append(Parameter(spec.name, spec.physical(float(leaf)), float(sigma), spec.unit, status, reason))
+        self._parameters = (*told, *self._given)
+
+    def _block(self, links: Sequence[Link]) -> Block:
+        return make_block(links, self._pairs, self._settings.odometry)
+
+    def _cost(self, block: Block, deviation: Vector) -> Score:
+        return jax.device_get(self._score_at(block, self._start, deviation))
+
+    def _compose(self, start: Theta, deviation: jnp.ndarray) -> Theta:
+        return unflatten(flatten(start, self._learned) + deviation, start, self._learned)
+
+    def _score(self, block: Block, start: Theta, deviation: jnp.ndarray) -> Score:
+        return losses.score(block, self._compose(start, deviation), self._learned, self._settings.learning.robust_width)

@@ -1,0 +1,129 @@
+"""The outer update: Gauss-Newton on theta, accumulated over blocks.
+
+Each block adds the quadratic ``0.5 theta^T H theta - b^T theta`` of its held-out cost, with ``b = H theta_0 - gradient`` at
+the theta_0 where it was linearised.  With the prior they make normal equations in theta: adding a block is a step of the
+Kalman filter in information form (Thrun et al., "Probabilistic robotics", 2005, section 3.5), without any learning rate.
+
+The newest blocks are kept whole, so that they can be linearised again when theta has moved; older ones are folded into sums
+of fixed size, so memory and time do not grow with the run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros.learning.block import Block
+from dsg_ros.learning.losses import Score
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+
+@dataclass
+class Quadratic:
+    """One block's cost around ``at`` (K,), in deviations of theta from the prior's mean."""
+
+    block: Block
+    at: Vector
+    hessian: Matrix
+    linear: Vector
+
+
+class Accumulator:
+    """Normal equations of theta, in deviations (K,) from where learning started; the prior is ``sigmas`` (K,) around zero.
+
+    ``score(block, deviation)`` evaluates a block; ``keep`` newest blocks stay linearisable.
+    """
+
+    def __init__(self, sigmas: Vector, score: Callable[[Block, Vector], Score], keep: int) -> None:
+        self._score = score
+        self._keep = keep
+        self._recent: deque[Quadratic] = deque()
+        self.prior = np.diag(1 / sigmas**2)
+        size = len(sigmas)
+        self._hessian, self._linear = np.zeros((size, size)), np.zeros(size)
+        # Second moments of (H, b) over folded blocks: from them the sum of squared gradients at any theta comes out exactly.
+        self._moments = np.zeros((size * size + size,) * 2)
+
+    def add(self, block: Block, at: Vector) -> bool:
+        """Linearise ``block`` at a deviation and take it in; False, and nothing taken in, if its numbers are not finite."""
+        quadratic = self._linearised(block, at)
+        if quadratic is None:
+            return False
+        self._recent.append(quadratic)
+        if len(self._recent) > self._keep:
+            self._fold(self._recent.popleft())
+        return True
+
+    @property
+    def recent(self) -> int:
+        """Blocks that are still kept whole."""
+        return len(self._recent)
+
+    def drop_newest(self) -> None:
+        """Forget the block that came last."""
+        self._recent.pop()
+
+    def relinearise(self, at: Vector, tolerance: float, limit: int) -> int:
+        """Linearise again, newest first, at most ``limit`` blocks that were linearised farther away from ``at`` than
+        ``tolerance`` prior deviations.  Returns how many were."""
+        done = 0
+        scale = np.sqrt(np.diag(self.prior))
+        for i in reversed(range(len(self._recent))):
+            old = self._recent[i]
+            if done == limit:
+                break
+            if np.max(np.abs(old.at - at) * scale) > tolerance:
+                done += 1
+                self._recent[i] = self._linearised(old.block, at) or old
+        return done
+
+    def normal(self, *, without_newest: bool = False) -> tuple[Matrix, Vector]:
+        """Information (K, K) and right-hand side (K,), prior included."""
+        recent = list(self._recent)[: -1 if without_newest else None]
+        hessian = self.prior + self._hessian + sum(q.hessian for q in recent)
+        return hessian, self._linear + sum(q.linear for q in recent)
+
+    def sandwich(self, at: Vector) -> Matrix:
+        """Covariance (K, K) of theta from the scatter of the blocks' gradients (Huber 1967; White 1980), never below the formal.
+
+        The formal covariance believes that all noise is white and of the told size; this one only that blocks are independent.
+        """
+        size = len(at)
+        information = self.normal()[0]
+        # gradient = H at - b, linear in (H, b): as a matrix on the vector (H.ravel(), b).
+        to_gradient = np.concatenate([np.kron(np.eye(size), at), -np.eye(size)], axis=1)
+        scatter = to_gradient @ self._moments @ to_gradient.T
+        for q in self._recent:
+            gradient = q.hessian @ at - q.linear
+            scatter += np.outer(gradient, gradient)
+        formal = np.linalg.inv(information)
+        robust = formal @ (scatter + self.prior) @ formal
+        scale = np.sqrt(np.maximum(np.diag(robust), np.diag(formal)) / np.diag(robust))
+        return scale[:, None] * robust * scale
+
+    def _linearised(self, block: Block, at: Vector) -> Quadratic | None:
+        s = self._score(block, at)
+        hessian, gradient = np.asarray(s.hessian), np.asarray(s.gradient)
+        if not (np.isfinite(s.cost) and np.isfinite(hessian).all() and np.isfinite(gradient).all()):
+            return None
+        return Quadratic(block, at.copy(), hessian, hessian @ at - gradient)
+
+    def _fold(self, q: Quadratic) -> None:
+        self._hessian += q.hessian
+        self._linear += q.linear
+        row = np.concatenate([q.hessian.ravel(), q.linear])
+        self._moments += np.outer(row, row)
+
+
+def minimiser(information: Matrix, right: Vector, free: NDArray[np.bool_]) -> Vector:
+    """Deviation (K,) that solves the normal equations with the numbers that are not ``free`` held at zero."""
+    out = np.zeros(len(right))
+    if free.any():
+        out[free] = np.linalg.solve(information[np.ix_(free, free)], right[free])
+    return out

@@ -1,0 +1,100 @@
+"""Held-out prediction: how well odometry, calibrated by theta, foretells what the scan matcher saw in a block.
+
+The inner solve has the block's odometry only.  Every registration of the block is left out of it and scored at its solution
+with the covariance that the prediction really has, ``S = R + J P J^T``: R the registration's own, P that of the solved poses,
+from the factorisation of the inner solve.
+
+A registration may observe some directions only (a corridor), so R^-1 = A^T A may be singular and R not exist.  With
+``M = 1 + A J P J^T A^T = L L^T`` the whitened innovation is ``u = L^-1 A e``, and ``|u|^2 = e^T S^-1 e`` whenever R exists;
+unobserved directions have zero rows in A and add nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float
+
+from dsg_ros.core.factors import base
+from dsg_ros.core.implicit import implicit_jacobian
+from dsg_ros.core.problem import gather
+from dsg_ros.core.solution import Solution
+from dsg_ros.core.solve import solve
+from dsg_ros.core.solvers import LevenbergMarquardt
+from dsg_ros.core.theta import Mask, Theta
+from dsg_ros.learning.block import Block
+
+INNER = LevenbergMarquardt(max_iterations=20)
+"""The inner solver: a chain of odometry has a minimum of zero, which it finds in a few steps."""
+
+
+class Prediction(NamedTuple):
+    """Held-out rows at the inner solution.
+
+    ``innovation`` (m, 6) errors of the rows, ``root`` (m, 6, 6) their square-root information A, ``jacobian`` (m, 6, D) the
+    errors' derivatives in the state's tangent.
+    """
+
+    innovation: Float[Array, "m 6"]
+    root: Float[Array, "m 6 6"]
+    jacobian: Float[Array, "m 6 D"]
+
+
+class Score(NamedTuple):
+    """A block under one theta.
+
+    ``loss`` is the mean robust normalised innovation squared per observed direction: about 1 where the model of motion and
+    noise is right.  ``cost`` is half its sum, with ``gradient`` (K,) and Gauss-Newton ``hessian`` (K, K) in theta at fixed S.
+    """
+
+    loss: Float[Array, ""]
+    cost: Float[Array, ""]
+    gradient: Float[Array, " K"]
+    hessian: Float[Array, "K K"]
+
+
+def predict(block: Block, theta: Theta, solution: Solution) -> Prediction:
+    """The held-out rows of ``block`` at the solution of its inner problem."""
+    state, rows = solution.state, block.held_out
+    values = gather(rows, state)
+    innovation, (first, second) = jax.vmap(lambda row, *v: row.jacobians(theta, *v))(rows, *values)
+    root = jax.vmap(lambda row: row.sqrt_information(theta))(rows)
+    index = jnp.arange(rows.weight.shape[0])
+    poses = state.poses.shape[0]
+    jacobian = jnp.zeros((len(index), 6, poses, 6))
+    jacobian = jacobian.at[index, :, rows.first].add(first).at[index, :, rows.second].add(second)
+    jacobian = jnp.pad(jacobian.reshape(len(index), 6, poses * 6), ((0, 0), (0, 0), (0, state.dof - poses * 6)))
+    return Prediction(innovation, root, jacobian)
+
+
+def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
+    """Solve ``block`` from odometry, score its held-out rows, and differentiate the score through the solution.
+
+    The derivative of the innovations in theta is ``J dx*/dtheta`` with the solution's implicit Jacobian: one
+    back-substitution with the inner solve's own factor.  ``width`` is the Cauchy kernel's, in standard deviations a direction.
+    """
+    problem = block.problem()
+    solution = solve(problem, theta, INNER)
+    held = predict(block, theta, solution)
+    sensitivity = implicit_jacobian(problem, theta, solution, mask)
+    covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
+    spread = held.root @ held.jacobian
+    lower = jnp.linalg.cholesky(jnp.eye(6) + jnp.einsum("mid,de,mje->mij", spread, covariance, spread))
+    u = _forward(lower, jnp.einsum("mij,mj->mi", held.root, held.innovation)[..., None])[..., 0]
+    du = _forward(lower, spread @ sensitivity)
+    squared, width2 = jnp.sum(u**2, axis=1), width**2 * jnp.maximum(block.directions, 1.0)
+    cost = 0.5 * jnp.sum(width2 * jnp.log1p(squared / width2))
+    weight = width2 / (width2 + squared)
+    return Score(
+        2 * cost / jnp.maximum(jnp.sum(block.directions), 1.0),
+        cost,
+        jnp.einsum("m,mik,mi->k", weight, du, u),
+        jnp.einsum("m,mik,mil->kl", weight, du, du),
+    )
+
+
+def _forward(lower: Array, right: Array) -> Array:
+    return jax.vmap(lambda a, b: solve_triangular(a, b, lower=True))(lower, right)
