@@ -13,10 +13,15 @@ from dsg_ros.synchroniser import Synchroniser
 
 MS = 1_000_000
 POINTS = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], np.float32)
-ARRIVED = frozenset(
-    "scans_repeated_stamp scans_without_points scans_without_odometry scans_too_old dropped_queue_full "
-    "dropped_clock_jump frames".split()
-)
+ARRIVED = {
+    "scans_repeated_stamp",
+    "scans_without_points",
+    "scans_without_odometry",
+    "scans_too_old",
+    "dropped_queue_full",
+    "dropped_clock_jump",
+    "frames",
+}
 
 
 class Room:

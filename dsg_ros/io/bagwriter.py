@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.interfaces import (
     Connection,
     Qos,
@@ -24,7 +25,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dsg_ros.errors import UserError
-from dsg_ros.io.records import OdometryRecord, ScanRecord, TransformRecord
+from dsg_ros.io.records import OdometryRecord, ScanRecord
 
 Storage = Literal["mcap", "sqlite3"]
 
@@ -119,7 +120,7 @@ class RunWriter:
     def __init__(self, bag: BagWriter) -> None:
         self._bag = bag
         self._types: dict[str, Any] = bag.typestore.types
-        self._mount: np.ndarray[Any, np.dtype[np.float64]] | None = None
+        self._mount: NDArray[np.float64] | None = None
         bag.add_topic("/odom", "nav_msgs/msg/Odometry", offered_qos())
         bag.add_topic("/scan", "sensor_msgs/msg/LaserScan", offered_qos())
         bag.add_topic("/tf", "tf2_msgs/msg/TFMessage", offered_qos(depth=100))
@@ -127,7 +128,7 @@ class RunWriter:
 
     def odometry(self, record: OdometryRecord) -> None:
         """Write the pose as /odom and as /tf; covariances that the log does not tell stay zero, which means unknown."""
-        self._transform(TransformRecord(record.stamp, record.pose, record.frame, record.child_frame, static=False))
+        self.transform(record.stamp, record.pose, record.frame, record.child_frame, static=False)
         linear, angular = (np.zeros(3), np.zeros(3)) if record.twist is None else np.split(record.twist, 2)
         covariance = np.zeros(36) if record.covariance is None else record.covariance.reshape(36)
         pose = self._make(
@@ -150,7 +151,7 @@ class RunWriter:
         mount = record.base_from_sensor
         if mount is not None and (self._mount is None or not np.array_equal(mount, self._mount)):
             self._mount = mount
-            self._transform(TransformRecord(record.stamp, mount, base_frame, record.frame, static=True))
+            self.transform(record.stamp, mount, base_frame, record.frame, static=True)
         message = self._make(
             "sensor_msgs/msg/LaserScan",
             header=self._header(record.stamp, record.frame),
@@ -166,20 +167,21 @@ class RunWriter:
         )
         self._write("/scan", record.stamp, message)
 
-    def _transform(self, record: TransformRecord) -> None:
+    def transform(self, stamp: int, pose: NDArray[np.float64], frame: str, child_frame: str, static: bool) -> None:
+        """Write the pose (7,) of ``child_frame`` in ``frame`` on /tf_static or /tf."""
         transform = self._make(
             "geometry_msgs/msg/Transform",
-            translation=self._vector(record.pose[:3]),
-            rotation=self._rotation(record.pose[3:]),
+            translation=self._vector(pose[:3]),
+            rotation=self._rotation(pose[3:]),
         )
         stamped = self._make(
             "geometry_msgs/msg/TransformStamped",
-            header=self._header(record.stamp, record.frame),
-            child_frame_id=record.child_frame,
+            header=self._header(stamp, frame),
+            child_frame_id=child_frame,
             transform=transform,
         )
         message = self._make("tf2_msgs/msg/TFMessage", transforms=[stamped])
-        self._write("/tf_static" if record.static else "/tf", record.stamp, message)
+        self._write("/tf_static" if static else "/tf", stamp, message)
 
     def _write(self, topic: str, stamp: int, message: Any) -> None:
         self._bag.write(topic, stamp, self._bag.typestore.serialize_cdr(message, message.__msgtype__))

@@ -66,18 +66,7 @@ class CloudRecord:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TransformRecord:
-    """Pose (7,) of ``child_frame`` in ``frame`` as told on /tf (``static`` False) or /tf_static."""
-
-    stamp: int
-    pose: NDArray[np.float64]
-    frame: str
-    child_frame: str
-    static: bool
-
-
-Record = OdometryRecord | ScanRecord | CloudRecord | TransformRecord
+Record = OdometryRecord | ScanRecord | CloudRecord
 
 
 @dataclass(frozen=True, slots=True)

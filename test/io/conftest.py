@@ -40,7 +40,7 @@ def flaser(
 def robotlaser(
     stamp: str, robot: tuple[float, float, float], laser: tuple[float, float, float], distance: float = 3.0
 ) -> str:
-    """A ROBOTLASER1 line of 181 beams from -90 deg, maximum range 50 m, the last beam without return, two remissions."""
+    """A ROBOTLASER1 line of 181 beams from -90 deg, the last one without return (50 m), two remissions."""
     ranges = [f"{distance:.2f}"] * 180 + ["50.00"]
     numbers = " ".join(f"{value:.6f}" for value in (*laser, *robot))
     head = "ROBOTLASER1 0 -1.570796 3.141593 0.017453 50.0 0.01 0 181"

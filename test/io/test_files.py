@@ -32,7 +32,7 @@ def test_stamps_of_other_programs():
     assert parse_stamp("1.5e3") == 1500_000000000
     assert parse_stamp("+7") == 7_000000000
     for text in ("nan", "inf", "x", "1.2.3"):
-        with pytest.raises(ValueError, match="stamp|convert"):
+        with pytest.raises(ValueError, match=r"stamp|convert"):
             parse_stamp(text)
 
 
