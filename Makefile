@@ -13,8 +13,12 @@ RUNTIME := $(VENV)/installed-$(call hash,requirements.lock $(SETUP))
 DEVELOPMENT := $(VENV)/installed-dev-$(call hash,requirements.lock requirements-dev.lock $(SETUP))
 OLDEST := $(VENV_OLDEST)/installed-$(call hash,requirements-oldest.lock $(SETUP))
 
-# A ROS process (an editor's terminal, for one) may have left this; see tools/make_venv.sh.
-unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# The environment is complete in itself.  What a ROS process left (see tools/make_venv.sh), what a sourced ROS installation
+# set, and the wish for a middleware that comes with no wheel would mix foreign libraries into it.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE RMW_IMPLEMENTATION
+ifdef AMENT_PREFIX_PATH
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH
+endif
 
 .PHONY: venv demo test lint bench test-oldest lock clean
 
