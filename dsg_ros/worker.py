@@ -1,16 +1,17 @@
 """The pipeline where it may take its time: in a process of its own (`WorkerProcess`) or in this one (`InProcess`).
 
-Why a process: JAX's tracing and CHOLMOD's factorisation hold the interpreter's lock for tens of milliseconds, and nothing
-in the node may wait for that.  This side imports no JAX; the other side imports no ROS.
+Why a process: JAX's tracing and CHOLMOD's factorisation hold the interpreter's lock for tens of milliseconds, and
+nothing in the node may wait for that.  This side imports no JAX; the other side imports no ROS.
 
-Why `subprocess` and not `multiprocessing.Process`: spawn would import the parent's main module, and rclpy with it, into the
-worker, and start a resource tracker beside it.  The worker gets a session of its own, so the terminal's Ctrl-C reaches only
-the parent, which decides what happens next; a parent that is killed closes the socket, and the worker leaves.
+Why `subprocess` and not `multiprocessing.Process`: spawn would import the parent's main module, and rclpy with it,
+into the worker, and start a resource tracker beside it.  The worker gets a session of its own, so the terminal's
+Ctrl-C reaches only the parent, which decides what happens next; a parent that is killed closes the socket, and the
+worker leaves.
 
-Why a socket and not shared memory: a frame of 30,000 points (480 kB), pickled with protocol 5 and its arrays sent out of
-band, is there and answered in 0.9 ms (median on two busy cores; 0.3 ms for a planar scan).  A ring in shared
-memory would save a copy of that and cost slots of a fixed size, a reader that may die holding one, and a segment that outlives
-a crash.
+Why a socket and not shared memory: a frame of 30,000 points (480 kB), pickled with protocol 5 and its arrays sent out
+of band, is there and answered in 0.9 ms (median on two busy cores; 0.3 ms for a planar scan).  A ring in shared
+memory would save a copy of that and cost slots of a fixed size, a reader that may die holding one, and a segment that
+outlives a crash.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ class InProcess(Backend):
 class WorkerProcess(Backend):
     """The pipeline in a child process, which is started again (with an empty map) when it dies.
 
-    ``queue`` frames may wait; beyond, the oldest is dropped and counted.  Two threads: one writes frames and commands to the
-    worker, one reads what comes back.
+    ``queue`` frames may wait; beyond, the oldest is dropped and counted.  Two threads: one writes frames and commands
+    to the worker, one reads what comes back.
     """
 
     def __init__(
@@ -262,7 +263,9 @@ class WorkerProcess(Backend):
             self._channel, self._state = channel, "warming up"
 
     def _next(self) -> tuple[session.Channel, Frame | session.Call] | None:
-        """The next thing to send and the worker it is for, or None when the feeder should end; waits until there is one."""
+        """The next thing to send and the worker it is for, or None when the feeder should end; waits until there is
+        one.
+        """
         with self._changed:
             while not self._stopping:
                 if self._state == "ready" and self._channel:
@@ -344,7 +347,8 @@ class WorkerProcess(Backend):
         for future in orphans:
             future.set_exception(WorkerDied(f"the worker ended ({how})"))
         if hopeless:
-            text = f"the worker ended {self._failed_starts} times before it was ready ({how}): giving up, see its log above"
+            times = f"the worker ended {self._failed_starts} times before it was ready"
+            text = f"{times} ({how}): giving up, see its log above"
             self._on_event(Event("failed", logging.CRITICAL, text))
             return False
         self._on_event(Event("died", logging.ERROR, f"the worker ended ({how}): starting another, with an empty map"))

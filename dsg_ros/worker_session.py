@@ -83,6 +83,8 @@ Command = Reset | Snapshot | Save | Finish | Configure
 
 @dataclass(frozen=True)
 class Call:
+    """A command to be answered by the `Reply` of the same number."""
+
     number: int
     command: Command
 
@@ -94,11 +96,15 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ready:
+    """The pipeline is built and warmed up, ``seconds`` after the process began."""
+
     seconds: float
 
 
 @dataclass(frozen=True)
 class Log:
+    """A line of the worker's log, for the parent's."""
+
     level: int
     text: str
 
@@ -171,8 +177,8 @@ class Session:
     def process(self, frame: Frame) -> Estimate:
         """One frame; adds the process's memory to the estimate's metrics.
 
-        A pipeline is for one kind of scan.  When the very first one is of the other kind, the expectation was wrong and the
-        pipeline is built again for what comes; later ones are the pipeline's to refuse.
+        A pipeline is for one kind of scan.  When the very first one is of the other kind, the expectation was wrong
+        and the pipeline is built again for what comes; later ones are the pipeline's to refuse.
         """
         if not self._processed and frame.planar != self._planar:
             self._planar = frame.planar
@@ -248,7 +254,8 @@ def _serve(channel: Channel) -> None:
     except _GONE:
         raise
     except Exception:
-        # What the pipeline holds after an exception is unknown: say what happened, end, and let the parent start afresh.
+        # What the pipeline holds after an exception is unknown: say what happened, end, and let the parent start
+        # afresh.
         log.exception("the pipeline failed")
         raise SystemExit(1) from None
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 
+import fake_pipeline as fake
 import numpy as np
 import pytest
 
@@ -18,9 +19,6 @@ from dsg_ros import config as cfg
 from dsg_ros import worker
 from dsg_ros import worker_session as session
 from dsg_ros.interface import Estimate
-
-sys.path.insert(0, str(FilePath(__file__).parent / "ros"))
-import fake_pipeline as fake
 
 FACTORY = "fake_pipeline:Counting"
 
@@ -59,7 +57,8 @@ def start(recorder: Recorder) -> Iterator[Callable[..., worker.WorkerProcess]]:
     started: list[worker.WorkerProcess] = []
 
     def begin(factory: str = FACTORY, **options: object) -> worker.WorkerProcess:
-        backend = worker.WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, factory=factory, **{"planar": False, **options})
+        options = {"factory": factory, "planar": False, **options}
+        backend = worker.WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, **options)
         backend.start()
         started.append(backend)
         return backend
@@ -169,7 +168,7 @@ def test_a_command_that_fails_says_why_and_the_worker_goes_on(start, recorder, t
     assert backend.status().restarts == 0
 
 
-@pytest.mark.parametrize("stamp, how", [(fake.Counting.DIE, "signal 9"), (fake.Counting.FAIL, "exit code 1")])
+@pytest.mark.parametrize(("stamp", "how"), [(fake.Counting.DIE, "signal 9"), (fake.Counting.FAIL, "exit code 1")])
 def test_a_worker_that_dies_is_noticed_and_replaced(start, recorder, stamp, how):
     backend = start()
     backend.submit(fake.frame(stamp))
@@ -195,7 +194,9 @@ def test_a_worker_that_never_gets_ready_is_given_up(start, recorder):
     assert any("no kernels today" in e.text for e in recorder.events)
     backend.submit(fake.frame(2))
     status = backend.status()
-    assert status.state == "failed" and sum(status.dropped.values()) == 2 and balanced(status)
+    assert status.state == "failed"
+    assert sum(status.dropped.values()) == 2
+    assert balanced(status)
     with pytest.raises(worker.WorkerDied, match="not running"):
         backend.request(session.Snapshot()).result(5)
 
@@ -222,8 +223,8 @@ def test_stop_leaves_no_process(start, recorder):
 def test_a_killed_parent_takes_the_worker_with_it(tmp_path):
     program = (
         "import sys, time; from dsg_ros import config, worker\n"
-        "backend = worker.WorkerProcess(config.Slam(), print, lambda e: print(e.kind, backend.status().pid, flush=True),"
-        f" factory={FACTORY!r})\n"
+        "tell = lambda event: print(event.kind, backend.status().pid, flush=True)\n"
+        f"backend = worker.WorkerProcess(config.Slam(), print, tell, factory={FACTORY!r})\n"
         "backend.start(); assert 'jax' not in sys.modules; time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

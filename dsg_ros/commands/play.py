@@ -7,12 +7,15 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from typing_extensions import Doc
 
 from dsg_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from dsg_ros.ros.player import Report
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def main(options: Options) -> int:
         raise UserError(f"{options.bag}: there is no such bag")
     import rclpy
     from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import try_shutdown
 
     from dsg_ros.io.rawbag import RawBag
     from dsg_ros.progress import progress
@@ -55,25 +59,25 @@ def main(options: Options) -> int:
         try:
             node = rclpy.create_node("player")
             player = Player(node, bag, options.rate)
-            if player.wait_for_subscribers(options.wait, lambda: interrupted) or not interrupted:
-                while True:
-                    with progress("playing", 1.0) as advance:
-                        player.play(lambda: interrupted, advance)
-                    if interrupted or not options.loop:
-                        break
+            player.wait_for_subscribers(options.wait, lambda: interrupted)
+            again = True
+            while again and not interrupted:
+                with progress("playing", 1.0) as advance:
+                    player.play(lambda: interrupted, advance)
+                again = options.loop
             node.destroy_node()
         finally:
-            rclpy.try_shutdown()
+            try_shutdown()
         _tell(options, player.report, interrupted, bag.damage)
     return 130 if interrupted else 0
 
 
-def _tell(options: Options, report: Player.Report, interrupted: bool, damage: str) -> None:  # type: ignore[name-defined]  # noqa: F821
+def _tell(options: Options, report: Report, interrupted: bool, damage: str) -> None:
     if options.json:
         print(
             json.dumps(
                 {
-                    "topics": dict(report.sent),
+                    "sent": dict(report.sent),
                     "skipped": dict(report.skipped),
                     "unacknowledged": dict(report.unacknowledged),
                     "clock": report.clocks,

@@ -1,8 +1,8 @@
 """Large messages straight to CDR, the middleware's wire format, without one Python object a pose or cube.
 
-A nav_msgs/Path of 4000 poses takes rclpy 60 ms to build and convert, with the interpreter's lock held; here it is a NumPy
-record array.  Layout: little-endian XCDR1, each primitive aligned to its own size, counted from after the four bytes of
-encapsulation (OMG DDS-XTypes 1.3, 7.4.1).  A test compares every byte with rclpy's own serialisation.
+A nav_msgs/Path of 4000 poses takes rclpy 60 ms to build and convert, with the interpreter's lock held; here it is a
+NumPy record array.  Layout: little-endian XCDR1, each primitive aligned to its own size, counted from after the four
+bytes of encapsulation (OMG DDS-XTypes 1.3, 7.4.1).  A test has rclpy read the result.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _stamped_poses(start: int, frame: str, stamps: NDArray[np.int64], poses: NDA
 
 @dataclass(frozen=True)
 class Cubes:
-    """One marker of ~/voxels: ``centres`` (n, 3) and ``colours`` (n, 4) rgba in 0..1; none of them deletes the marker."""
+    """One marker of ~/voxels: ``centres`` (n, 3) and ``colours`` (n, 4) rgba in 0..1; none of them deletes the
+    marker.
+    """
 
     id: int
     centres: NDArray[np.float64]

@@ -24,6 +24,7 @@ CLOUD_DTYPE = np.dtype([(name, "<f4") for name in ("x", "y", "z", "normal_x", "n
 
 
 def nanoseconds(stamp: Time) -> int:
+    """``stamp`` in nanoseconds since the clock's zero."""
     return int(stamp.sec) * _SECOND + int(stamp.nanosec)
 
 
@@ -34,6 +35,7 @@ def time(stamp: int) -> Time:
 
 
 def header(stamp: int, frame: str) -> Header:
+    """Header with ``stamp`` [ns]."""
     return Header(stamp=time(stamp), frame_id=frame)
 
 
@@ -53,6 +55,7 @@ def _pose(position: Any, orientation: Any) -> list[float]:
 
 
 def pose(values: NDArray[np.float64]) -> Pose:
+    """Message of a pose (7,)."""
     message = Pose()
     position, orientation = message.position, message.orientation
     position.x, position.y, position.z, *rest = map(float, values)
@@ -70,10 +73,11 @@ def transform(parent: str, child: str, stamp: int, values: NDArray[np.float64]) 
 
 
 def fixed_axis_covariance(values: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Covariance (6, 6) of a pose (7,) in its own tangent (right perturbation) as geometry_msgs/PoseWithCovariance wants it.
+    """Covariance (6, 6) of a pose (7,) in its own tangent (right perturbation) as geometry_msgs/PoseWithCovariance
+    wants it.
 
-    There, translation and rotation are about the axes of header.frame_id: ``pose * exp(xi)`` moves the position by ``R rho``
-    and turns by ``exp(R phi)`` from the left, to first order, so both 3-blocks are rotated by ``R``.
+    There, translation and rotation are about the axes of header.frame_id: ``pose * exp(xi)`` moves the position by
+    ``R rho`` and turns by ``exp(R phi)`` from the left, to first order, so both 3-blocks are rotated by ``R``.
     """
     rotation = poses.matrix(values)[:3, :3]
     both = np.zeros((6, 6))
@@ -84,6 +88,7 @@ def fixed_axis_covariance(values: NDArray[np.float64], covariance: NDArray[np.fl
 def pose_with_covariance(
     frame: str, stamp: int, values: NDArray[np.float64], covariance: NDArray[np.float64]
 ) -> PoseWithCovarianceStamped:
+    """Message of a pose (7,) in ``frame`` with the covariance (6, 6) of its own tangent."""
     message = PoseWithCovarianceStamped(header=header(stamp, frame))
     message.pose.pose = pose(values)
     message.pose.covariance = fixed_axis_covariance(values, covariance).ravel()
@@ -121,8 +126,8 @@ def voxel_cloud(
         rows[name] = column
     message = PointCloud2(header=header(stamp, frame), height=1, width=len(rows))
     message.fields = [
-        PointField(name=name, offset=CLOUD_DTYPE.fields[name][1], datatype=PointField.FLOAT32, count=1)  # type: ignore[index]
-        for name in CLOUD_DTYPE.names or ()
+        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, name in enumerate(CLOUD_DTYPE.names or ())
     ]
     message.point_step, message.row_step = CLOUD_DTYPE.itemsize, CLOUD_DTYPE.itemsize * len(rows)
     message.is_dense = True

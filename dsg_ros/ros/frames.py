@@ -1,7 +1,7 @@
 """Where a sensor sits on the robot: the seam to tf2_ros.
 
-In a ROS installation tf2_ros is used.  Where it is missing (it is not on PyPI) `TransformTree` does what is needed of it:
-the latest transform between two frames.  Both answer `lookup` and `explain`; the same tests run on both.
+In a ROS installation tf2_ros is used.  Where it is missing (it is not on PyPI) `TransformTree` does what is needed of
+it: the latest transform between two frames.  Both answer `lookup` and `explain`; the same tests run on both.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TransformTree:
         return f"the frames {target!r} and {source!r} are not connected on /tf and /tf_static"
 
     def _chain(self, frame: str) -> dict[str, NDArray[np.float64]]:
-        """Every frame above ``frame`` with the pose of ``frame`` in it, nearest first; ends where a loop would close."""
+        """Every frame above ``frame`` with the pose of ``frame`` in it, nearest first; a loop ends it."""
         chain = {frame: poses.IDENTITY}
         while frame in self._parents and self._parents[frame][0] not in chain:
             below = chain[frame]

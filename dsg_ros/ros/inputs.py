@@ -96,7 +96,13 @@ class Input:
         )
         events = SubscriptionEventCallbacks(message_lost=self._lost, incompatible_qos=self._incompatible)
         self._sequence = 0
-        self._subscription = node.create_subscription(message, self.name, self._take, profile, event_callbacks=events)
+        self._subscription = node.create_subscription(
+            message,
+            self.name,
+            self._take,  # type: ignore[arg-type]  # a callback may also take the message's info
+            profile,
+            event_callbacks=events,
+        )
         self.topic = self._subscription.topic_name
 
     def unsubscribe(self, node: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
 
 from dsg_ros.config import ConfigError
 from dsg_ros.ros.node import HeroNode
@@ -19,13 +21,17 @@ from dsg_ros.ros.node import HeroNode
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes lets another one have the interpreter (Python's default: 5 ms)."""
 
+IMPATIENCE = 2.0
+"""A second Ctrl-C this many seconds after the first gives up saving; one that follows sooner is the same one, which a
+terminal and a launcher may both deliver."""
+
 
 class Spinner:
     """An executor in a thread of its own, so that the main thread can wait for signals.
 
-    rclpy's own handlers would shut the context down at once, and nothing could be published or saved any more.  Of the two
-    executors of Jazzy this is the single-threaded one: `rclpy.experimental.EventsExecutor` (7.1) keeps the interpreter's lock
-    when it spins beside other threads, and the process freezes.
+    rclpy's own handlers would shut the context down at once, and nothing could be published or saved any more.  Of
+    the two executors of Jazzy this is the single-threaded one: `rclpy.experimental.EventsExecutor` (7.1) keeps the
+    interpreter's lock when it spins beside other threads, and the process freezes.
     """
 
     def __init__(self, node: Node) -> None:
@@ -56,31 +62,34 @@ class Spinner:
             self.ended.set()
 
 
-def on_signals(handle: Callable[[], None]) -> None:
-    """Have SIGINT and SIGTERM call ``handle`` in the main thread."""
+def on_signals(handle: Callable[[int], None]) -> None:
+    """Have SIGINT and SIGTERM call ``handle`` with their number, in the main thread."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: handle())
+        signal.signal(number, lambda received, _: handle(received))
 
 
 def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] = HeroNode) -> int:
     """Run `hero_node`; 0 after a signal, 1 when a callback failed, 2 when an argument or parameter is refused."""
-    asked = 0
+    asked: float | None = None
     spinner: Spinner | None = None
     node: HeroNode | None = None
 
-    def end() -> None:
+    def end(number: int) -> None:
         nonlocal asked
-        asked += 1
-        if spinner:
-            spinner.ended.set()
-        if asked > 1 and node:
+        now = time.monotonic()
+        if asked is None:
+            asked = now
+            if spinner:
+                spinner.ended.set()
+        elif number == signal.SIGINT and now - asked > IMPATIENCE and node:
             node.abandon_saving()
 
     sys.setswitchinterval(SWITCH_INTERVAL)
     on_signals(end)
     try:
         try:
-            rclpy.init(args=None if args is None else ["hero_node", *args], signal_handler_options=SignalHandlerOptions.NO)
+            arguments = None if args is None else ["hero_node", *args]
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
             node = make()
         except (ConfigError, RuntimeError) as error:
             print(f"hero_node: {error}", file=sys.stderr)
@@ -89,7 +98,7 @@ def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] = HeroN
         if node.config.autostart:
             node.trigger_configure()
         spinner.start()
-        while not asked and not spinner.ended.wait(3600.0):
+        while asked is None and not spinner.ended.wait(3600.0):
             continue
         spinner.stop()
         node.trigger_shutdown()
@@ -97,7 +106,7 @@ def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] = HeroN
     finally:
         if node:
             node.destroy_node()
-        rclpy.try_shutdown()
+        try_shutdown()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rcl_interfaces.msg import SetParametersResult
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
@@ -165,9 +165,7 @@ class HeroNode(LifecycleNode):
     def figures(self) -> status.Figures:
         """Everything the node knows about how it is doing."""
         assert self._worker is not None
-        return status.figures(
-            self.state, self.sensors, self._worker.status(), self.tf, self._estimate
-        )
+        return status.figures(self.state, self.sensors, self._worker.status(), self.tf, self._estimate)
 
     def abandon_saving(self) -> None:
         """Have a save in progress fail: the worker is ended without its answer."""

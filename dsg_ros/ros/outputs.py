@@ -1,12 +1,11 @@
 """What the node publishes: one small class a topic, all named in `OUTPUTS`.
 
-`take` is called with every estimate, on the thread that reads from the worker, and must be quick; `publish` is called at
-``map_rate``, on a thread that may take its time.  To add a topic, write a class and name it in `OUTPUTS`.
+`take` is called with every estimate, on the thread that reads from the worker, and must be quick; `publish` is called
+at ``map_rate``, on a thread that may take its time.  To add a topic, write a class and name it in `OUTPUTS`.
 """
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +24,7 @@ from dsg_ros.interface import Estimate, Path
 from dsg_ros.ros import cdr, convert
 from dsg_ros.ros.voxel_store import VoxelStore
 
-MAP_QOS = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Maps: a listener that comes late still gets the latest."""
 
 _SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
@@ -45,7 +42,7 @@ class World:
     now: Callable[[], int]
 
 
-class Output(abc.ABC):
+class Output:
     """A topic below the node's name."""
 
     topic: str
@@ -130,7 +127,7 @@ class VoxelsOutput(Output):
         store = self._world.voxels
         changes = store.take_changes()
         if changes:
-            cubes = [cdr.Cubes(c.id, c.means, colours(c.counts)) for c in changes]
+            cubes = [cdr.Cubes(c.id, c.means.astype(np.float64), colours(c.counts)) for c in changes]
             edge = store.size or 1.0
             self._publisher.publish(cdr.cube_lists(self._world.now(), self._world.frame, "voxels", edge, cubes))
 

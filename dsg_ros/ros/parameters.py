@@ -24,8 +24,8 @@ def declare(node: Node) -> cfg.Node:
     ``node`` was made with ``automatically_declare_parameters_from_overrides``, which is how rclpy tells what was given.
     Raises `ConfigError` naming every unknown parameter and every refused value.
     """
-    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
-    given = {name: value for name, value in given.items() if not name.startswith(_OF_RCLPY)}
+    overrides: dict[str, Any] = dict(node.get_parameters_by_prefix(""))
+    given = {name: override.value for name, override in overrides.items() if not name.startswith(_OF_RCLPY)}
     config, problems = cfg.Node(), []
     for name, value in given.items():
         try:
@@ -75,7 +75,7 @@ def defaults_file() -> str:
     groups: list[str] = []
     for setting in cfg.settings(cfg.Node()):
         *path, leaf = setting.name.split(".")
-        common = next((i for i, (a, b) in enumerate(zip(groups, path, strict=False)) if a != b), min(len(groups), len(path)))
+        common = next((i for i, pair in enumerate(zip(groups, path, strict=False)) if pair[0] != pair[1]), len(groups))
         lines += [f"{'  ' * (2 + depth)}{path[depth]}:" for depth in range(common, len(path))]
         groups = path
         indent = "  " * (2 + len(path))

@@ -7,9 +7,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -25,11 +24,16 @@ log = logging.getLogger(__name__)
 
 CLOCK_PERIOD = 0.01
 """Wall seconds between two messages on /clock: more often only costs its readers time."""
-BATCH = 20
-"""Reliable messages of a topic after which the player waits until they have arrived: a reader's bounded history must not
-be overrun."""
+HEARTBEAT = 3.0
+"""Seconds between the requests for acknowledgement of Fast DDS; what is older than two of them has arrived or never
+will.
+"""
 _ACK = Duration(seconds=5.0)
-_DEPTH = 100
+_DEPTH = 1000
+_DEPTH_OF_CLOUDS = 50
+"""Messages kept for readers that missed one: some seconds of a fast replay, without a recording's clouds filling
+memory.
+"""
 _LATE = 0.1
 """Seconds behind schedule from which the schedule is moved instead of the messages being sent in a burst."""
 
@@ -49,7 +53,8 @@ class Report:
 class Player:
     """Publishes ``bag`` ``rate`` times as fast as it was recorded, with /clock.
 
-    Topics of types that are not installed, or that a publisher cannot be made for, are named once and counted as skipped.
+    Topics of types that are not installed, or that a publisher cannot be made for, are named once and counted as
+    skipped.
     """
 
     def __init__(self, node: Node, bag: RawBag, rate: float) -> None:
@@ -57,6 +62,7 @@ class Player:
         self.report = Report()
         self._clock = node.create_publisher(Clock, "/clock", QoSProfile(depth=1))
         self._publishers: dict[Topic, Publisher] = {}
+        self._batches: dict[Topic, float] = {}
         for topic in bag.topics:
             publisher = self._advertise(topic) if topic.count and topic.name != "/clock" else None
             if publisher is not None:
@@ -86,18 +92,17 @@ class Player:
 
     def play(self, stopped: Callable[[], bool], progress: Callable[[float], None] = lambda share: None) -> None:
         """Publish everything once, until ``stopped()``; ``progress`` hears the share of messages sent."""
-        began, done, total = time.monotonic(), 0, sum(topic.count for topic in self._publishers) or 1
+        began, total = time.monotonic(), sum(topic.count for topic in self._publishers) or 1
         schedule: _Schedule | None = None
         stamp = 0
-        for topic, stamp, data in self._messages():
+        for done, (topic, stamp, data) in enumerate(self._messages()):
             if schedule is None:
                 schedule = _Schedule(stamp, self._rate)
                 first = stamp
             if not self._wait(schedule, stamp, stopped):
                 break
             self._send(topic, data)
-            done += 1
-            progress(done / total)
+            progress((done + 1) / total)
         if schedule is not None:
             self._tell_time(stamp)
             self.report.recorded_seconds += (stamp - first) / 1e9
@@ -131,9 +136,14 @@ class Player:
         publisher = self._publishers[topic]
         publisher.publish(data)
         self.report.sent[topic.name] += 1
-        if self.report.sent[topic.name] % BATCH == 0 and not publisher.wait_for_all_acked(_ACK):
+        # Half a history sent within two heartbeats may not have arrived: wait, or the rest would push it out unread.
+        if self.report.sent[topic.name] % (publisher.qos_profile.depth // 2):
+            return
+        now = time.monotonic()
+        if now - self._batches.get(topic, -math.inf) < 2 * HEARTBEAT and not publisher.wait_for_all_acked(_ACK):
             self.report.unacknowledged[topic.name] += 1
             log.warning("%s: a subscriber has not taken its messages for 5 s; going on", topic.name)
+        self._batches[topic] = time.monotonic()
 
     def _settle(self) -> None:
         for topic, publisher in self._publishers.items():
@@ -185,7 +195,8 @@ def quality(topic: Topic) -> QoSProfile:
 
     History is kept to a bounded depth: with "keep all" one stuck reader would stop the player for good.
     """
-    profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+    depth = _DEPTH_OF_CLOUDS if topic.msgtype in _LARGE else _DEPTH
+    profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
     static = topic.name.endswith("tf_static")
     if topic.latched or static:
         profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
@@ -201,6 +212,5 @@ def _names(topics: list[Topic]) -> str:
     return ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in topics) or "none"
 
 
-_SENSORS: Mapping[str, Any] = dict.fromkeys(
-    ("nav_msgs/msg/Odometry", "sensor_msgs/msg/LaserScan", "sensor_msgs/msg/PointCloud2")
-)
+_LARGE = frozenset({"sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"})
+_SENSORS = frozenset({"nav_msgs/msg/Odometry", "sensor_msgs/msg/LaserScan", "sensor_msgs/msg/PointCloud2"})

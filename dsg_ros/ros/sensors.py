@@ -12,6 +12,7 @@ from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import LaserScan, PointCloud2
+from std_msgs.msg import Header
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
@@ -50,7 +51,7 @@ class Sensors:
         frames: Frames,
         submit: Callable[[Frame], None],
         on_odometry: Callable[[int, NDArray[np.float64]], None],
-        on_reset: Callable[[], None],
+        on_reset: Callable[[], object],
         say: Say,
     ) -> None:
         self._config, self._frames, self._submit = config, frames, submit
@@ -125,7 +126,7 @@ class Sensors:
     def _cloud(self, message: PointCloud2) -> None:
         self._take(self.inputs["points"], message.header, convert.cloud_points(message), planar=False)
 
-    def _take(self, source: Input, header: convert.Header, points: PointSet, planar: bool) -> None:
+    def _take(self, source: Input, header: Header, points: PointSet, planar: bool) -> None:
         for cause, count in points.dropped.items():
             self.points[f"points_{cause}"] += count
         self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))

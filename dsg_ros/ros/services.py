@@ -22,8 +22,9 @@ def _others() -> Generator[None, None, None]:
 async def answer(response: Trigger.Response, future: Future[Any], success: str) -> Trigger.Response:
     """``response`` once ``future`` is done: ``success``, or its error."""
     while not future.done():
-        # The executor of Jazzy asks a waiting coroutine again at once, as fast as it can: a nap keeps it off the processor.
-        time.sleep(_NAP)
+        # The executor of Jazzy asks a waiting coroutine again at once, as fast as it can: a nap keeps it off the
+        # processor.
+        time.sleep(_NAP)  # noqa: ASYNC251 - a short stop of the executor is what is wanted here
         await _others()
     error = future.exception()
     response.success = error is None

@@ -91,7 +91,9 @@ def write(figures: Figures, folder: Path) -> None:
 
 
 def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int) -> DiagnosticArray:
-    """One status a subject; a warning where something was dropped or lost since ``before``, an error without a worker."""
+    """One status a subject; a warning where something was dropped or lost since ``before``, an error without a
+    worker.
+    """
     array = DiagnosticArray(header=convert.header(stamp, ""))
     previous = before or {}
     for subject, level, message in _judge(figures, previous):

@@ -27,8 +27,8 @@ class Correction:
 class TfBroadcaster:
     """A thread that publishes the latest `Correction` ``rate()`` times a second of wall time.
 
-    ``now()`` is the ROS clock [ns].  Each transform is dated ``tolerance()`` seconds ahead, so that it still holds when the
-    next one is due.  While the ROS clock stands, nothing is published: no stamp goes out twice.
+    ``now()`` is the ROS clock [ns].  Each transform is dated ``tolerance()`` seconds ahead, so that it still holds
+    when the next one is due.  While the ROS clock stands, nothing is published: no stamp goes out twice.
     """
 
     def __init__(

@@ -8,10 +8,16 @@ from collections.abc import Callable
 
 
 class Ticker:
-    """Calls ``function`` every ``period()`` seconds until stopped; an exception goes to ``on_error`` and ends nothing."""
+    """Calls ``function`` every ``period()`` seconds until stopped; an exception goes to ``on_error`` and ends
+    nothing.
+    """
 
     def __init__(
-        self, name: str, period: Callable[[], float], function: Callable[[], None], on_error: Callable[[Exception], None]
+        self,
+        name: str,
+        period: Callable[[], float],
+        function: Callable[[], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._period, self._function, self._on_error = period, function, on_error
         self._stop = threading.Event()
