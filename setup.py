@@ -48,7 +48,7 @@ setup(
     entry_points={
         "console_scripts": [
             "dsg_ros = dsg_ros.cli:main",
-            "hero_node = dsg_ros.ros.node:main",
+            "hero_node = dsg_ros.ros.main:main",
             "hero_simulator = dsg_ros.ros.simulator:main",
         ],
     },

@@ -1,0 +1,1 @@
+"""How long what the user waits for takes: `make bench`."""
