@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
+import uuid
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -68,17 +68,22 @@ class BagWriter:
         self._storage = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
         self._source = source
         self._connections: dict[str, Connection] = {}
+        self._folder = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
 
     def __enter__(self) -> BagWriter:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
         # The files inside carry the bag's name, so the bag is built under its final name one level down.
-        self._writer = Writer(self._folder / self.path.name, version=_METADATA_VERSION, storage_plugin=self._storage)
-        self._writer.set_custom_data("source", self._source)
-        self._writer.open()
+        building = self._folder / self.path.name
+        try:
+            self._folder.mkdir(parents=True)
+            self._writer = Writer(building, version=_METADATA_VERSION, storage_plugin=self._storage)
+            self._writer.set_custom_data("source", self._source)
+            self._writer.open()
+        except OSError as error:
+            self._remove()
+            raise UserError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        except BaseException:  # Ctrl-C comes at any time
+            self._remove()
+            raise
         return self
 
     def __exit__(
@@ -91,7 +96,10 @@ class BagWriter:
                     raise UserError(f"{self.path} has come to exist meanwhile; nothing was written")
                 self._writer.path.rename(self.path)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def add_topic(self, topic: str, msgtype: str, qos: list[Qos]) -> None:
         """Announce ``topic``; its type must be known to ``typestore``."""

@@ -28,11 +28,12 @@ NO_RETURN = 81.83
 """SICK LMS codes 8183...8191 [cm] are errors (no return, dazzled, ...), whatever maximum a log states."""
 
 _SCANS = (b"ROBOTLASER1", b"FLASER")
-_KNOWN = frozenset(
-    b"ODOM RLASER ROBOTLASER0 ROBOTLASER2 RAWLASER0 RAWLASER1 RAWLASER2 RAWLASER3 RAWLASER4 LASER3 LASER4 LASER5 "
-    b"REMISSIONFLASER REMISSIONRLASER PARAM SYNC TRUEPOS MARKER TAG SONAR BUMPER SCANMARK POSITION CORR GPS "
-    b"NMEAGGA NMEARMC NMEA-GGA NMEA-RMC NMEA-VTG ARM MESSAGES_NEWLOG_V2 FLASER ROBOTLASER1".split()
+RECORDS = frozenset(
+    b"FLASER RLASER ROBOTLASER0 ROBOTLASER1 ROBOTLASER2 RAWLASER0 RAWLASER1 RAWLASER2 RAWLASER3 RAWLASER4 "
+    b"LASER3 LASER4 LASER5 REMISSIONFLASER REMISSIONRLASER ODOM PARAM SYNC TRUEPOS MARKER TAG SONAR BUMPER SCANMARK "
+    b"POSITION CORR GPS NMEAGGA NMEARMC NMEA-GGA NMEA-RMC NMEA-VTG ARM MESSAGES_NEWLOG_V2".split()
 )
+"""Names of the records a CARMEN log may hold."""
 _STEADY = 1e-5  # metres and radians: differences of six-decimal numbers, not a moved sensor
 
 Pair = tuple[OdometryRecord, ScanRecord]
@@ -84,7 +85,7 @@ class CarmenLog:
                     odometry, scan = parse_flaser(words, offset) if flaser else parse_robotlaser(words)
                     yield odometry
                     yield steady(scan)
-                elif words[0] in _KNOWN:
+                elif words[0] in RECORDS:
                     self._counts[f"ignored_{words[0].decode().lower()}"] += 1
                     if words[0] == b"PARAM":
                         _front_laser_offset(words, offset)
@@ -181,7 +182,7 @@ def _expect(words: Sequence[bytes], fields: int) -> None:
 
 
 def _ranges(words: Sequence[bytes], no_return: float) -> NDArray[np.float32]:
-    ranges = np.array(list(map(float, words)), np.float32)
+    ranges = np.fromiter(map(float, words), np.float32, len(words))
     ranges[ranges >= np.float32(no_return)] = np.inf
     return ranges
 

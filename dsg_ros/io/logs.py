@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,12 +17,14 @@ from dsg_ros.config import Input
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Frame
 from dsg_ros.io import laserscan
-from dsg_ros.io.carmen import CarmenLog
+from dsg_ros.io.carmen import RECORDS, CarmenLog
 from dsg_ros.io.g2o import G2oLog
-from dsg_ros.io.kinds import bag_kind
-from dsg_ros.io.records import CloudRecord, Log, OdometryRecord, ScanRecord, Topics
-from dsg_ros.io.textfile import read_bytes
+from dsg_ros.io.kinds import bag_kind, first_bytes
+from dsg_ros.io.records import CloudRecord, Log, MalformedMessage, OdometryRecord, PointSet, ScanRecord, Topics
+from dsg_ros.io.textfile import is_compressed, read_bytes
 from dsg_ros.synchroniser import Report, Synchroniser
+
+_log = logging.getLogger(__name__)
 
 ACCEPTED = (
     "a CARMEN log or a g2o file with ROBOTLASER1 scans (plain, .bz2, .gz, .xz, .zip), a ROS 1 bag (.bag), "
@@ -29,6 +32,7 @@ ACCEPTED = (
 )
 
 _PROBED_LINES = 400
+_NAMED = 5  # malformed scans told one by one; the rest only counted
 
 
 def open_log(path: Path | str, topics: Topics | None = None) -> Log:
@@ -36,11 +40,15 @@ def open_log(path: Path | str, topics: Topics | None = None) -> Log:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder; accepted is {ACCEPTED}")
-    if path.is_dir() or bag_kind(path):
+    head = b"" if path.is_dir() else first_bytes(path)
+    if path.is_dir() or bag_kind(head):
         # Text logs do without the bag library, which is slow to import.
         from dsg_ros.io.bags import BagLog
 
         return BagLog(path, topics or Topics())
+    if b"\0" in head and not is_compressed(head):
+        # No text: not to be read in whole, it may be a film.
+        raise UserError(_foreign(path, head))
     data = read_bytes(path)
     if kind := bag_kind(data[:16]):
         raise UserError(f"{path}: a compressed {kind}; decompress it first")
@@ -49,9 +57,13 @@ def open_log(path: Path | str, topics: Topics | None = None) -> Log:
     )
     if any(word.startswith((b"VERTEX", b"EDGE")) for word in words):
         return G2oLog(path, data)
-    if any(word in words for word in (b"FLASER", b"ROBOTLASER1", b"ODOM", b"PARAM", b"RAWLASER1")):
+    if RECORDS & words.keys():
         return CarmenLog(path, data)
-    raise UserError(f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}")
+    raise UserError(_foreign(path, data))
+
+
+def _foreign(path: Path, data: bytes) -> str:
+    return f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}"
 
 
 class Frames(Iterator[Frame]):
@@ -81,7 +93,7 @@ class Frames(Iterator[Frame]):
     @property
     def counts(self) -> dict[str, int]:
         """Totals by cause: the log's, the synchroniser's, and ``points_<cause>`` of points dropped while decoding."""
-        return {**self.log.counts, **self.synchroniser.counts, **self._counts}
+        return dict(Counter(self.log.counts) + self.synchroniser.counts + self._counts)
 
     def _paired(self) -> Iterator[Frame]:
         odometry: OdometryRecord | None = None
@@ -90,11 +102,11 @@ class Frames(Iterator[Frame]):
                 odometry = record
             elif isinstance(record, ScanRecord) and odometry is not None:
                 self.scans_read += 1
-                decoded = laserscan.decode_record(record)
-                self._count_points(decoded.dropped)
-                yield from self.synchroniser.add_paired(
-                    record.stamp, odometry.pose, decoded.points, self._extrinsic(record), record.topic or "scan"
-                )
+                scan = self._decoded(record)
+                if scan is not None:
+                    yield from self.synchroniser.add_paired(
+                        record.stamp, odometry.pose, scan.points, self._extrinsic(record), record.topic or "scan"
+                    )
 
     def _bracketed(self) -> Iterator[Frame]:
         for record in self.log:
@@ -102,11 +114,11 @@ class Frames(Iterator[Frame]):
                 yield from self.synchroniser.add_odometry(record.stamp, record.pose, record.topic or "odom")
             elif isinstance(record, ScanRecord):
                 self.scans_read += 1
-                decoded = laserscan.decode_record(record)
-                self._count_points(decoded.dropped)
-                yield from self.synchroniser.add_scan(
-                    record.stamp, decoded.points, decoded.times, self._extrinsic(record), True, record.topic or "scan"
-                )
+                scan = self._decoded(record)
+                if scan is not None:
+                    yield from self.synchroniser.add_scan(
+                        record.stamp, scan.points, scan.times, self._extrinsic(record), True, record.topic or "scan"
+                    )
             elif isinstance(record, CloudRecord):
                 self.scans_read += 1
                 self._count_points(record.dropped)
@@ -114,6 +126,18 @@ class Frames(Iterator[Frame]):
                     record.stamp, record.points, record.times, self._extrinsic(record), False, record.topic or "points"
                 )
         yield from self.synchroniser.flush()
+
+    def _decoded(self, record: ScanRecord) -> PointSet | None:
+        try:
+            scan = laserscan.decode_record(record)
+        except MalformedMessage as error:
+            self._counts["malformed_messages"] += 1
+            if self._counts["malformed_messages"] <= _NAMED:
+                stamp = record.stamp / 1e9
+                _log.warning("%s: %s at %.6f: skipped: %s", self.log.name, record.topic or "scan", stamp, error)
+            return None
+        self._count_points(scan.dropped)
+        return scan
 
     def _extrinsic(self, record: ScanRecord | CloudRecord) -> NDArray[np.float64]:
         if record.base_from_sensor is None:

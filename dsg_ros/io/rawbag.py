@@ -13,7 +13,6 @@ from typing import Any
 from rosbags.interfaces import Connection, ConnectionExtRosbag1, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
 from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
-from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -109,7 +108,7 @@ class RawBag:
             if self.ros1:
                 return self.typestore.deserialize_ros1(data, msgtype)
             return self.typestore.deserialize_cdr(data, msgtype)
-        except (SerdeError, KeyError, ValueError, IndexError, AssertionError) as error:
+        except Exception as error:  # generated decoders fail in whatever way the bytes are wrong
             raise ValueError(f"a {msgtype} of {len(data)} bytes cannot be decoded: {error}") from error
 
     def _open(self) -> None:
@@ -205,12 +204,13 @@ def _topic(connection: Connection) -> Topic:
 def _identify(path: Path) -> tuple[str, list[Path]]:
     """The kind of bag at ``path`` and the files that hold its messages; `UserError` for anything else."""
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
+        # Compressed as files they end in .mcap.zstd and .db3.zstd.
+        files = sorted(file for file in path.iterdir() if {".mcap", ".db3"} & set(file.suffixes))
         if not files:
             raise UserError(f"{path}: a folder without .mcap or .db3 file is no rosbag2")
         if not (path / "metadata.yaml").is_file():
             raise UserError(f"{path}: metadata.yaml is missing; name the file itself instead: {files[0]}")
-        return ("mcap bag" if files[0].suffix == ".mcap" else "sqlite3 bag"), files
+        return ("mcap bag" if ".mcap" in files[0].suffixes else "sqlite3 bag"), files
     kind = bag_kind(path)
     if not kind:
         raise UserError(f"{path}: not a bag: neither a ROS 1 bag nor a rosbag2 file (.mcap, .db3) nor a rosbag2 folder")

@@ -10,12 +10,26 @@ import lzma
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from dsg_ros.errors import UserError
 
 _DAMAGED = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 _NAMED = 5  # malformed lines told one by one; the rest only counted
+
+
+_ZIP = b"PK\x03\x04"
+_DECOMPRESS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"BZh": bz2.decompress,
+    b"\x1f\x8b": gzip.decompress,
+    b"\xfd7zXZ\x00": lzma.decompress,
+}
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is one that `read_bytes` decompresses."""
+    return head.startswith((_ZIP, *_DECOMPRESS))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -27,17 +41,12 @@ def read_bytes(path: Path) -> bytes:
     if not data:
         raise UserError(f"{path}: the file is empty")
     try:
-        if data.startswith(b"BZh"):
-            return bz2.decompress(data)
-        if data.startswith(b"\x1f\x8b"):
-            return gzip.decompress(data)
-        if data.startswith(b"\xfd7zXZ\x00"):
-            return lzma.decompress(data)
-        if data.startswith(b"PK\x03\x04"):
+        if data.startswith(_ZIP):
             return _only_member(path, data)
+        decompress = next((each for magic, each in _DECOMPRESS.items() if data.startswith(magic)), None)
+        return data if decompress is None else decompress(data)
     except _DAMAGED as error:
         raise UserError(f"{path}: compressed file is damaged or cut short ({error}); fetch it again") from error
-    return data
 
 
 def _only_member(path: Path, data: bytes) -> bytes:

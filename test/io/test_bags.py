@@ -151,6 +151,27 @@ def test_a_truncated_bag_is_read_as_far_as_it_goes(tmp_path, storage, share, as_
     assert "messages" in caplog.text
 
 
+def test_damaged_metadata_does_not_cost_the_messages(tmp_path, storage):
+    bag = write_run(tmp_path / "run", storage)
+    (bag / "metadata.yaml").write_text("rosbag2_bagfile_information:\n  version: [")
+    log = open_log(bag)
+    assert sum(isinstance(record, ScanRecord) for record in log) == len(log) == 30
+
+
+def test_contradictory_scans_are_skipped_and_told(tmp_path, caplog):
+    with BagWriter(tmp_path / "run") as bag:
+        writer = RunWriter(bag)
+        for index, increment in enumerate([0.05, 0.0, math.nan, 0.05]):
+            writer.odometry(odometry(index))
+            record = scan(index)
+            writer.scan(ScanRecord(record.stamp, record.ranges, -1.0, increment, 0.1, 20.0), "base_link")
+    source = frames(open_log(tmp_path / "run"), Input())
+    with caplog.at_level(logging.WARNING):
+        assert len(list(source)) == 2
+    assert source.counts["malformed_messages"] == 2
+    assert "/scan at 100.100000: skipped: angle_increment is 0 with 40 ranges" in caplog.text
+
+
 def test_a_truncated_ros1_bag_is_read_as_far_as_it_goes(recordings, tmp_path, caplog):
     whole = (recordings / "bags" / "SIMULATED_fuse_turtlebot3.bag").read_bytes()
     path = tmp_path / "cut.bag"

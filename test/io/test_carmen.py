@@ -139,6 +139,7 @@ def test_truncated_compression_is_refused(tmp_path, carmen, pack):
     [
         (b"", "empty"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a log this program knows"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(100), "not a log this program knows"),
         (b"hello\nworld\n", "accepted is a CARMEN log"),
         (b"ODOM 0 0 0 0 0 0 1.0 nohost 0\n", "no FLASER or ROBOTLASER1 line"),
     ],
