@@ -1,0 +1,71 @@
+"""XLA compilation: kept on disk between runs, and counted, so that "nothing compiles while running" can be checked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+
+CACHE_VARIABLE = "DSG_ROS_CACHE"
+"""Environment variable naming the cache folder; set but empty, nothing is kept on disk."""
+
+_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept: $DSG_ROS_CACHE, else dsg_ros/xla in the XDG cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen is not None:
+        return Path(chosen).expanduser() if chosen else None
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "dsg_ros" / "xla"
+
+
+def enable_cache() -> None:
+    """Keep every compiled program on disk.  A folder that cannot be made is logged: the only loss is start-up time."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _log.warning("compiled programs are not kept: %s (set %s to a writable folder)", error, CACHE_VARIABLE)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # By default JAX keeps only what took over a second: this package has dozens of small programs instead.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class CompileCounter:
+    """Counts XLA compilations of the process between enter and exit (a fetch from the disk cache counts: it stalls too)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+
+    def __enter__(self) -> CompileCounter:
+        _counters.append(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _counters.remove(self)
+
+
+# JAX has no call to take one listener away, so one listener stays for good and serves whoever counts.
+_counters: list[CompileCounter] = []
+
+
+def _listen(event: str, duration: float, **_: Any) -> None:
+    if event == _COMPILE_EVENT:
+        for counter in _counters:
+            counter.count += 1
+            counter.seconds += duration
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)

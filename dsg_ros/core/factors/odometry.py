@@ -1,0 +1,84 @@
+"""Odometry between neighbouring poses, through the calibration and the noise that theta carries."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike, NDArray
+
+from dsg_ros import poses
+from dsg_ros.core import geometry
+from dsg_ros.core.factors.base import Factor, data, pose_key
+from dsg_ros.core.factors.between import relative_error, relative_jacobians
+from dsg_ros.core.theta import Theta
+
+
+def calibrated(theta: Theta, measured: Float[Array, "*batch 6"], duration: Float[Array, "*batch"]) -> Float[Array, "*batch 6"]:
+    """True base increment, as a tangent, of a measured one over ``duration`` [s]: the linear map in `dsg_ros.core.theta`."""
+    forward = measured[..., :1]
+    sideways = jnp.array([0.0, 1.0, 0.0]) * theta.lateral_slip
+    upwards = jnp.array([0.0, 0.0, 1.0]) * theta.turn_per_metre
+    translation = (1 + theta.scale) * measured[..., :3] + forward * sideways
+    rotation = (1 + theta.rotation_gain) * measured[..., 3:] + forward * upwards
+    translation = translation + geometry.cross(rotation, jnp.asarray(theta.lever))
+    return jnp.concatenate([translation, rotation], axis=-1) + theta.bias * jnp.asarray(duration)[..., None]
+
+
+class OdomSE3(Factor):
+    """Odometry told the motion from ``previous`` to ``current``: a geodesic error on SE(3).
+
+    Error ``log(Z^-1 previous^-1 current)`` (6,) where ``Z = exp(calibrated(theta, measured, duration))``; ``measured`` (6,)
+    is the logarithm of the increment in the previous body frame.  A row with ``learned`` >= 0 takes row ``learned`` of
+    theta.odom for its increment instead, as in the tutorial, and no calibration.
+
+    The deviation of translation [m] is the sum of the three numbers in ``sigma_translation``, that of rotation [rad] of
+    those in ``sigma_rotation`` (a constant, and what distance and turn add: see `noise`), each times the exponential of
+    its number in theta.odometry_noise.
+    """
+
+    previous: Int[Array, ""] = pose_key()
+    current: Int[Array, ""] = pose_key()
+    measured: Float[Array, " 6"] = data(np.zeros(6))
+    duration: Float[Array, ""] = data(0.0)
+    learned: Int[Array, ""] = data(-1)
+    sigma_translation: Float[Array, " 3"] = data([1.0, 0.0, 0.0])
+    sigma_rotation: Float[Array, " 3"] = data([1.0, 0.0, 0.0])
+
+    def increment(self, theta: Theta) -> Float[Array, " 7"]:
+        """The base increment that theta makes of the measurement."""
+        tangent = calibrated(theta, self.measured, self.duration)
+        if theta.odom.shape[0]:
+            tangent = jnp.where(self.learned >= 0, theta.odom[jnp.maximum(self.learned, 0)], tangent)
+        return geometry.exp(tangent)
+
+    def error(self, theta: Theta, previous: Float[Array, " 7"], current: Float[Array, " 7"]) -> Float[Array, " 6"]:
+        return relative_error(self.increment(theta), previous, current)
+
+    def sqrt_information(self, theta: Theta) -> Float[Array, " 6"]:
+        translation = jnp.sum(self.sigma_translation * jnp.exp(theta.odometry_noise[:3]))
+        rotation = jnp.sum(self.sigma_rotation * jnp.exp(theta.odometry_noise[3:]))
+        return 1 / jnp.concatenate([jnp.broadcast_to(translation, 3), jnp.broadcast_to(rotation, 3)])
+
+    def jacobians(self, theta: Theta, previous: Array, current: Array) -> tuple[Array, tuple[Array, ...]]:
+        return relative_jacobians(self.increment(theta), previous, current)
+
+
+def noise(
+    increments: ArrayLike,
+    translation: tuple[float, float, float] = (0.01, 0.03, 0.01),
+    rotation: tuple[float, float, float] = (0.005, 0.05, 0.02),
+) -> dict[str, NDArray[np.float64]]:
+    """Fields ``measured``, ``sigma_translation`` and ``sigma_rotation`` of rows for increments (n, 7).
+
+    ``translation`` is a constant [m], per metre and per radian [m/rad]; ``rotation`` a constant [rad], per radian and per
+    metre [rad/m]: deviations that add up with the distance and the turn measured.
+    """
+    tangent = poses.log(increments)
+    one = np.ones(tangent.shape[:-1])
+    distance, turn = np.linalg.norm(tangent[..., :3], axis=-1), np.linalg.norm(tangent[..., 3:], axis=-1)
+    return {
+        "measured": tangent,
+        "sigma_translation": np.stack([one, distance, turn], axis=-1) * translation,
+        "sigma_rotation": np.stack([one, turn, distance], axis=-1) * rotation,
+    }

@@ -1,0 +1,145 @@
+"""Growing NumPy columns: the storage under `dsg_ros.core.world`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros.core.factors import base
+from dsg_ros.core.factors.base import Factor
+from dsg_ros.core.variables import Kind
+
+_SLOT_BITS, _GENERATION_BITS = 36, 20
+
+
+class Column:
+    """Rows of one shape with amortised O(1) append: the capacity doubles."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any = np.float64) -> None:
+        self._data = np.zeros((16, *shape), dtype)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def view(self) -> NDArray[Any]:
+        """The rows in use; valid until the next append."""
+        return self._data[: self._size]
+
+    def extend(self, rows: NDArray[Any]) -> None:
+        """Append rows (n, ...)."""
+        needed = self._size + len(rows)
+        if needed > len(self._data):
+            grown = np.zeros((max(needed, 2 * len(self._data)), *self._data.shape[1:]), self._data.dtype)
+            grown[: self._size] = self.view
+            self._data = grown
+        self._data[self._size : needed] = rows
+        self._size = needed
+
+
+class Table:
+    """All rows of one factor type.
+
+    A row lives in a slot; a removed row's slot is used again under the next generation, so that an id never comes to mean
+    another row.  ``incident`` finds a row from the first key it touches; entries are checked when read, not when rows change.
+    """
+
+    def __init__(self, cls: type[Factor], number: int) -> None:
+        self.cls, self._number = cls, number
+        self.kinds: tuple[Kind, ...] = base.kinds(cls)
+        self.key_names = tuple(f.name for f in base.key_fields(cls))
+        self.defaults = base.data_fields(cls)
+        self.columns = {name: Column((), np.int32) for name in self.key_names}
+        self.columns |= {name: Column(value.shape, value.dtype) for name, value in self.defaults.items()}
+        self.alive = Column((), np.bool_)
+        self._generation = Column((), np.int64)
+        self._free: list[int] = []
+        self._incident: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.alive) - len(self._free)
+
+    def insert(self, fields: dict[str, NDArray[Any]], rows: int) -> NDArray[np.int64]:
+        """Store checked columns; returns the rows' ids."""
+        reused = min(rows, len(self._free))
+        slots = np.empty(rows, np.int64)
+        if reused:
+            slots[:reused] = self._free[-reused:]
+            del self._free[-reused:]
+        slots[reused:] = np.arange(len(self.alive), len(self.alive) + rows - reused)
+        self.alive.extend(np.ones(rows - reused, bool))
+        self._generation.extend(np.zeros(rows - reused, np.int64))
+        self.alive.view[slots] = True
+        for name, column in self.columns.items():
+            column.extend(np.asarray(fields[name])[reused:])
+            column.view[slots[:reused]] = fields[name][:reused]
+        self._index(slots)
+        return self._ids(slots)
+
+    def remove(self, slots: NDArray[np.int64]) -> None:
+        """Free the slots; their ids are dead from here on."""
+        self.alive.view[slots] = False
+        self._generation.view[slots] += 1
+        self._free.extend(slots.tolist())
+
+    def update(self, slots: NDArray[np.int64], fields: dict[str, NDArray[Any]]) -> None:
+        """Overwrite fields of rows, keys included."""
+        for name, values in fields.items():
+            self.columns[name].view[slots] = values
+        if self.key_names[0] in fields:
+            self._index(slots)
+
+    def slots(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Slots of living rows; KeyError naming the first id that is none."""
+        slots = ids & ((1 << _SLOT_BITS) - 1)
+        generation = (ids >> _SLOT_BITS) & ((1 << _GENERATION_BITS) - 1)
+        known = (ids >= 0) & (slots < len(self.alive))
+        safe = np.where(known, slots, 0)
+        if len(self.alive):
+            known &= self.alive.view[safe] & (self._generation.view[safe] % (1 << _GENERATION_BITS) == generation)
+        if not known.all():
+            raise KeyError(f"{self.cls.__name__}: no row has the id {int(ids[np.argmin(known)])} (removed already?)")
+        return slots
+
+    def living(self) -> NDArray[np.int64]:
+        """Slots of all rows, in the order of their slots."""
+        return np.flatnonzero(self.alive.view)
+
+    def touching(self, first_keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Slots of the rows whose first key is among ``first_keys``; the cost is that of the answer."""
+        name, found = self.key_names[0], []
+        for key in first_keys.tolist():
+            entries = self._incident.get(key)
+            if not entries:
+                continue
+            slots = np.unique(np.array(entries, np.int64))
+            slots = slots[self.alive.view[slots] & (self.columns[name].view[slots] == key)]
+            if len(slots) < len(entries):
+                self._incident[key] = slots.tolist()
+            found.append(slots)
+        return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+    def keys(self, slots: NDArray[np.int64]) -> NDArray[np.int32]:
+        """World keys (n, number of keys) that rows touch."""
+        return np.stack([self.columns[name].view[slots] for name in self.key_names], axis=1)
+
+    def ids(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ids of living rows."""
+        return self._ids(slots)
+
+    def _ids(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        generation = self._generation.view[slots] % (1 << _GENERATION_BITS)
+        return (np.int64(self._number) << (_SLOT_BITS + _GENERATION_BITS)) | (generation << _SLOT_BITS) | slots
+
+    def _index(self, slots: NDArray[np.int64]) -> None:
+        keys = self.columns[self.key_names[0]].view[slots]
+        for key, slot in zip(keys.tolist(), slots.tolist(), strict=True):
+            self._incident.setdefault(key, []).append(slot)
+
+
+def table_number(row_id: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which table ids belong to."""
+    return row_id >> (_SLOT_BITS + _GENERATION_BITS)
