@@ -95,6 +95,8 @@ class BagWriter:
                 if self.path.exists():
                     raise UserError(f"{self.path} has come to exist meanwhile; nothing was written")
                 self._writer.path.rename(self.path)
+            elif isinstance(error, OSError):
+                raise UserError(f"{self.path}: nothing was written: {error.strerror or error}") from error
         finally:
             self._remove()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -30,14 +31,17 @@ def decode(
     geometry = (angle_min, angle_increment, range_min, range_max, time_increment)
     if measured.ndim != 1:
         raise MalformedMessage(f"ranges have {measured.ndim} dimensions instead of one")
-    if not np.isfinite(geometry[:2]).all() or np.isnan(geometry[2:]).any() or not np.isfinite(time_increment):
+    finite = math.isfinite(angle_min) and math.isfinite(angle_increment) and math.isfinite(time_increment)
+    if not finite or math.isnan(range_min) or math.isnan(range_max):
         raise MalformedMessage(
             "angle_min, angle_increment, range_min, range_max, time_increment are not all finite: "
             + ", ".join(f"{value:g}" for value in geometry)
         )
     if angle_increment == 0 and len(measured) > 1:
         raise MalformedMessage(f"angle_increment is 0 with {len(measured)} ranges")
-    valid = (measured >= range_min) & (measured <= range_max) & np.isfinite(measured)
+    valid = (measured >= range_min) & (measured <= range_max)  # false for NaN
+    if not (math.isfinite(range_min) and math.isfinite(range_max)):
+        valid &= np.isfinite(measured)
     dropped = {} if valid.all() else _causes(measured[~valid], range_min)
     # The message carries float32 angles: rounding here makes a log and the bag converted from it give the same points.
     directions = _directions(len(measured), float(np.float32(angle_min)), float(np.float32(angle_increment)))
