@@ -1,6 +1,6 @@
 # Sets up and runs everything on a machine without a ROS installation; README says how it is done with one.
 # Needs Linux x86-64, Python 3.11 to 3.13 with headers, a C and a C++ compiler; installs into $(VENV) only.
-#   make venv | demo | test | lint | bench | test-oldest | lock | clean
+#   make venv | demo | test | lint | bench | test-oldest | lock | clean | distclean
 
 VENV := .venv
 VENV_OLDEST := .venv-oldest
@@ -20,7 +20,7 @@ ifdef AMENT_PREFIX_PATH
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH
 endif
 
-.PHONY: venv demo test lint bench test-oldest lock clean
+.PHONY: venv demo test lint bench test-oldest lock clean distclean
 
 venv: $(RUNTIME)
 
@@ -67,4 +67,7 @@ lock: $(RUNTIME)
 	    > tools/build_tf2_msgs/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(VENV_OLDEST) build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean
+	rm -rf $(VENV) $(VENV_OLDEST) *.egg-info
