@@ -33,9 +33,9 @@ class Options:
     measurements' own time.  Of a bag, every topic is carried over.
     """
 
-    log: Annotated[Path, tyro.conf.Positional]
+    log: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
     """The recorded run: .clf, .log, .g2o (also .bz2, .gz, .xz, .zip), .bag, .mcap, .db3 or a rosbag2 folder."""
-    bag: Annotated[Path, tyro.conf.Positional]
+    bag: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BAG")]
     """Folder to create for the ROS 2 bag; it must not exist."""
     storage: Literal["mcap", "sqlite3"] = "mcap"
     """Storage plugin of the ROS 2 bag."""
