@@ -25,7 +25,7 @@ from dsg_ros.interface import Estimate, Frame, Path, RunResult, VoxelUpdate
 SLAM = "dsg_ros.pipeline:Slam"
 log = logging.getLogger("worker")
 
-NICENESS = 5
+NICENESS = 10
 """The worker yields to the node when cores are scarce: a late solve is late, a late callback loses messages."""
 
 

@@ -63,6 +63,12 @@ def descriptor(setting: Setting) -> ParameterDescriptor:
     return result
 
 
+def in_range(description: str, low: float, high: float) -> ParameterDescriptor:
+    """A read-only number between ``low`` and ``high``."""
+    limits = [FloatingPointRange(from_value=low, to_value=high)]
+    return ParameterDescriptor(description=description, read_only=True, floating_point_range=limits)
+
+
 def defaults_file() -> str:
     """config/hero.yaml: every parameter with its default, meaning, unit and range."""
     lines = [
