@@ -64,14 +64,13 @@ def _jacobian(problem: Problem, theta: Theta, solution: Solution, ways: Theta, e
 
 
 def _inverse_hessian(problem: Problem, theta: Theta, solution: Solution, right: Array, exact: bool) -> Array:
-    start = solution.factorisation.solve(right)
     if not exact:
-        return start
+        return solution.factorisation.solve(right)
 
     def product(vector: Array) -> Array:
         return problem.hessian_product(theta, solution.state, vector)
 
-    return _conjugate_gradients(product, solution.factorisation.solve, right, start)
+    return _conjugate_gradients(product, solution.factorisation.solve, right)
 
 
 def _host_vjp(problem: Problem, theta: Theta, solution: Solution, cotangent: State, exact: bool) -> Theta:
@@ -99,7 +98,7 @@ def _host_inverse_hessian(chunks: Chunks, theta: Theta, solution: Solution, righ
 
 
 def _conjugate_gradients(
-    product: Callable[[Array], Array], precondition: Callable[[Array], Array], right: Array, start: Array
+    product: Callable[[Array], Array], precondition: Callable[[Array], Array], right: Array
 ) -> Array:
     """`conjugate_gradients` inside jit."""
     goal = _TOLERANCE * jnp.linalg.norm(right)
@@ -116,12 +115,11 @@ def _conjugate_gradients(
         answer, residual = answer + step * direction, residual - step * image
         z = precondition(residual)
         turned = residual @ z
-        direction = z + turned / rho * direction
+        direction = z + turned / jnp.where(rho > 0, rho, 1.0) * direction
         return answer, residual, direction, turned, jnp.where(curvature > 0, count + 1, _ITERATIONS)
 
-    residual = right - product(start)
-    z = precondition(residual)
-    return jax.lax.while_loop(goes_on, iterate, (start, residual, z, residual @ z, jnp.zeros((), int)))[0]
+    z = precondition(right)
+    return jax.lax.while_loop(goes_on, iterate, (jnp.zeros_like(right), right, z, right @ z, jnp.zeros((), int)))[0]
 
 
 def conjugate_gradients(
@@ -129,11 +127,10 @@ def conjugate_gradients(
 ) -> np.ndarray:
     """``A^-1 right`` for a positive definite A given as a product (Hestenes & Stiefel 1952), on the host.
 
-    It stops where A turns out not to be positive definite along a direction: the answer so far is then the better one.
+    The first step is along the preconditioner's own answer.  It stops where A turns out not to be positive definite along a direction: the answer so far is then the better one.
     """
-    answer = np.asarray(precondition(right))
-    residual = right - product(answer)
-    z = np.asarray(precondition(residual))
+    answer, residual = np.zeros_like(right), right
+    z = np.asarray(precondition(right))
     direction, rho = z, residual @ z
     goal = _TOLERANCE * np.linalg.norm(right)
     for _ in range(_ITERATIONS):

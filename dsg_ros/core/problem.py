@@ -28,6 +28,14 @@ class Normal(NamedTuple):
     voxels: Float[Array, "V 3 3"]
     gradient: Float[Array, " D"]
 
+    @staticmethod
+    def zeros(problem: Problem) -> Normal:
+        """Empty normal equations of a problem's size."""
+        p, v = problem.free_poses.shape[0], problem.free_voxels.shape[0]
+        return Normal(
+            jnp.zeros((p, p, 6, 6)), jnp.zeros((p, v, 6, 3)), jnp.zeros((v, 3, 3)), jnp.zeros(p * 6 + v * 3)
+        )
+
 
 class Problem(eqx.Module):
     """Initial ``state``, stacks of rows (one per factor type, possibly empty) and which variables may move.
@@ -67,8 +75,7 @@ class Problem(eqx.Module):
 
     def linearise(self, theta: Theta, state: State) -> tuple[Float[Array, ""], Normal]:
         """The cost and the Gauss-Newton normal equations (robust weights as in `dsg_ros.core.factors.base`), gauge not fixed."""
-        p, v = self.free_poses.shape[0], self.free_voxels.shape[0]
-        poses, cross, voxels = jnp.zeros((p, p, 6, 6)), jnp.zeros((p, v, 6, 3)), jnp.zeros((v, 3, 3))
+        poses, cross, voxels, _ = Normal.zeros(self)
         cost, gradients = jnp.zeros(()), []
         for factor, row in zip(self._present(), self._map(base.row_linearise, theta, state), strict=True):
             cost += jnp.sum(row.cost)

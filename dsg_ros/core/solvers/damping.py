@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+GROWTH = 10.0
 LARGEST = 1e8
 SMALLEST = 1e-10
 REGULAR = 1e-8
@@ -44,5 +45,5 @@ def judge(
     ratio = (cost - trial_cost) / jnp.where(promised & (predicted > 0), predicted, 1.0)
     eased = damping * jnp.where(ratio > 0.75, 0.01, jnp.where(ratio > 0.25, 0.5, 4.0))
     kept = jnp.where(accept, jnp.clip(eased, SMALLEST, LARGEST), damping * growth)
-    grown = jnp.where(accept, 10.0, 2 * growth)
+    grown = jnp.where(accept, GROWTH, 2 * growth)
     return Step(accept, kept, grown, converged, ~accept & ~converged & (kept > LARGEST))

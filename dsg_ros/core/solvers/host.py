@@ -24,7 +24,7 @@ def solve_on_host(
     state = State(np.asarray(problem.state.poses, float), np.asarray(problem.state.voxels, float))
     cost, hessians, gradient = chunks.linearise(theta, state)
     values = pattern.assemble(hessians)
-    growth, iterations = 10.0, 0
+    growth, iterations = d.GROWTH, 0
     result = Result.MAX_ITERATIONS if np.isfinite(cost) else Result.DIVERGED
     if not pattern.size:
         result = Result.CONVERGED

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dsg_ros.core.problem import Problem
+from dsg_ros.core.problem import Normal, Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers import damping as d
 from dsg_ros.core.solvers.host import solve_on_host
@@ -44,8 +44,13 @@ class LevenbergMarquardt:
 
 
 class _Carry(NamedTuple):
+    """The best state with its normal equations, and the trial step from it that the next pass judges."""
+
     state: State
     cost: Float[Array, ""]
+    normal: Normal
+    trial: State
+    predicted: Float[Array, ""]
     damping: Float[Array, ""]
     growth: Float[Array, ""]
     iterations: Int[Array, ""]
@@ -58,40 +63,50 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
     linear = solver.linear
     assert not isinstance(linear, SparseCholesky)
     start = jax.tree.map(jnp.asarray, problem.state)
-    first = problem.cost(theta, start)
-    no, yes = jnp.zeros((), bool), jnp.ones((), bool)
-    idle = ~jnp.any(problem.free)
-    carry = _Carry(
-        start, first, jnp.asarray(solver.damping), jnp.asarray(10.0), jnp.zeros((), int),
-        jnp.where(idle, yes, no), ~jnp.isfinite(first),
-    )  # fmt: skip
+    tolerance = jnp.asarray(solver.tolerance)
 
     def goes_on(c: _Carry) -> Array:
         return ~c.converged & ~c.stuck & (c.iterations < solver.max_iterations)
 
     def iterate(c: _Carry) -> _Carry:
-        _, normal = problem.linearise(theta, c.state)
-        factor = linear.factorise(problem, normal, c.damping)
+        # Linearising at the trial judges the step and prepares the next one.  It is by far the largest part of the compiled
+        # program, so it stands here once: the first pass takes the start for a trial step from an infinite cost.
+        trial_cost, trial_normal = problem.linearise(theta, c.trial)
+        verdict = d.judge(c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
+        first = c.iterations < 0
+        accept = jnp.where(first, jnp.isfinite(trial_cost), verdict.accept)
+        keep = (c.state, c.cost, c.normal)
+        state, cost, normal = jax.tree.map(
+            lambda new, old: jnp.where(accept, new, old), (c.trial, trial_cost, trial_normal), keep
+        )
+        damping = jnp.where(first, c.damping, verdict.damping)
+        factor = linear.factorise(problem, normal, damping)
         step = factor.solve(-normal.gradient)
         # |S^-1 step|^2 is the step's length in the scaled system; held variables have no scale and do not move.
         scaled = step / jnp.where(factor.scale > 0, factor.scale, 1.0)
-        predicted = 0.5 * (c.damping * scaled @ scaled - normal.gradient @ step)
-        trial = c.state.retract(step)
-        trial_cost = problem.cost(theta, trial)
-        verdict = d.judge(c.cost, trial_cost, predicted, c.damping, c.growth, jnp.asarray(solver.tolerance))
-        state = jax.tree.map(lambda new, old: jnp.where(verdict.accept, new, old), trial, c.state)
-        cost = jnp.where(verdict.accept, trial_cost, c.cost)
         return _Carry(
-            state, cost, verdict.damping, verdict.growth, c.iterations + 1, verdict.converged, verdict.stuck
+            state,
+            cost,
+            normal,
+            state.retract(step),
+            0.5 * (damping * scaled @ scaled - normal.gradient @ step),
+            damping,
+            jnp.where(first, c.growth, verdict.growth),
+            c.iterations + 1,
+            jnp.where(first, ~jnp.any(problem.free), verdict.converged),
+            jnp.where(first, ~accept, verdict.stuck),
         )
 
-    end = jax.lax.while_loop(goes_on, iterate, carry)
-    _, normal = problem.linearise(theta, end.state)
-    factor = linear.factorise(problem, normal, jnp.zeros(()))
-    healthy = factor.healthy
-    factor = jax.lax.cond(
-        healthy, lambda: factor, lambda: linear.factorise(problem, normal, jnp.asarray(d.REGULAR))
+    infinite, no = jnp.asarray(jnp.inf), jnp.zeros((), bool)
+    growth, before = jnp.asarray(d.GROWTH), jnp.asarray(-1)
+    begin = _Carry(
+        start, infinite, Normal.zeros(problem), start, infinite, jnp.asarray(solver.damping), growth, before, no, no
     )
+    end = jax.lax.while_loop(goes_on, iterate, begin)
+    factor = linear.factorise(problem, end.normal, jnp.zeros(()))
+    healthy = factor.healthy
+    regular = jnp.where(healthy, 0.0, d.REGULAR)
+    factor = jax.lax.cond(healthy, lambda: factor, lambda: linear.factorise(problem, end.normal, regular))
     result = jnp.where(end.converged, Result.CONVERGED, Result.MAX_ITERATIONS)
     result = jnp.where(healthy, result, Result.SINGULAR)
     result = jnp.where(end.stuck, Result.DIVERGED, result)
