@@ -43,8 +43,9 @@ def _draw_loss(axes: Axes, steps: tuple[LearningStep, ...]) -> None:
     after = np.array([s.loss_after for s in steps])
     accepted = np.array([s.accepted for s in steps])
     axes.vlines(metres, before, after, color=style.GRID, linewidth=1.5, zorder=1)
-    axes.scatter(metres, before, s=10, color=style.BEFORE, linewidths=0, label="before the update", zorder=3)
-    axes.scatter(metres[accepted], after[accepted], s=10, color=style.AFTER, linewidths=0, label="after", zorder=4)
+    hollow: dict[str, Any] = {"facecolor": "white", "edgecolor": style.BEFORE, "linewidths": 0.7}
+    axes.scatter(metres, before, s=14, label="before the update", zorder=3, **hollow)
+    axes.scatter(metres[accepted], after[accepted], s=5, color=style.AFTER, linewidths=0, label="after", zorder=4)
     if not accepted.all():
         refused: dict[str, Any] = {
             "s": 12,

@@ -79,7 +79,9 @@ def open_axes(axes: Axes) -> Axes:
 def plain_numbers(axes: Axes, which: Literal["x", "y", "both"] = "both") -> None:
     """Label logarithmic axes 0.1, 1, 20 instead of powers of ten, and not so many of them that they collide."""
     for axis in ([axes.xaxis] if which != "y" else []) + ([axes.yaxis] if which != "x" else []):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
+        low, high = axis.get_view_interval()
+        wide = high > 300.0 * low
+        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=9))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
 
