@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dsg_ros.errors import UserError
 
-BAG_MAGIC = {b"#ROSBAG V": "ROS 1 bag", b"\x89MCAP0\r\n": "mcap bag", b"SQLite format 3\x00": "sqlite3 bag"}
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+BAG_MAGIC = {b"#ROSBAG V": "ROS 1 bag", MCAP_MAGIC: "mcap bag", b"SQLite format 3\x00": "sqlite3 bag"}
 
 
 def bag_kind(head: bytes | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
@@ -18,7 +19,7 @@ from rosbags.typesys.store import Typestore
 
 from dsg_ros.errors import UserError
 from dsg_ros.io import salvage
-from dsg_ros.io.kinds import bag_kind
+from dsg_ros.io.kinds import MCAP_MAGIC, bag_kind
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +113,10 @@ class RawBag:
             raise ValueError(f"a {msgtype} of {len(data)} bytes cannot be decoded: {error}") from error
 
     def _open(self) -> None:
+        if cut := next((file for file in self._files if file.suffix == ".mcap" and not _ends_whole(file)), None):
+            # Asked to open it, rosbags before 0.11.9 would leave the file open behind its error.
+            self._salvage(ValueError(f"the end of {cut.name} is missing"))
+            return
         reader: Reader1 | Reader2 = Reader1(self.path) if self.ros1 else Reader2(self.path)
         try:
             reader.open()
@@ -191,6 +196,12 @@ class RawBag:
             types = {name: fields for name, fields in types.items() if name not in store.fielddefs}
         store.register(types)
         return store
+
+
+def _ends_whole(mcap: Path) -> bool:
+    with mcap.open("rb") as file:
+        file.seek(-min(mcap.stat().st_size, len(MCAP_MAGIC)), os.SEEK_END)
+        return file.read() == MCAP_MAGIC
 
 
 def _topic(connection: Connection) -> Topic:
