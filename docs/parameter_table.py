@@ -11,13 +11,31 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def table() -> str:
-    """Every parameter of the node as a Markdown table."""
+    """Every parameter of the node as Markdown: the node's own as a table, those of the pipeline folded away."""
+    everything = list(config.settings(config.Node()))
+    pipeline = {setting.name for setting in config.settings(config.Slam())}
+    own = [setting for setting in everything if setting.name not in pipeline]
+    rest = [setting for setting in everything if setting.name in pipeline]
+    return "\n".join(
+        [
+            *_rows(own),
+            "",
+            f"<details><summary>The pipeline's {len(rest)} parameters, also those of <code>run --set</code></summary>",
+            "",
+            *_rows(rest),
+            "",
+            "</details>",
+        ]
+    )
+
+
+def _rows(settings: list[config.Setting]) -> list[str]:
     rows = ["| Parameter | Default | Allowed | Meaning |", "|---|---|---|---|"]
-    for setting in config.settings(config.Node()):
+    for setting in settings:
         value = str(setting.value).lower() if setting.type is bool else f"{setting.value}"
         shown = f"`{value}`" if value else "empty"
         rows.append(f"| `{setting.name}` | {shown} | {_allowed(setting)} | {setting.doc} |")
-    return "\n".join(rows)
+    return rows
 
 
 def _allowed(setting: config.Setting) -> str:
