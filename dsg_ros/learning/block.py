@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
@@ -45,28 +45,30 @@ class Block(eqx.Module):
     """n links among n + 1 keyframes, of fixed shape: a pytree of NumPy arrays.
 
     ``start`` (n + 1, 7) are the poses that raw odometry leads to, in the frame of the first; ``odometry`` has n rows,
-    ``held_out`` one row per pair of keyframes that is scored; ``directions`` (m,) counts the directions each row observes.
+    ``held_out`` one row per pair of keyframes that is scored; ``directions`` (m,) counts the directions each row
+    observes.
     """
 
-    start: Float[Array, "poses 7"]
+    start: Float[np.ndarray, "poses 7"]
     odometry: OdomSE3
     held_out: Registration
-    directions: Float[Array, " m"]
+    directions: Float[np.ndarray, " m"]
 
     def problem(self) -> Problem:
         """The inner problem: odometry alone, the first pose held.  No row of ``held_out`` is in it."""
         count = self.start.shape[0]
         keys = jnp.arange(count, dtype=jnp.int32)
         none = jnp.zeros(1, bool)
-        state = State(self.start, jnp.zeros((1, 3)))
+        state = State(jnp.asarray(self.start), jnp.zeros((1, 3)))
         return Problem(state, keys > 0, none, (self.odometry,), keys, -jnp.ones(1, jnp.int32))
 
 
 def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.Odometry) -> Block:
-    """A block of ``links``, scored between the keyframes (first, second) of ``pairs`` (m, 2), counted from the block's own first.
+    """A block of ``links``, scored between the keyframes (first, second) of ``pairs`` (m, 2), counted from the
+    block's own first.
 
-    A scan is matched to a map of many keyframes, so its error does not add up along the way: the relative pose over several
-    links, which is composed from theirs, has the information of its last link.
+    A scan is matched to a map of many keyframes, so its error does not add up along the way: the relative pose over
+    several links, which is composed from theirs, has the information of its last link.
     """
     measured = np.stack([link.measured for link in links])
     start, seen = _chain(measured), _chain(np.stack([link.relative for link in links]))
@@ -94,8 +96,8 @@ def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.O
 
 
 def pairs_of(count: int) -> NDArray[np.int64]:
-    """Pairs of keyframes (m, 2) that a block of ``count`` links is scored on: the first with each other one."""
-    return np.stack([np.zeros(count, np.int64), np.arange(1, count + 1)], axis=1)
+    """Pairs of keyframes (m, 2) that a block of ``count`` links is scored on: neighbours."""
+    return np.stack([np.arange(count), np.arange(1, count + 1)], axis=1)
 
 
 def _chain(increments: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The calibration of the odometry, used for every scan and learned from every block of keyframes: what the pipeline calls."""
+"""Calibrated odometry, used for every scan and learned from every block of keyframes: what the pipeline calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.1, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
 
 TOLERATED = 0.01
-"""An update may raise the held-out loss by this share: two thetas that are as good as each other take turns otherwise."""
+"""An update may raise the held-out loss by this share: else thetas that are equally good would take turns."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Calibration:
         return tuple(self._history)
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
-        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its standard deviations (6,) [m, rad]."""
+        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
         return self._model.predict(increment, seconds)
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -91,25 +91,28 @@ class Calibration:
         still = Link(poses.IDENTITY, 0.1, poses.IDENTITY, unit)
         self._cost(self._block([still] * self._settings.learning.every_keyframes), self._used)
 
-    def add(self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]) -> None:
+    def add(
+        self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]
+    ) -> None:
         """What is known between keyframes ``key - 1`` and ``key``.
 
-        ``measured`` (7,) raw odometry increment over ``seconds``, ``relative`` (7,) the scan matcher's own opinion with its
-        ``information`` (6, 6), zero where it observes nothing.  A link with a number that is not finite, or that does not
-        follow the one before, ends the block begun: it is counted, and the next block starts behind it.
+        ``measured`` (7,) raw odometry increment over ``seconds``, ``relative`` (7,) the scan matcher's own opinion
+        with its ``information`` (6, 6), zero where it observes nothing.  A link with a number that is not finite, or
+        that does not follow the one before, ends the block begun: it is counted, and the next block starts behind it.
         """
         follows = self._last_key is None or key == self._last_key + 1
         self._last_key = key
         link = Link(measured, seconds, relative, information)
         if not (follows and link.finite):
             self.counts["links_refused"] += 1 + len(self._links)
-            _log.warning("learning: keyframe %d %s; %d links not used", key, "is not finite" if follows else "does not follow the last one", 1 + len(self._links))
+            why = "has numbers that are not finite" if follows else "does not follow the one before"
+            _log.warning("learning: keyframe %d %s; %d links not used", key, why, 1 + len(self._links))
             self._links.clear()
             return
         self._links.append(link)
 
     def step(self, stamp: int, travel: float) -> LearningStep | None:
-        """Outer updates over the blocks that are complete, after ``travel`` metres; the newest one, None where there is none."""
+        """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none."""
         size = self._settings.learning.every_keyframes
         last = None
         while len(self._links) >= size and len(self._specs):
@@ -172,11 +175,12 @@ class Calibration:
 
     def _tell(self) -> None:
         told = []
-        rows = zip(self._specs, self._start_vector + self._used, self._used, self._sigmas, self._verdict.status, self._verdict.reason, strict=True)
-        for spec, leaf, moved, sigma, status, reason in rows:
-            if status == guards.LEARNED and moved == 0.0:
+        for i, spec in enumerate(self._specs):
+            status, reason = self._verdict.status[i], self._verdict.reason[i]
+            if status == guards.LEARNED and self._used[i] == 0.0:
                 status, reason = guards.FROZEN, "waits for a block that confirms it"
-            told.append(Parameter(spec.name, spec.physical(float(leaf)), float(sigma), spec.unit, status, reason))
+            value = spec.physical(float(self._start_vector[i] + self._used[i]))
+            told.append(Parameter(spec.name, value, float(self._sigmas[i]), spec.unit, status, reason))
         self._parameters = (*told, *self._given)
 
     def _block(self, links: Sequence[Link]) -> Block:

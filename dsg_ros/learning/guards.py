@@ -1,4 +1,4 @@
-"""What stands between an estimate of theta and its use: observability, significance, bounds, and blocks not seen before."""
+"""What stands between an estimate of theta and its use: observability, significance and bounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verdict:
 
 @dataclass
 class Gate:
-    """Decides, number by number, whether what was learned is used; remembers, so that nothing flickers at a threshold."""
+    """Decides, number by number, whether what was learned is used; with hysteresis, so that nothing flickers."""
 
     specs: tuple[Spec, ...]
     settings: config.Learning
@@ -39,7 +39,7 @@ class Gate:
         self._significant = np.zeros(len(self.specs), bool)
 
     def judge(self, information: Matrix, deviation: Vector, sigmas: Vector, metres: float) -> Verdict:
-        """``information`` (K, K) with prior, ``deviation`` (K,) from the start, ``sigmas`` (K,) the sandwich deviations.
+        """``information`` (K, K) with prior, ``deviation`` (K,) from the start, ``sigmas`` (K,) by the sandwich.
 
         Observable: the formal deviation is below ``observable`` prior deviations, and not again above ``unobservable``.
         Significant: the deviation is above ``significance`` sandwich deviations, and not again below half of that.
@@ -54,7 +54,8 @@ class Gate:
         for i in range(len(self.specs)):
             if not self._observable[i]:
                 status.append(UNOBSERVABLE)
-                reason.append(f"not observable, {metres:.1f} m of driving{self._need(ratio[i], metres)}{_partner(i, information, self.specs)}")
+                need, partner = self._need(ratio[i], metres), _partner(i, information, self.specs)
+                reason.append(f"not observable, {metres:.1f} m of driving{need}{partner}")
             elif not self._significant[i]:
                 status.append(FROZEN)
                 reason.append(f"within {s.significance:g} standard deviations of where it started")

@@ -1,6 +1,8 @@
-"""The calibrated odometry of a single increment, for every scan: plain Python numbers, since arrays of six cost more in calls.
+"""The calibrated odometry of a single increment, for every scan: plain Python numbers, since arrays of six cost more
+in calls.
 
-The linear map itself is `dsg_ros.core.factors.odometry.calibrated`, evaluated once for each theta; a test compares the two.
+The linear map itself is `dsg_ros.core.factors.odometry.calibrated`, evaluated once for each theta; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class IncrementModel:
         self._rotation = tuple(a * b for a, b in zip(told_r, growth[3:], strict=True))
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
-        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its standard deviations (6,) [m, rad]."""
+        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
         tangent = _log(increment.tolist())
         distance, turn = math.hypot(*tangent[:3]), math.hypot(*tangent[3:])
         t, r = self._translation, self._rotation

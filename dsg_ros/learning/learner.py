@@ -1,11 +1,12 @@
 """The outer update: Gauss-Newton on theta, accumulated over blocks.
 
-Each block adds the quadratic ``0.5 theta^T H theta - b^T theta`` of its held-out cost, with ``b = H theta_0 - gradient`` at
-the theta_0 where it was linearised.  With the prior they make normal equations in theta: adding a block is a step of the
-Kalman filter in information form (Thrun et al., "Probabilistic robotics", 2005, section 3.5), without any learning rate.
+Each block adds the quadratic ``0.5 theta^T H theta - b^T theta`` of its held-out cost, with ``b = H theta_0 -
+gradient`` at the theta_0 where it was linearised.  With the prior they make normal equations in theta: adding a block
+is a step of the Kalman filter in information form (Thrun et al., "Probabilistic robotics", 2005, section 3.5),
+without any learning rate.
 
-The newest blocks are kept whole, so that they can be linearised again when theta has moved; older ones are folded into sums
-of fixed size, so memory and time do not grow with the run.
+The newest blocks are kept whole, so that they can be linearised again when theta has moved; older ones are folded
+into sums of fixed size, so memory and time do not grow with the run.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Quadratic:
 
 
 class Accumulator:
-    """Normal equations of theta, in deviations (K,) from where learning started; the prior is ``sigmas`` (K,) around zero.
+    """Normal equations of theta, in deviations (K,) from where learning started; the prior is ``sigmas`` (K,) around
+    zero.
 
     ``score(block, deviation)`` evaluates a block; ``keep`` newest blocks stay linearisable.
     """
@@ -47,11 +49,12 @@ class Accumulator:
         self.prior = np.diag(1 / sigmas**2)
         size = len(sigmas)
         self._hessian, self._linear = np.zeros((size, size)), np.zeros(size)
-        # Second moments of (H, b) over folded blocks: from them the sum of squared gradients at any theta comes out exactly.
+        # Second moments of (H, b) over folded blocks: from them the sum of squared gradients at any theta comes out
+        # exactly.
         self._moments = np.zeros((size * size + size,) * 2)
 
     def add(self, block: Block, at: Vector) -> bool:
-        """Linearise ``block`` at a deviation and take it in; False, and nothing taken in, if its numbers are not finite."""
+        """Linearise ``block`` at a deviation and take it in; False, and nothing done, if its numbers are not finite."""
         quadratic = self._linearised(block, at)
         if quadratic is None:
             return False
@@ -90,9 +93,11 @@ class Accumulator:
         return hessian, self._linear + sum(q.linear for q in recent)
 
     def sandwich(self, at: Vector) -> Matrix:
-        """Covariance (K, K) of theta from the scatter of the blocks' gradients (Huber 1967; White 1980), never below the formal.
+        """Covariance (K, K) of theta from the scatter of the blocks' gradients (Huber 1967; White 1980), never below
+        the formal.
 
-        The formal covariance believes that all noise is white and of the told size; this one only that blocks are independent.
+        The formal covariance believes that all noise is white and of the told size; this one only that blocks are
+        independent.
         """
         size = len(at)
         information = self.normal()[0]

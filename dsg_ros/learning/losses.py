@@ -1,12 +1,12 @@
 """Held-out prediction: how well odometry, calibrated by theta, foretells what the scan matcher saw in a block.
 
-The inner solve has the block's odometry only.  Every registration of the block is left out of it and scored at its solution
-with the covariance that the prediction really has, ``S = R + J P J^T``: R the registration's own, P that of the solved poses,
-from the factorisation of the inner solve.
+The inner solve has the block's odometry only.  Every registration of the block is left out of it and scored at its
+solution with the covariance that the prediction really has, ``S = R + J P J^T``: R the registration's own, P that of
+the solved poses, from the factorisation of the inner solve.
 
 A registration may observe some directions only (a corridor), so R^-1 = A^T A may be singular and R not exist.  With
-``M = 1 + A J P J^T A^T = L L^T`` the whitened innovation is ``u = L^-1 A e``, and ``|u|^2 = e^T S^-1 e`` whenever R exists;
-unobserved directions have zero rows in A and add nothing.
+``M = 1 + A J P J^T A^T = L L^T`` the whitened innovation is ``u = L^-1 A e``, and ``|u|^2 = e^T S^-1 e`` whenever R
+exists; unobserved directions have zero rows in A and add nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from dsg_ros.core.factors import base
 from dsg_ros.core.implicit import implicit_jacobian
 from dsg_ros.core.problem import gather
 from dsg_ros.core.solution import Solution
@@ -34,8 +33,8 @@ INNER = LevenbergMarquardt(max_iterations=20)
 class Prediction(NamedTuple):
     """Held-out rows at the inner solution.
 
-    ``innovation`` (m, 6) errors of the rows, ``root`` (m, 6, 6) their square-root information A, ``jacobian`` (m, 6, D) the
-    errors' derivatives in the state's tangent.
+    ``innovation`` (m, 6) errors of the rows, ``root`` (m, 6, 6) their square-root information A, ``jacobian`` (m, 6,
+    D) the errors' derivatives in the state's tangent.
     """
 
     innovation: Float[Array, "m 6"]
@@ -46,8 +45,9 @@ class Prediction(NamedTuple):
 class Score(NamedTuple):
     """A block under one theta.
 
-    ``loss`` is the mean robust normalised innovation squared per observed direction: about 1 where the model of motion and
-    noise is right.  ``cost`` is half its sum, with ``gradient`` (K,) and Gauss-Newton ``hessian`` (K, K) in theta at fixed S.
+    ``loss`` is the mean robust normalised innovation squared per observed direction: about 1 where the model of
+    motion and noise is right.  ``cost`` is half its sum, with ``gradient`` (K,) and Gauss-Newton ``hessian`` (K, K)
+    in theta at fixed S.
     """
 
     loss: Float[Array, ""]
@@ -74,7 +74,8 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     """Solve ``block`` from odometry, score its held-out rows, and differentiate the score through the solution.
 
     The derivative of the innovations in theta is ``J dx*/dtheta`` with the solution's implicit Jacobian: one
-    back-substitution with the inner solve's own factor.  ``width`` is the Cauchy kernel's, in standard deviations a direction.
+    back-substitution with the inner solve's own factor.  ``width`` is the Cauchy kernel's, in standard deviations a
+    direction.
     """
     problem = block.problem()
     solution = solve(problem, theta, INNER)

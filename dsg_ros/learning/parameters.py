@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from dsg_ros.core.theta import PER_FACTOR, SPECS, Mask, Spec, Theta, mask, names
@@ -14,7 +15,9 @@ from dsg_ros.interface import Parameter
 LEAVES = ("scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "bias")
 """Leaves that the held-out loss of `dsg_ros.learning.losses` depends on, noise apart."""
 
-PLACES = {spec.name: (leaf, i) for leaf, specs in SPECS.items() if leaf not in PER_FACTOR for i, spec in enumerate(specs)}
+PLACES = {
+    spec.name: (leaf, i) for leaf, specs in SPECS.items() if leaf not in PER_FACTOR for i, spec in enumerate(specs)
+}
 """Leaf and position in it of every shared number, by name."""
 
 LEARNABLE = tuple(name for name, (leaf, _) in PLACES.items() if leaf in LEAVES)
@@ -38,7 +41,7 @@ def starting_theta(parameters: Sequence[Parameter]) -> Theta:
             raise UserError(f"learned parameters: unknown name {parameter.name!r}; names are {', '.join(PLACES)}")
         leaf, position = PLACES[parameter.name]
         leaves[leaf].reshape(-1)[position] = _leaf_value(parameter, SPECS[leaf][position])
-    return Theta(**leaves)
+    return theta.replace(**{name: jnp.asarray(leaf) for name, leaf in leaves.items()})
 
 
 def _leaf_value(parameter: Parameter, spec: Spec) -> float:
@@ -56,9 +59,10 @@ def _leaf_value(parameter: Parameter, spec: Spec) -> float:
 
 def given(parameters: Sequence[Parameter], learned: Mask) -> tuple[Parameter, ...]:
     """Those of ``parameters`` that are not learned: they stay as they were given."""
-    moving = set(names(learned))
-    return tuple(
-        Parameter(p.name, p.value, p.sigma, SPECS[PLACES[p.name][0]][PLACES[p.name][1]].unit, "frozen", "given, not learned")
-        for p in parameters
-        if p.name not in moving
-    )
+    fixed = [p for p in parameters if p.name not in names(learned)]
+    return tuple(Parameter(p.name, p.value, p.sigma, _spec(p.name).unit, "frozen", "given, not learned") for p in fixed)
+
+
+def _spec(name: str) -> Spec:
+    leaf, position = PLACES[name]
+    return SPECS[leaf][position]

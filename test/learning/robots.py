@@ -1,0 +1,72 @@
+"""Simulated planar robots with a known calibration: what odometry and the scan matcher would tell of a drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dsg_ros import poses
+from dsg_ros.learning.block import Link
+
+SCAN_SIGMAS = np.array([0.006, 0.006, 0.002])
+"""Deviations of a simulated registration in x, y [m] and yaw [rad]."""
+
+
+@dataclass(frozen=True)
+class Robot:
+    """True increment = parameter x measured, as in `dsg_ros.core.theta`; ``noise`` scales the odometry's random error."""
+
+    scale: float = 1.0
+    rotation_gain: float = 1.0
+    turn_per_metre: float = 0.0
+    lever: tuple[float, float] = (0.0, 0.0)
+    noise: float = 1.0
+    slips: dict[int, float] = field(default_factory=dict)
+    """Extra turn [rad] the odometry does not see, by link."""
+
+
+def drive(kind: str, links: int) -> np.ndarray:
+    """True wheel motion (links, 3): forward [m], sideways [m], turn [rad], each about a keyframe apart."""
+    forward, turn = np.full(links, 0.3), np.zeros(links)
+    if kind == "rooms":
+        k = np.arange(links)
+        turn = 0.25 * np.sin(k / 3.0) + 0.15 * np.sin(k / 1.3 + 1.0)
+        forward = np.where(k % 11 == 10, -0.3, 0.3)
+    elif kind != "corridor":
+        raise ValueError(kind)
+    return np.stack([forward, np.zeros(links), turn], axis=1)
+
+
+def links_of(robot: Robot, motion: np.ndarray, seed: int) -> list[Link]:
+    """Links of a robot whose wheels moved by ``motion``: noisy odometry, and registrations that do not drift."""
+    rng = np.random.default_rng(seed)
+    lever = np.array([*robot.lever, 0.0])
+    true, measured = [], []
+    for i, (forward, sideways, turn) in enumerate(motion):
+        base = np.array([forward, sideways, 0.0, 0.0, 0.0, turn])
+        base[:3] += np.cross(base[3:], lever)
+        sigma_t = robot.noise * (0.004 + 0.01 * abs(forward))
+        sigma_r = robot.noise * (0.002 + 0.02 * abs(turn))
+        wheel_turn = (turn - robot.turn_per_metre * forward / robot.scale) / robot.rotation_gain
+        told = np.array([forward / robot.scale, sideways / robot.scale, 0.0, 0.0, 0.0, wheel_turn])
+        told[:2] += sigma_t * rng.standard_normal(2)
+        told[5] += sigma_r * rng.standard_normal() - robot.slips.get(i, 0.0)
+        true.append(poses.exp(base))
+        measured.append(poses.exp(told))
+    return _seen(np.stack(true), np.stack(measured), rng)
+
+
+def _seen(true: np.ndarray, measured: np.ndarray, rng: np.random.Generator) -> list[Link]:
+    """The scan matcher places each keyframe on its own, with an error that does not add up."""
+    information = np.zeros((6, 6))
+    axes = np.array([0, 1, 5])
+    information[axes, axes] = 1 / SCAN_SIGMAS**2
+    chain = [poses.IDENTITY]
+    for increment in true:
+        chain.append(poses.compose(chain[-1], increment))
+    error = np.zeros((len(chain), 6))
+    error[1:, axes] = SCAN_SIGMAS * rng.standard_normal((len(true), 3))
+    placed = poses.compose(np.stack(chain), poses.exp(error))
+    relative = poses.between(placed[:-1], placed[1:])
+    return [Link(m, 0.5, r, information) for m, r in zip(measured, relative, strict=True)]
