@@ -101,7 +101,7 @@ class Sensors:
             silent = [source for source in silent if source.name == "odom"]
         for source in silent:
             publishers = source.publishers
-            why = f"{publishers} publish it: check their QoS and clock" if publishers else "nobody publishes it"
+            why = f"publishers: {publishers}; check their QoS" if publishers else "nobody publishes it"
             self._throttled("warning", source.name, f"waiting for the first message on {source.topic}: {why}")
 
     def _odometry(self, message: Odometry) -> None:
