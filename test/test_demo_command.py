@@ -1,11 +1,14 @@
 """The demo's child processes, and a short demo over real DDS."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +104,35 @@ def test_options_out_of_range(tmp_path, wrong, message):
 def test_the_recording_comes_with_rtb_data():
     pytest.importorskip("rtbdata", reason="the demo's recording is in the package rtb-data")
     assert find_run().name == "killian.g2o.zip"
+
+
+def processes_of(folder):
+    """Processes of this machine that have ``folder`` among their arguments."""
+    found = []
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in arguments.read_bytes():
+                found.append(int(arguments.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_process(tmp_path):
+    pytest.importorskip("rtbdata", reason="the demo's recording is in the package rtb-data")
+    out = tmp_path / "interrupted"
+    command = [sys.executable, "-m", "dsg_ros", "demo", "--out", str(out), "--limit", "100"]
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with demo:
+        for line in demo.stderr:
+            if "the node starts" in line:
+                break
+        while len(processes_of(out)) < 2:
+            time.sleep(0.1)
+        demo.send_signal(signal.SIGINT)
+        errors = demo.stderr.read()
+    assert demo.returncode == 130
+    assert "Traceback" not in errors
+    assert processes_of(out) == []
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import statistics
 import sys
 import time
 from collections.abc import Mapping
@@ -121,7 +122,7 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
         "qos.scan.depth": str(QUEUE),
     }
     arguments = ["node", "--ros-args", *(word for k, v in parameters.items() for word in ("-p", f"{k}:={v}"))]
-    playing: dict[str, Any] = {}
+    rates: list[float] = []
     play = ["play", str(bag), "--rate", str(options.rate), "--json"]
     with Process("node", arguments, options.out / "node.log", environment) as node:
         follower = Follower(node, options.out / "status.json")
@@ -131,7 +132,7 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
             with progress("mapping", len(open_log(bag))) as advance:
 
                 def show(status: dict[str, Any]) -> None:
-                    playing.update(status)
+                    rates.append(status["map_to_odom"]["rate_hz"])
                     _show(advance, status)
 
                 follower.wait("hear the player out", PLAYING, lambda status: player.code is not None, show)
@@ -147,8 +148,8 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
         if load_report(options.out) is None:
             raise Failure(f"the node ended without saving\n{node.tail()}")
     status = follower.read()
-    # When the player is done the ROS clock stands, and map->odom with it: the rate that counts is the one before.
-    status["map_to_odom"]["rate_hz"] = playing["map_to_odom"]["rate_hz"]
+    # Before and after the play the ROS clock stands, and map->odom with it: the rate that counts is the one between.
+    status["map_to_odom"]["rate_hz"] = statistics.median([rate for rate in rates if rate] or [0.0])
     return sent, status
 
 
