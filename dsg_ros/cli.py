@@ -33,6 +33,7 @@ COMMANDS = {
 }
 
 HOW_TO_INSTALL = "run `make venv` and use .venv/bin/python, or with ROS 2 source its setup file (README)"
+
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program ended by Ctrl-C
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "dsg_ros":
             raise
-        print(f"{parser.prog} {name}: {sys.executable} has no package {error.name!r}; {HOW_TO_INSTALL}", file=sys.stderr)
+        text = f"{sys.executable} has no package {error.name!r}; {HOW_TO_INSTALL}"
+        print(f"{parser.prog} {name}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog} {name}: interrupted", file=sys.stderr)
