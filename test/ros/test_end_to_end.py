@@ -1,0 +1,219 @@
+"""A real robot's scans through a player process, DDS, the node process and its worker, to a listener in this process."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from dds import Graph, NodeProgram, Program, wait_until
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from nav_msgs.msg import Path
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import PointCloud2
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
+
+from dsg_ros.commands import convert
+from dsg_ros.commands.demo import find_run
+from dsg_ros.io import learned, pointfile, trajectories
+from dsg_ros.processes import free_domain
+from dsg_ros.ros import convert as messages
+
+SCANS = 120
+RATE = 40.0
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Run:
+    """What the session left: the listener, the player's report, the node's figures and files."""
+
+    def __init__(self, graph, node, sent, status) -> None:
+        self.graph, self.node, self.sent, self.status = graph, node, sent, status
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    pytest.importorskip("rtbdata", reason="the recording comes with the package rtb-data")
+    bag = tmp_path_factory.mktemp("bag") / "killian"
+    convert.main(convert.Options(log=find_run(), bag=bag, limit=SCANS))
+    return bag
+
+
+@pytest.fixture(scope="module")
+def run(bag, tmp_path_factory):
+    folder, domain = tmp_path_factory.mktemp("run"), free_domain()
+    reliable = {f"qos.{topic}.reliability": "reliable" for topic in ("odom", "scan")}
+    parameters = {"use_sim_time": "true", "qos.scan.depth": 100, "queue": 1000, **reliable}
+    graph = Graph(domain)
+    graph.listen("/tf", TFMessage, 1000)
+    graph.listen("/diagnostics", DiagnosticArray, 100)
+    graph.listen("/hero/pose", PoseWithCovarianceStamped, 1000)
+    graph.listen("/hero/path", Path, LATCHED)
+    graph.listen("/hero/voxels", MarkerArray, LATCHED)
+    with NodeProgram(["-m", "dsg_ros", "node"], folder / "out", domain, **parameters) as node:
+        node.wait(lambda s: s["state"] == "ready", "ready node")
+        play = ["-m", "dsg_ros", "play", str(bag), "--rate", str(RATE), "--json"]
+        with Program(play, folder / "player.log", domain) as player:
+            assert player.process.wait(120) == 0, player.text
+            sent = json.loads(player.text.splitlines()[-1])["sent"]
+        status = node.wait(lambda s: s["scans"]["processed"] >= sent["/scan"], "every scan processed")
+        wait_until(lambda: len(graph.messages("/hero/pose")) >= sent["/scan"], "every pose")
+        yield Run(graph, node, sent, status)
+    graph.close()
+
+
+def test_every_message_is_accounted_for(run):
+    scans, odometry = run.status["scans"], run.status["odometry"]
+    assert run.sent == {"/odom": SCANS, "/scan": SCANS, "/tf": SCANS, "/tf_static": 1}
+    assert (scans["received"], scans["processed"], scans["lost"]) == (SCANS, SCANS, 0)
+    assert (odometry["received"], odometry["lost"], odometry["refused"]) == (SCANS, 0, {})
+    assert scans["dropped"] == {}
+    assert scans["waiting"] == 0
+
+
+def test_nothing_compiles_while_running(run):
+    assert run.status["compilations_after_warm_up"] == 0
+
+
+def test_map_to_odom_comes_steadily_and_never_twice_with_one_stamp(run):
+    own = [
+        (at, transform)
+        for at, message in run.graph.heard["/tf"]
+        for transform in message.transforms
+        if transform.header.frame_id == "map"
+    ]
+    assert {t.child_frame_id for _, t in own} == {"odom"}
+    stamps = [messages.nanoseconds(t.header.stamp) for _, t in own]
+    assert all(b > a for a, b in pairwise(stamps))
+    played = SCANS / RATE  # seconds: the recording has two scans a second of its own
+    assert len(own) > 10 * played
+    for _, transform in own:
+        assert np.isclose(np.linalg.norm(messages.transform_pose(transform)[3:]), 1.0)
+    told = run.status["map_to_odom"]
+    assert told["published"] >= len(own)
+    assert told["largest_gap_s"] > 0
+
+
+def test_poses_have_the_stamps_of_the_scans_and_real_covariances(run):
+    poses = run.graph.messages("/hero/pose")
+    stamps = [messages.nanoseconds(p.header.stamp) for p in poses]
+    assert len(set(stamps)) == SCANS
+    assert {p.header.frame_id for p in poses} == {"map"}
+    covariances = np.array([p.pose.covariance for p in poses]).reshape(-1, 6, 6)
+    np.testing.assert_allclose(covariances, covariances.transpose(0, 2, 1), atol=1e-12)
+    assert np.linalg.eigvalsh(covariances).min() > -1e-12
+    sigmas = np.sqrt(covariances[1:, 0, 0])
+    assert 0 < np.median(sigmas) < 1.0
+    assert len(np.unique(np.round(sigmas, 9))) > 10
+
+
+def test_the_path_holds_the_keyframes(run):
+    wait_until(lambda: len(run.graph.messages("/hero/path")[-1].poses) == run.status["keyframes"], "the whole path")
+    path = run.graph.messages("/hero/path")[-1]
+    assert path.header.frame_id == "map"
+    stamps = [messages.nanoseconds(p.header.stamp) for p in path.poses]
+    assert stamps == sorted(stamps)
+    assert 10 < len(path.poses) <= SCANS
+
+
+def test_voxels_come_in_chunks_of_cubes(run):
+    markers = [marker for message in run.graph.messages("/hero/voxels") for marker in message.markers]
+    latest = {marker.id: marker for marker in markers if marker.action == Marker.ADD}
+    assert {m.type for m in latest.values()} == {Marker.CUBE_LIST}
+    assert len(latest) > 1
+    for marker in latest.values():
+        assert len(marker.points) == len(marker.colors) > 0
+        assert marker.scale.x == marker.scale.y == marker.scale.z > 0
+        assert (marker.ns, marker.header.frame_id, marker.pose.orientation.w) == ("voxels", "map", 1.0)
+
+
+def test_a_listener_that_comes_late_gets_the_whole_map(run):
+    run.graph.listen("/hero/voxel_cloud", PointCloud2, LATCHED)
+    cloud = wait_until(lambda: run.graph.messages("/hero/voxel_cloud"), "the latched cloud")[-1]
+    points = messages.cloud_points(cloud).points
+    assert len(points) == run.status["counts"]["voxels"]
+    late = Graph(run.graph.context.get_domain_id())
+    try:
+        late.listen("/hero/voxels", MarkerArray, LATCHED)
+
+        def cubes():
+            latest = {m.id: len(m.points) for message in late.messages("/hero/voxels") for m in message.markers}
+            return sum(latest.values()) == len(points)
+
+        wait_until(cubes, "every voxel as a cube")
+    finally:
+        late.close()
+
+
+def test_diagnostics_tell_what_is_learned_and_how_fast(run):
+    latest = run.graph.messages("/diagnostics")[-1]
+    told = {status.name: {v.key: v.value for v in status.values} for status in latest.status}
+    assert int(told["/hero: scans"]["processed"]) == SCANS
+    assert float(told["/hero: callbacks"]["p99_ms"]) > 0
+    assert float(told["/hero: memory_bytes"]["worker"]) > 1e8
+    names = {key.rpartition(".")[0] for key in told["/hero: parameters"]}
+    assert names == {parameter["name"] for parameter in run.status["parameters"]}
+    assert {"value", "sigma", "status"} <= {key.rpartition(".")[2] for key in told["/hero: parameters"]}
+
+
+def test_parameters_change_while_running_or_say_why_not(run):
+    def change(name: str, **value):
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(**value))])
+        return run.graph.call("/hero/set_parameters", SetParameters, request).results[0]
+
+    assert change("tf_rate", type=ParameterType.PARAMETER_DOUBLE, double_value=30.0).successful
+    refused = change("tf_rate", type=ParameterType.PARAMETER_DOUBLE, double_value=1000.0)
+    assert not refused.successful
+    assert "tf_rate" in refused.reason
+    fixed = change("keyframes.distance", type=ParameterType.PARAMETER_DOUBLE, double_value=1.0)
+    assert not fixed.successful
+    assert "read-only" in fixed.reason
+
+
+def test_save_then_reset_then_the_end_leaves_whole_files(run):
+    """The last test of the run: it ends it."""
+    folder = run.node.folder
+    saved = run.graph.call("/hero/save", Trigger, Trigger.Request())
+    assert saved.success, saved.message
+    assert len(trajectories.read_tum(folder / "trajectory.tum")[0]) == SCANS
+    assert len(pointfile.read_ply(folder / "map.ply").means) == run.status["counts"]["voxels"]
+    assert run.node.interrupt() == 0
+    assert run.node.status()["state"] == "saved"
+    assert "Traceback" not in run.node.text
+    assert json.loads((folder / "report.json").read_text())["summary"]["scans"] == SCANS
+    assert {p.name for p in learned.read_learned(folder / "learned.yaml").parameters}
+
+
+def test_the_life_cycle_without_a_pipeline_of_weight(tmp_path):
+    """Configured and activated by hand; reset answers; deactivated it hears nothing; cleaned up it starts again."""
+    from conftest import FAKE_NODE
+
+    domain = free_domain()
+    graph = Graph(domain)
+    with NodeProgram(FAKE_NODE, tmp_path / "out", domain, autostart="false") as node:
+
+        def change(transition: int) -> bool:
+            request = ChangeState.Request(transition=Transition(id=transition))
+            return graph.call("/hero/change_state", ChangeState, request).success
+
+        refused = graph.call("/hero/save", Trigger, Trigger.Request())
+        assert not refused.success
+        assert "not configured" in refused.message
+        for _ in range(2):
+            assert change(Transition.TRANSITION_CONFIGURE)
+            node.wait(lambda s: s["state"] == "ready", "ready worker")
+            assert change(Transition.TRANSITION_ACTIVATE)
+            assert graph.call("/hero/reset", Trigger, Trigger.Request()).success
+            assert change(Transition.TRANSITION_DEACTIVATE)
+            assert change(Transition.TRANSITION_CLEANUP)
+        graph.close()
+        assert node.interrupt() == 0
+        assert "Traceback" not in node.text
