@@ -29,14 +29,16 @@ START_UP = 240.0
 """Longest wait [s] for the node to be ready: the first time on a machine it compiles everything."""
 PLAYING = 7200.0
 """Longest wait [s] for the player; at --rate 1 the recording lasts two hours and eight minutes."""
-DRAIN = 120.0
+DRAIN = 900.0
 """Longest wait [s] for the scans still queued when the player is done."""
-STALLED = 10.0
+STALLED = 30.0
 """Seconds without a scan received or processed after which no more are expected."""
 SAVING = 240.0
 """Longest wait [s] for the final refinement and the files."""
-QUEUE = 100
-"""Depth of the reliable scan subscription, and of the queue in front of the pipeline."""
+DEPTH = 100
+"""Depth of the reliable scan subscription: what may arrive while the node is busy for a moment."""
+QUEUE = 10000
+"""Scans that may wait for the pipeline: all of them, so that a slow machine takes longer and maps the same."""
 BAG = "killian"
 OWN_FILES = FILES | {"reference.tum", "status.json", "node.log", "player.log"}
 """What a demo leaves in its folder, beside the bag."""
@@ -119,27 +121,14 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
         "queue": str(QUEUE),
         "qos.odom.reliability": "reliable",
         "qos.scan.reliability": "reliable",
-        "qos.scan.depth": str(QUEUE),
+        "qos.scan.depth": str(DEPTH),
     }
     arguments = ["node", "--ros-args", *(word for k, v in parameters.items() for word in ("-p", f"{k}:={v}"))]
-    rates: list[float] = []
-    play = ["play", str(bag), "--rate", str(options.rate), "--json"]
     with Process("node", arguments, options.out / "node.log", environment) as node:
         follower = Follower(node, options.out / "status.json")
         log.info("the node starts; the first time on a machine it compiles for a minute or two")
-        follower.wait("be ready", START_UP, lambda s: s.get("state") in ("ready", "running"))
-        with Process("player", play, options.out / "player.log", environment) as player:
-            with progress("mapping", len(open_log(bag))) as advance:
-
-                def show(status: dict[str, Any]) -> None:
-                    rates.append(status["map_to_odom"]["rate_hz"])
-                    _show(advance, status)
-
-                follower.wait("hear the player out", PLAYING, lambda status: player.code is not None, show)
-            if player.code:
-                raise Failure(f"the player ended with code {player.code}\n{player.tail()}")
-            sent = int(player.last_json()["sent"]["/scan"])
-        follower.wait("work off the scans still waiting", DRAIN, Settled(sent), fresh=True)
+        follower.wait("be ready", START_UP, lambda status: status.get("state") in ("ready", "running"))
+        sent, rate = _play(bag, options, environment, follower)
         print("final refinement and saving ...", flush=True)
         node.interrupt()
         code = node.wait(SAVING)
@@ -148,9 +137,33 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
         if load_report(options.out) is None:
             raise Failure(f"the node ended without saving\n{node.tail()}")
     status = follower.read()
-    # Before and after the play the ROS clock stands, and map->odom with it: the rate that counts is the one between.
-    status["map_to_odom"]["rate_hz"] = statistics.median([rate for rate in rates if rate] or [0.0])
+    status["map_to_odom"]["rate_hz"] = rate
     return sent, status
+
+
+def _play(bag: Path, options: Options, environment: Mapping[str, str], follower: Follower) -> tuple[int, float]:
+    """Play and wait until the node has worked everything off: how many scans were sent, and the rate of map->odom [Hz].
+
+    Before and after the play the ROS clock stands, and map->odom with it: the rate that counts is the one between.
+    """
+    arguments = ["play", str(bag), "--rate", str(options.rate), "--json"]
+    rates: list[float] = []
+    with (
+        Process("player", arguments, options.out / "player.log", environment) as player,
+        progress("mapping", len(open_log(bag))) as advance,
+    ):
+
+        def show(status: dict[str, Any]) -> None:
+            rates.append(status["map_to_odom"]["rate_hz"])
+            _show(advance, status)
+
+        follower.wait("hear the player out", PLAYING, lambda status: player.code is not None, show)
+        if player.code:
+            raise Failure(f"the player ended with code {player.code}\n{player.tail()}")
+        sent = int(player.last_json()["sent"]["/scan"])
+        settle = "work off the scans still waiting"
+        follower.wait(settle, DRAIN, Settled(sent), lambda status: _show(advance, status), fresh=True)
+    return sent, statistics.median([rate for rate in rates if rate] or [0.0])
 
 
 class Settled:
