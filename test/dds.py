@@ -21,7 +21,9 @@ PATIENCE = 200.0
 """Longest wait [s] for anything: a busy machine compiles slowly."""
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE, details: Callable[[], str] = str) -> Any:
+def wait_until(
+    condition: Callable[[], Any], what: str, timeout: float = PATIENCE, details: Callable[[], str] = str
+) -> Any:
     """The first truthy value of ``condition``; a failed test with ``details`` when there is none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -35,13 +37,19 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENC
 class Program:
     """A Python program with its output in a file, ended at the latest with the test."""
 
-    def __init__(self, arguments: list[str], output: Path, domain: int, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, arguments: list[str], output: Path, domain: int, environment: Mapping[str, str] = os.environ
+    ) -> None:
         self.output = output
         path = os.pathsep.join(p for p in sys.path if p)
         variables = {**environment, "ROS_DOMAIN_ID": str(domain), "PYTHONPATH": path}
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT, env=variables, start_new_session=True
+                [sys.executable, *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                start_new_session=True,
             )
 
     def __enter__(self) -> Program:

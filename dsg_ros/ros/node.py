@@ -19,6 +19,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -76,10 +77,11 @@ class HeroNode(LifecycleNode):
             tolerance=lambda: self.config.transform_tolerance,
         )
         self.frames = frames.listen(self)
+        self._patient = ReentrantCallbackGroup()
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         for topic, handle in (("save", self._save), ("reset", self._reset)):
-            self.create_service(Trigger, f"~/{topic}", handle)
+            self.create_service(Trigger, f"~/{topic}", handle, callback_group=self._patient)
 
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -233,14 +235,15 @@ class HeroNode(LifecycleNode):
     async def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._worker is None:
             return services.refuse(response, "the node is not configured")
-        return await services.answer(response, self._restart(), "a new map begins")
+        return await services.answer(response, self._restart(), "a new map begins", self._wake)
 
     async def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         folder = self.config.output_folder
         if not folder or self._worker is None:
             why = "the node is not configured" if folder else "the parameter output_folder is empty: nowhere to save to"
             return services.refuse(response, why)
-        return await services.answer(response, self._worker.request(session.Save(folder)), f"saved to {folder}")
+        future = self._worker.request(session.Save(folder))
+        return await services.answer(response, future, f"saved to {folder}", self._wake)
 
     def _change(self, changed: list[Parameter]) -> SetParametersResult:
         self.config, result = parameters.change(self.config, changed)
@@ -276,6 +279,10 @@ class HeroNode(LifecycleNode):
 
     def _trouble(self, error: Exception) -> None:
         self.get_logger().error("".join(traceback.format_exception(error)))
+
+    def _wake(self) -> None:
+        if self.executor is not None:
+            self.executor.wake()
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import types
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
 from std_srvs.srv import Trigger
-
-_NAP = 0.002
 
 
 @types.coroutine
@@ -19,12 +16,16 @@ def _others() -> Generator[None, None, None]:
     yield
 
 
-async def answer(response: Trigger.Response, future: Future[Any], success: str) -> Trigger.Response:
-    """``response`` once ``future`` is done: ``success``, or its error."""
+async def answer(
+    response: Trigger.Response, future: Future[Any], success: str, wake: Callable[[], None]
+) -> Trigger.Response:
+    """``response`` once ``future`` is done: ``success``, or its error.
+
+    The executor of Jazzy asks a waiting coroutine again only when something else happens; ``wake`` makes it look when
+    the future is done.  The service needs a reentrant callback group, or every other callback waits with it.
+    """
+    future.add_done_callback(lambda done: wake())
     while not future.done():
-        # The executor of Jazzy asks a waiting coroutine again at once, as fast as it can: a nap keeps it off the
-        # processor.
-        time.sleep(_NAP)  # noqa: ASYNC251 - a short stop of the executor is what is wanted here
         await _others()
     error = future.exception()
     response.success = error is None

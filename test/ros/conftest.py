@@ -17,7 +17,11 @@ from dds import Graph, NodeProgram
 
 from dsg_ros.processes import free_domain
 
-FAKE_NODE = [str(Path(__file__).parent / "fake_node.py")]
+
+@pytest.fixture(scope="session")
+def fake_node() -> list[str]:
+    """The program of a node with the small pipeline."""
+    return [str(Path(__file__).parent / "fake_node.py")]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +39,11 @@ def graph(domain) -> Iterator[Graph]:
 
 
 @pytest.fixture(scope="module")
-def node(domain, tmp_path_factory) -> Iterator[NodeProgram]:
+def node(domain, fake_node, tmp_path_factory) -> Iterator[NodeProgram]:
     """A node with the small pipeline, active, fed by the test."""
     folder = tmp_path_factory.mktemp("node") / "out"
-    with NodeProgram(FAKE_NODE, folder, domain, **{"qos.odom.reliability": "reliable", "qos.points.reliability": "reliable"}) as node:
+    with NodeProgram(
+        fake_node, folder, domain, **{"qos.odom.reliability": "reliable", "qos.points.reliability": "reliable"}
+    ) as node:
         node.wait(lambda s: s["state"] == "ready", "active node")
         yield node
