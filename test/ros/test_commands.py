@@ -11,9 +11,9 @@ import time
 import pytest
 from dds import Graph, Program, wait_until
 from nav_msgs.msg import Odometry
-from rosgraph_msgs.msg import Clock
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from rosgraph_msgs.msg import Clock
 
 from dsg_ros.processes import free_domain
 from dsg_ros.ros import convert

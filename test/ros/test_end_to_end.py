@@ -1,4 +1,4 @@
-"""A real robot's scans through a player process, DDS, the node process and its worker, to a listener in this process."""
+"""A real robot's scans through a player process, DDS, the node process and its worker, to a listener here."""
 
 from __future__ import annotations
 
