@@ -17,7 +17,7 @@ from typing import Any
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-PATIENCE = 200.0
+PATIENCE = 150.0
 """Longest wait [s] for anything: a busy machine compiles slowly."""
 
 
