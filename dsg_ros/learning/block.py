@@ -35,10 +35,11 @@ class Link:
     information: NDArray[np.float64]
 
     @property
-    def finite(self) -> bool:
-        """Whether every number is finite."""
-        parts = (self.measured, self.seconds, self.relative, self.information)
-        return all(bool(np.all(np.isfinite(part))) for part in parts)
+    def valid(self) -> bool:
+        """Whether every number is finite and the quaternions are of unit length."""
+        numbers = np.concatenate([self.measured, self.relative, self.information.ravel(), [self.seconds]])
+        quaternions = np.stack([self.measured[3:], self.relative[3:]])
+        return bool(np.isfinite(numbers).all() and np.allclose(np.sum(quaternions**2, axis=1), 1.0, atol=1e-3))
 
 
 class Block(eqx.Module):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core.theta import Theta, flatten, specs, to_float64, unflatten
+from dsg_ros.core.theta import Theta, flatten, mask, specs, to_float64, unflatten
 from dsg_ros.interface import LearningStep, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
@@ -25,7 +26,7 @@ Vector = NDArray[np.float64]
 HISTORY = 5000
 """Outer updates remembered."""
 
-RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.1, 4
+RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
 
 TOLERATED = 0.01
@@ -44,12 +45,11 @@ class Calibration:
         self._settings = settings
         self._learned = parameters.chosen(settings.learning.parameters)
         self._specs = specs(self._learned)
+        self._names = tuple(spec.name for spec in self._specs)
         self._start = to_float64(parameters.starting_theta(parameters_given))
         self._given = parameters.given(parameters_given, self._learned)
         self._start_vector = np.asarray(flatten(self._start, self._learned))
         self._pairs = pairs_of(settings.learning.every_keyframes)
-        self._theta_at = jax.jit(self._compose)
-        self._score_at = jax.jit(self._score)
         prior = np.array([spec.prior_sigma for spec in self._specs])
         self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
         self._gate = guards.Gate(self._specs, settings.learning)
@@ -97,15 +97,15 @@ class Calibration:
         """What is known between keyframes ``key - 1`` and ``key``.
 
         ``measured`` (7,) raw odometry increment over ``seconds``, ``relative`` (7,) the scan matcher's own opinion
-        with its ``information`` (6, 6), zero where it observes nothing.  A link with a number that is not finite, or
+        with its ``information`` (6, 6), zero where it observes nothing.  A link that is not finite, or
         that does not follow the one before, ends the block begun: it is counted, and the next block starts behind it.
         """
         follows = self._last_key is None or key == self._last_key + 1
         self._last_key = key
         link = Link(measured, seconds, relative, information)
-        if not (follows and link.finite):
+        if not (follows and link.valid):
             self.counts["links_refused"] += 1 + len(self._links)
-            why = "has numbers that are not finite" if follows else "does not follow the one before"
+            why = "has invalid numbers" if follows else "does not follow the one before"
             _log.warning("learning: keyframe %d %s; %d links not used", key, why, 1 + len(self._links))
             self._links.clear()
             return
@@ -137,7 +137,10 @@ class Calibration:
             self._use(self._candidate)
         else:
             self.counts["updates_rolled_back"] += 1
-            self._forget_if_poisoned(block, float(after.cost), travel)
+            if not after.cost - before.cost < self._settings.learning.poisoned and self._accumulator.recent:
+                self._accumulator.drop_newest()
+                self.counts["blocks_forgotten"] += 1
+                _log.warning("learning: the block before the one that ends at %.1f m misleads; forgotten", travel)
         if not self._accumulator.add(block, self._estimate):
             self.counts["blocks_refused"] += 1
         self._propose(travel)
@@ -145,16 +148,6 @@ class Calibration:
         step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters)
         self._history.append(step)
         return step
-
-    def _forget_if_poisoned(self, block: Block, cost: float, travel: float) -> None:
-        """Take the newest learned block out again if this one is far more likely without it."""
-        if not self._accumulator.recent:
-            return
-        without = minimiser(*self._accumulator.normal(without_newest=True), self._verdict.free)
-        if not cost - float(self._cost(block, without).cost) < self._settings.learning.poisoned:
-            self._accumulator.drop_newest()
-            self.counts["blocks_forgotten"] += 1
-            _log.warning("learning: the block before the one that ends at %.1f m contradicts it; forgotten", travel)
 
     def _propose(self, travel: float) -> None:
         """The next candidate, from everything learned so far."""
@@ -169,7 +162,7 @@ class Calibration:
 
     def _use(self, deviation: Vector) -> None:
         self._used = deviation
-        self._theta = self._theta_at(self._start, deviation)
+        self._theta = _theta_at(self._start, deviation, self._names)
         self._model = IncrementModel(self._theta, self._settings.odometry)
         self._tell()
 
@@ -187,10 +180,17 @@ class Calibration:
         return make_block(links, self._pairs, self._settings.odometry)
 
     def _cost(self, block: Block, deviation: Vector) -> Score:
-        return jax.device_get(self._score_at(block, self._start, deviation))
+        width = self._settings.learning.robust_width
+        return jax.device_get(_score_at(block, self._start, deviation, width, self._names))
 
-    def _compose(self, start: Theta, deviation: jnp.ndarray) -> Theta:
-        return unflatten(flatten(start, self._learned) + deviation, start, self._learned)
 
-    def _score(self, block: Block, start: Theta, deviation: jnp.ndarray) -> Score:
-        return losses.score(block, self._compose(start, deviation), self._learned, self._settings.learning.robust_width)
+# Jitted here and not in each object, so that a second Calibration (after a clock jump, in tests) finds them compiled.
+@partial(jax.jit, static_argnames="names")
+def _theta_at(start: Theta, deviation: Float[Array, " K"], names: tuple[str, ...]) -> Theta:
+    learned = mask(start, *names)
+    return unflatten(flatten(start, learned) + deviation, start, learned)
+
+
+@partial(jax.jit, static_argnames="names")
+def _score_at(block: Block, start: Theta, deviation: Float[Array, " K"], width: float, names: tuple[str, ...]) -> Score:
+    return losses.score(block, _theta_at(start, deviation, names), mask(start, *names), width)

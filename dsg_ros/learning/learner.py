@@ -86,11 +86,10 @@ class Accumulator:
                 self._recent[i] = self._linearised(old.block, at) or old
         return done
 
-    def normal(self, *, without_newest: bool = False) -> tuple[Matrix, Vector]:
+    def normal(self) -> tuple[Matrix, Vector]:
         """Information (K, K) and right-hand side (K,), prior included."""
-        recent = list(self._recent)[: -1 if without_newest else None]
-        hessian = self.prior + self._hessian + sum(q.hessian for q in recent)
-        return hessian, self._linear + sum(q.linear for q in recent)
+        hessian = self.prior + self._hessian + sum(q.hessian for q in self._recent)
+        return hessian, self._linear + sum(q.linear for q in self._recent)
 
     def sandwich(self, at: Vector) -> Matrix:
         """Covariance (K, K) of theta from the scatter of the blocks' gradients (Huber 1967; White 1980), never below

@@ -9,13 +9,23 @@ import numpy as np
 from dsg_ros import poses
 from dsg_ros.learning.block import Link
 
+TOLD = {
+    "odometry.sigma_translation": 0.004,
+    "odometry.translation_per_metre": 0.01,
+    "odometry.translation_per_radian": 0.0,
+    "odometry.sigma_rotation": 0.002,
+    "odometry.rotation_per_radian": 0.02,
+    "odometry.rotation_per_metre": 0.0,
+}
+"""The noise of simulated odometry, as settings."""
+
 SCAN_SIGMAS = np.array([0.006, 0.006, 0.002])
 """Deviations of a simulated registration in x, y [m] and yaw [rad]."""
 
 
 @dataclass(frozen=True)
 class Robot:
-    """True increment = parameter x measured, as in `dsg_ros.core.theta`; ``noise`` scales the odometry's random error."""
+    """True increment = parameter x measured, as in `dsg_ros.core.theta`; ``noise`` scales the odometry's error."""
 
     scale: float = 1.0
     rotation_gain: float = 1.0

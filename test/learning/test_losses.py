@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from robots import Robot, drive, links_of
 
 from dsg_ros import config, poses
 from dsg_ros.core.solve import solve
@@ -12,7 +13,6 @@ from dsg_ros.core.theta import Theta, flatten, mask, to_float64, unflatten
 from dsg_ros.learning import losses
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.parameters import LEARNABLE
-from robots import Robot, drive, links_of
 
 LENGTH = 5
 ALL = mask(Theta.neutral(), *LEARNABLE)
@@ -102,9 +102,15 @@ def test_unobserved_directions_and_empty_registrations_add_nothing() -> None:
     assert np.isfinite(np.asarray(got.hessian)).all()
     assert float(got.loss) > 0
     # A registration that observes nothing along x cannot be moved along x into a worse score (to first order).
-    shifted = [Link(k.measured, k.seconds, poses.compose(k.relative, poses.exp([1e-6, 0, 0, 0, 0, 0])), along) for k in links[:1]]
+    shifted = [
+        Link(k.measured, k.seconds, poses.compose(k.relative, poses.exp([1e-6, 0, 0, 0, 0, 0])), along)
+        for k in links[:1]
+    ]
     change = float(score(block_of(shifted + corridor[1:]), theta).cost) - float(got.cost)
-    sideways = [Link(k.measured, k.seconds, poses.compose(k.relative, poses.exp([0, 1e-6, 0, 0, 0, 0])), along) for k in links[:1]]
+    sideways = [
+        Link(k.measured, k.seconds, poses.compose(k.relative, poses.exp([0, 1e-6, 0, 0, 0, 0])), along)
+        for k in links[:1]
+    ]
     other = float(score(block_of(sideways + corridor[1:]), theta).cost) - float(got.cost)
     assert abs(change) < 0.5 * abs(other)
 
@@ -121,7 +127,9 @@ def test_loss_is_near_one_where_the_model_is_right() -> None:
         seen, links, before = poses.IDENTITY, [], poses.IDENTITY
         for forward, turn in zip(rng.uniform(0.1, 0.3, LENGTH), rng.normal(0, 0.2, LENGTH), strict=True):
             tangent = np.array([forward, 0, 0, 0, 0, turn])
-            translation = told.sigma_translation + told.translation_per_metre * forward + told.translation_per_radian * abs(turn)
+            translation = (
+                told.sigma_translation + told.translation_per_metre * forward + told.translation_per_radian * abs(turn)
+            )
             rotation = told.sigma_rotation + told.rotation_per_radian * abs(turn) + told.rotation_per_metre * forward
             noise = np.array([translation, translation, 0, 0, 0, rotation]) * rng.standard_normal(6)
             seen = poses.compose(seen, poses.compose(poses.exp(tangent), poses.exp(noise)))
