@@ -79,6 +79,7 @@ class Registration:
     floor_translation: Annotated[float, Doc("Least sigma of a registration's translation"), Range(0.0, 1.0, "m")] = 0.004
     floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
     least_points: Annotated[int, Doc("Scans with fewer points follow odometry alone"), Range(3, 1000)] = 20
+    planar_sigma: Annotated[float, Doc("Height, roll and pitch between keyframes, for a planar scanner"), Range(1e-5, 1.0, "m, rad")] = 1e-3
     restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
     restart_gain: Annotated[float, Doc("Inlier share another start must add"), Range(0.0, 1.0)] = 0.06
     restart_least: Annotated[float, Doc("Inlier share another start must reach"), Range(0.0, 1.0)] = 0.75
@@ -128,6 +129,8 @@ class Voxels:
     least_count: Annotated[int, Doc("Points that a voxel needs to be shown"), Range(1, 1000)] = 4
     flatness: Annotated[float, Doc("As registration.flatness, for observations"), Range(0.0, 1.0)] = 0.15
     noise: Annotated[float, Doc("Range noise and model error of a point"), Range(0.001, 1.0, "m")] = 0.03
+    robust_scale: Annotated[float, Doc("Cauchy kernel of observations, in sigmas"), Range(0.1, 100.0)] = 2.0
+    roughness: Annotated[float, Doc("How far a surface's voxel departs from a plane"), Range(0.0, 1.0, "m")] = 0.015
     discount: Annotated[float, Doc("Share of an observation's information that is believed"), Range(0.001, 1.0)] = 0.5
 
 
@@ -139,6 +142,7 @@ class Window:
     keyframes: Annotated[int, Doc("Poses in the window"), Range(2, 32)] = 10
     voxels: Annotated[int, Doc("Voxels in the window, at most"), Range(64, 4096)] = 512
     observations: Annotated[int, Doc("Observations in the window, at most"), Range(64, 16384)] = 1024
+    voxel_share: Annotated[float, Doc("Share of a scan's information that its voxel observations get"), Range(0.01, 0.99)] = 0.2
     iterations: Annotated[int, Doc("Levenberg-Marquardt steps, at most"), Range(1, 100)] = 5
 
 
@@ -163,6 +167,7 @@ class Learning:
     parameters: Annotated[
         str, Doc("What is learned: numbers of the odometry calibration, separated by commas")
     ] = "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
+    noise: Annotated[bool, Doc("Learn the odometry's noise too, from told values that are far off")] = False
     robust_width: Annotated[
         float, Doc("Cauchy kernel of held-out innovations, in sigmas a direction"), Range(0.1, 100.0)
     ] = 3.0
@@ -176,8 +181,8 @@ class Learning:
         float, Doc("It stays where it started within this many sigmas"), Range(0.0, 10.0)
     ] = 2.0
     poisoned: Annotated[
-        float, Doc("A block is forgotten if it makes the next one less likely by a factor exp(this)"), Range(0.5, 1000.0)
-    ] = 10.0
+        float, Doc("A block is forgotten if it makes the next less likely by a factor exp(this)"), Range(0.1, 1000.0)
+    ] = 2.0
     kept_blocks: Annotated[int, Doc("Newest blocks that are linearised again when theta moves"), Range(1, 1000)] = 40
 
 

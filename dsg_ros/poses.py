@@ -80,6 +80,16 @@ def matrix(pose: ArrayLike) -> Array:
     return out
 
 
+def adjoint(pose: ArrayLike) -> Array:
+    """``Ad`` (6, 6) of one pose (7,): ``compose(pose, exp(xi)) = compose(exp(Ad xi), pose)`` (Sola et al., eq. 175)."""
+    frame = matrix(pose)
+    rotation, (x, y, z) = frame[:3, :3], frame[:3, 3]
+    out = np.zeros((6, 6))
+    out[:3, :3] = out[3:, 3:] = rotation
+    out[:3, 3:] = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]) @ rotation
+    return out
+
+
 def from_planar(x: ArrayLike, y: ArrayLike, yaw: ArrayLike) -> Array:
     """Poses in the plane z = 0 from metres and radians; scalars or arrays of one shape."""
     x, y, yaw = np.broadcast_arrays(np.asarray(x, float), y, yaw)

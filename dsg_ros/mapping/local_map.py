@@ -15,10 +15,19 @@ from dsg_ros.mapping import registration, scan, voxel_map
 
 @dataclass(frozen=True)
 class LocalMap:
-    """Voxel tables on the device: ``coarse`` to find the way, ``fine`` to be precise."""
+    """Voxel tables on the device, ``coarse`` to find the way and ``fine`` to be precise, and the statistics of
+    voxels of the coarse size taken each for itself: the shape of what a voxel holds."""
 
     coarse: voxel_map.VoxelTable
     fine: voxel_map.VoxelTable
+    statistics: voxel_map.VoxelStatistics
+
+
+def merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Points (n, 3) of ``clouds``, each (., 3) in the frame of its pose of ``trajectory`` (k, 7), brought together."""
+    frames = poses.matrix(trajectory)
+    parts = [cloud @ frame[:3, :3].T + frame[:3, 3] for frame, cloud in zip(frames, clouds, strict=True)]
+    return np.concatenate(parts) if parts else np.zeros((0, 3))
 
 
 @dataclass(frozen=True)
@@ -44,16 +53,18 @@ class LocalMapper:
 
     def build(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> LocalMap:
         """Local map of keyframe ``clouds``, each (n, 3) in its own frame, at ``trajectory`` (k, 7)."""
-        return self.build_from_points(np.concatenate([poses.transform(p, c) for p, c in zip(trajectory, clouds, strict=True)]))
+        return self.build_from_points(merged(trajectory, clouds))
 
     def build_from_points(self, points: NDArray[np.float64]) -> LocalMap:
         """Local map of ``points`` (n, 3) in the frame the map is to have."""
+        coarse = voxel_map.accumulate(points, self._settings.coarse_voxel, self.planar)
+        fine = voxel_map.accumulate(points, self._settings.fine_voxel, self.planar)
+        alone = voxel_map.accumulate(points, self._settings.coarse_voxel, self.planar, merge=False)
+        return LocalMap(self._table(coarse), self._table(fine), alone)
+
+    def _table(self, statistics: voxel_map.VoxelStatistics) -> voxel_map.VoxelTable:
         s = self._settings
-        tables = []
-        for size in (s.coarse_voxel, s.fine_voxel):
-            statistics = voxel_map.accumulate(points, size, self.planar)
-            tables.append(voxel_map.table(statistics, self.planar, s.voxels, s.flatness, s.noise))
-        return LocalMap(*tables)
+        return voxel_map.table(statistics, self.planar, s.voxels, s.flatness, s.noise)
 
     def register(self, local_map: LocalMap, points: NDArray[np.float64], starts: NDArray[np.float64], prediction: NDArray[np.float64], prior: NDArray[np.float64]) -> Match:
         """Match ``points`` (n, 3), at most `capacity` and in the base frame, from every pose of ``starts`` (s, 7).
@@ -78,6 +89,17 @@ class LocalMapper:
         before = poses.compose(prediction, poses.inverse(increment))
         bases = np.stack([prediction, poses.compose(before, reversed_step)])
         return poses.compose(bases[:, None, :], self._starts[None]).reshape(-1, 7)
+
+    def registration_information(self, information: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`factor_information` of a scan matched to the map of the keyframes before it.
+
+        A planar scan says nothing of height, roll and pitch.  They are held to the plane: free, closing a loop would find it
+        cheaper to fold the trajectory out of the plane than to bend it within.
+        """
+        s = self._settings
+        held = np.full(6, s.planar_sigma**-2)
+        held[list(self.axes)] = 0.0
+        return self.factor_information(information, s.floor_translation, s.floor_rotation) + np.diag(held)
 
     def factor_information(self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float) -> NDArray[np.float64]:
         """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent), and

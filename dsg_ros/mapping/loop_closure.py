@@ -17,7 +17,10 @@ from scipy.sparse.csgraph import dijkstra
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import correlative, scan
-from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
+
+HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
+"""Information of the first guess in the final match: a metre and a third of a radian, for what a corridor leaves open."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,11 @@ class LoopCloser:
         self._waiting: list[Closure] = []
         self.counts = {"loops_considered": 0, "loops_refused_score": 0, "loops_refused_ambiguous": 0, "loops_refused_overlap": 0, "loops_waiting": 0}
 
-    def search(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], travel: NDArray[np.float64], loops: NDArray[np.int64]) -> list[Closure]:
+    def search(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> list[Closure]:
         """Closures of the newest keyframe that are believed now.
 
         ``trajectory`` (k, 7) keyframes in map, ``clouds`` their points in their own frame, ``travel`` (k,) metres driven,
-        ``loops`` (l, 2) closures already in the graph.  May return earlier closures that had been waiting for agreement.
+        ``loops`` the closures already in the graph.  May return earlier closures that had been waiting for agreement.
         """
         newest = len(trajectory) - 1
         found: list[Closure] = []
@@ -60,7 +63,7 @@ class LoopCloser:
         self.counts["loops_waiting"] = len(self._waiting)
         return found
 
-    def _candidates(self, trajectory: NDArray[np.float64], travel: NDArray[np.float64], loops: NDArray[np.int64]) -> list[tuple[int, float]]:
+    def _candidates(self, trajectory: NDArray[np.float64], travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
         """Older keyframes worth trying, one a stretch of trajectory, with the drift [m] to allow for; nearest first."""
         s, newest = self._settings, len(trajectory) - 1
         apart = travel[newest] - travel > s.least_travel
@@ -81,8 +84,8 @@ class LoopCloser:
     def _verify(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], older: int, newest: int, drift: float) -> Closure | None:
         s = self._settings
         low, high = max(0, older - s.reference_keyframes), min(newest - s.query_keyframes, older + s.reference_keyframes + 1)
-        reference = _merged(trajectory, clouds, older, range(low, high))
-        query = _merged(trajectory, clouds, newest, range(max(0, newest - s.query_keyframes + 1), newest + 1))
+        reference = _merged(trajectory, clouds, older, slice(low, high))
+        query = _merged(trajectory, clouds, newest, slice(max(0, newest - s.query_keyframes + 1), newest + 1))
         if not len(reference) or not len(query):
             return None
         query = scan.thin(query, s.query_cell, self._mapper.capacity)
@@ -99,7 +102,7 @@ class LoopCloser:
             moved = poses.compose(poses.compose(poses.from_planar(guess[0] + placed.x, guess[1] + placed.y, placed.yaw), poses.inverse(pivot)), guess)
             start = moved
         local_map: LocalMap = self._mapper.build_from_points(reference)
-        match = self._mapper.register(local_map, query, start[None], start, np.zeros((6, 6)))
+        match = self._mapper.register(local_map, query, start[None], start, HELD)
         if match.inliers < s.least_inliers:
             self.counts["loops_refused_overlap"] += 1
             return None
@@ -148,17 +151,15 @@ def _moved(closure: Closure, trajectory: NDArray[np.float64], keyframe: int) -> 
     return poses.compose(newer, poses.between(trajectory[closure.newer], trajectory[keyframe]))
 
 
-def _merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], frame: int, which: range) -> NDArray[np.float64]:
+def _merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], frame: int, which: slice) -> NDArray[np.float64]:
     """Points of the keyframes ``which`` in the frame of keyframe ``frame``."""
-    relative = poses.between(trajectory[frame], trajectory[which.start : which.stop])
-    parts = [poses.transform(pose, clouds[index]) for pose, index in zip(relative, which, strict=True)]
-    return np.concatenate(parts) if parts else np.zeros((0, 3))
+    return merged(poses.between(trajectory[frame], trajectory[which]), clouds[which])
 
 
-def _graph_distance(travel: NDArray[np.float64], loops: NDArray[np.int64]) -> NDArray[np.float64]:
+def _graph_distance(travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Metres from the newest keyframe to every other along the shortest path over the chain and the closures."""
     count = len(travel)
-    ends = loops.reshape(-1, 2)
+    ends = np.array(loops, np.int64).reshape(-1, 2)
     rows, columns = np.concatenate([np.arange(count - 1), ends[:, 0]]), np.concatenate([np.arange(1, count), ends[:, 1]])
     # A stored zero is no edge to scipy; a closure is worth a few centimetres of its own.
     lengths = np.concatenate([np.maximum(np.diff(travel), 1e-3), np.full(len(loops), 0.05)])

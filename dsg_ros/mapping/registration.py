@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dsg_ros.core import geometry
-from dsg_ros.mapping.voxel_map import PROBES, VoxelTable, _hash, neighbour_offsets
+from dsg_ros.mapping.voxel_map import PROBES, VoxelTable, hash_of, neighbour_offsets, pack
 
 PLANAR_AXES = (0, 1, 5)
 """The tangent directions a planar scan observes: x, y, yaw."""
@@ -43,12 +43,14 @@ class Match(NamedTuple):
     error: Float[Array, ""]
 
 
-def _lookup(table: VoxelTable, points: Float[Array, "n 3"], offsets: tuple[int, ...]) -> tuple[Array, Bool[Array, " n"]]:
+def _lookup(table: VoxelTable, points: Float[Array, "n 3"], planar: bool) -> tuple[Array, Bool[Array, " n"]]:
     """Row of the voxel whose own mean is nearest to each point, among its cell's neighbours, and whether there is one."""
-    cells = jnp.floor(points / table.size).astype(jnp.int64) + (1 << 20)
-    keys = ((cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2])[:, None] + jnp.asarray(offsets, jnp.int64)
+    cells = jnp.floor(points / table.size).astype(jnp.int64)
+    if planar:
+        cells = cells.at[:, 2].set(0)
+    keys = pack(cells)[:, None] + neighbour_offsets(planar)
     slots = table.slot_keys.shape[0]
-    start = _hash(keys) & (slots - 1)
+    start = hash_of(keys) & (slots - 1)
     row = jnp.full(keys.shape, -1, jnp.int32)
     for probe in range(PROBES):
         slot = (start + probe) & (slots - 1)
@@ -59,11 +61,11 @@ def _lookup(table: VoxelTable, points: Float[Array, "n 3"], offsets: tuple[int, 
     return jnp.take_along_axis(row, best, axis=1)[:, 0], jnp.isfinite(jnp.take_along_axis(distance, best, axis=1)[:, 0])
 
 
-def _normal_equations(table, points, mask, pose, kernel, spread, offsets):
+def _normal_equations(table, points, mask, pose, kernel, spread, planar):
     """Gauss-Newton information (6, 6) and gradient (6,) of the robust cost at ``pose``, with each point's metric error."""
-    rotation, translation = geometry.matrix(pose)
+    rotation, translation = geometry.rotation_matrix(pose), pose[:3]
     world = points @ rotation.T + translation
-    row, found = _lookup(table, world, offsets)
+    row, found = _lookup(table, world, planar)
     difference = world - table.means[row]
     error = jnp.linalg.norm(jnp.einsum("nij,nj->ni", table.projector[row], difference) + 1e-12, axis=-1)
     # Geman-McClure on the metric error (Zhang, "Parameter estimation techniques", 1997, table 1).
@@ -80,14 +82,14 @@ def _normal_equations(table, points, mask, pose, kernel, spread, offsets):
     return information, gradient, jnp.where(mask & found, error, jnp.inf)
 
 
-def _minimise(table, points, mask, start, prediction, prior, stage: Stage, axes, offsets):
+def _minimise(table, *, points, mask, start, prediction, prior, stage: Stage, axes, planar):
     """Gauss-Newton from ``start``; only the tangent directions ``axes`` move."""
     index = jnp.asarray(axes)
     block = jnp.ix_(index, index)
 
     def step(carry):
         pose, _, count = carry
-        information, gradient, _ = _normal_equations(table, points, mask, pose, stage.kernel, stage.spread, offsets)
+        information, gradient, _ = _normal_equations(table, points, mask, pose, stage.kernel, stage.spread, planar)
         innovation = geometry.log(geometry.between(prediction, pose))
         lhs = (information + prior)[block]
         rhs = (gradient + prior @ innovation)[index]
@@ -118,22 +120,21 @@ def register(
 
     ``prediction`` and ``prior`` (6, 6): the odometry's pose and its information.  Points are in the base frame, poses are of the base in map.
     """
-    offsets = tuple(int(o) for o in neighbour_offsets(planar))
 
-    def one(start):
-        pose = _minimise(coarse, points, mask, start, prediction, prior, COARSE, axes, offsets)
-        pose = _minimise(fine, points, mask, pose, prediction, prior, FINE, axes, offsets)
-        information, _, error = _normal_equations(fine, points, mask, pose, FINE.kernel, FINE.spread, offsets)
-        close = error < inlier_distance
-        share = jnp.sum(close) / jnp.maximum(jnp.sum(mask), 1)
-        mean_error = jnp.sum(jnp.where(close, error, 0.0)) / jnp.maximum(jnp.sum(close), 1)
-        return Match(pose, information, share, mean_error)
-
+    minimise = partial(_minimise, points=points, mask=mask, prediction=prediction, prior=prior, axes=axes, planar=planar)
     if starts.shape[0] == 1:
-        return one(starts[0])
-    matches = jax.vmap(one)(starts)
-    best = jnp.argmax(matches.inliers)
-    return jax.tree.map(lambda leaf: leaf[best], matches)
+        pose = minimise(coarse, start=starts[0], stage=COARSE)
+    else:
+        # All starts go through the coarse stage; the one with most points near the map goes on.
+        found = jax.vmap(lambda start: minimise(coarse, start=start, stage=COARSE))(starts)
+        share = jax.vmap(lambda at: jnp.sum(_normal_equations(coarse, points, mask, at, COARSE.kernel, 0.0, planar)[2] < inlier_distance))
+        pose = found[jnp.argmax(share(found))]
+    pose = minimise(fine, start=pose, stage=FINE)
+    information, _, error = _normal_equations(fine, points, mask, pose, FINE.kernel, FINE.spread, planar)
+    close = error < inlier_distance
+    share = jnp.sum(close) / jnp.maximum(jnp.sum(mask), 1)
+    mean_error = jnp.sum(jnp.where(close, error, 0.0)) / jnp.maximum(jnp.sum(close), 1)
+    return Match(pose, information, share, mean_error)
 
 
 def observed_axes(planar: bool) -> tuple[int, ...]:
@@ -141,7 +142,7 @@ def observed_axes(planar: bool) -> tuple[int, ...]:
     return PLANAR_AXES if planar else tuple(range(6))
 
 
-def scan_only(match_pose: np.ndarray, information: np.ndarray, prediction_error: np.ndarray, prior: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def scan_only(information: np.ndarray, prediction_error: np.ndarray, prior: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Take the prior out of a match: tangent (6,) from the MAP pose to the scan's own optimum, and its information (6, 6).
 
     With ``e`` the tangent from prediction to MAP and ``d`` that from MAP to the scan's own optimum, the gradient of the sum

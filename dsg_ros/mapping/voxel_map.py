@@ -62,9 +62,16 @@ def pack(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     return (shifted[..., 0] << 42) | (shifted[..., 1] << 21) | shifted[..., 2]
 
 
-def cells_of(points: NDArray[np.float64], size: float) -> NDArray[np.int64]:
-    """Integer cells ``(n, 3)`` of points ``(n, 3)`` for a voxel edge ``size`` [m]."""
-    return np.floor(points / size).astype(np.int64)
+def cells_of(points: NDArray[np.float64], size: float, *, planar: bool = False) -> NDArray[np.int64]:
+    """Integer cells ``(n, 3)`` of points ``(n, 3)`` for a voxel edge ``size`` [m].
+
+    ``planar``: all in one layer, whatever their height, which a planar scan does not measure: it is zero up to rounding, and
+    zero is the border of two layers.
+    """
+    cells = np.floor(points / size).astype(np.int64)
+    if planar:
+        cells[:, 2] = 0
+    return cells
 
 
 def neighbour_offsets(planar: bool) -> NDArray[np.int64]:
@@ -74,76 +81,75 @@ def neighbour_offsets(planar: bool) -> NDArray[np.int64]:
     return (cells[:, 0] << 42) + (cells[:, 1] << 21) + cells[:, 2]
 
 
-def accumulate(points: NDArray[np.float64], size: float, planar: bool) -> VoxelStatistics:
-    """Statistics of ``points`` (n, 3) in voxels of edge ``size``, each merged with its neighbours'.
+def accumulate(points: NDArray[np.float64], size: float, planar: bool, *, merge: bool = True) -> VoxelStatistics:
+    """Statistics of ``points`` (n, 3) in voxels of edge ``size``, with ``merge`` each together with its neighbours.
 
-    Sums are taken about the centre of each voxel, so that nothing cancels far from the origin.
+    Sums are taken about the centroid of all points: within a local map, float64 then keeps second moments to a picometre.
     """
-    cells = cells_of(points, size)
-    keys, inverse = np.unique(pack(cells), return_inverse=True)
-    count = len(keys)
-    first = np.zeros(count, np.int64)
-    first[inverse] = np.arange(len(points))
-    centres = (cells[first] + 0.5) * size
-    local = points - centres[inverse]
-    own = np.empty((count, 10))
-    own[:, 0] = np.bincount(inverse, minlength=count)
-    for axis in range(3):
-        own[:, 1 + axis] = np.bincount(inverse, local[:, axis], count)
-    for column, (a, b) in enumerate(_PAIRS, start=4):
-        own[:, column] = np.bincount(inverse, local[:, a] * local[:, b], count)
-    merged = _merge_neighbours(own, keys, centres, planar)
+    origin = points.mean(axis=0)
+    local = points - origin
+    keys, inverse = np.unique(pack(cells_of(points, size, planar=planar)), return_inverse=True)
+    columns = [np.ones(len(points)), *local.T, *(local[:, a] * local[:, b] for a, b in _PAIRS)]
+    own = np.stack([np.bincount(inverse, column, len(keys)) for column in columns], axis=1)
+    merged = _merge_neighbours(own, keys, planar) if merge else own
     counts = merged[:, 0]
     offset = merged[:, 1:4] / counts[:, None]
-    second = merged[:, 4:][:, _FULL].reshape(count, 3, 3) / counts[:, None, None]
+    second = merged[:, 4:][:, _FULL].reshape(-1, 3, 3) / counts[:, None, None]
     covariances = second - offset[:, :, None] * offset[:, None, :]
-    anchors = centres + own[:, 1:4] / own[:, :1]
-    return VoxelStatistics(size, keys, anchors, counts, centres + offset, covariances)
+    anchors = origin + own[:, 1:4] / own[:, :1]
+    return VoxelStatistics(size, keys, anchors, counts, origin + offset, covariances)
 
 
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _FULL = np.array([0, 1, 2, 1, 3, 4, 2, 4, 5])
 
 
-def _merge_neighbours(own: NDArray[np.float64], keys: NDArray[np.int64], centres: NDArray[np.float64], planar: bool) -> NDArray[np.float64]:
-    merged = np.zeros_like(own)
+def _merge_neighbours(own: NDArray[np.float64], keys: NDArray[np.int64], planar: bool) -> NDArray[np.float64]:
+    """Sums (v, 10) of each voxel and its occupied neighbours; ``keys`` (v,) sorted."""
+    merged = own.copy()
     for offset in neighbour_offsets(planar):
+        if offset <= 0:  # each pair of neighbours once, both ways
+            continue
         wanted = keys + offset
         found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         here = np.nonzero(keys[found] == wanted)[0]
         there = found[here]
-        n, s, q = own[there, :1], own[there, 1:4], own[there, 4:]
-        d = centres[there] - centres[here]
-        merged[here, :1] += n
-        merged[here, 1:4] += s + n * d
-        for column, (a, b) in enumerate(_PAIRS):
-            shift = s[:, a] * d[:, b] + d[:, a] * s[:, b] + n[:, 0] * d[:, a] * d[:, b]
-            merged[here, 4 + column] += q[:, column] + shift
+        merged[here] += own[there]
+        merged[there] += own[here]
     return merged
 
 
-def surfaces(statistics: VoxelStatistics, planar: bool, flatness: float, noise: float) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Normals (v, 3), whether each voxel is a surface (v,), and the whitening matrices (v, 3, 3).
+class Surfaces(NamedTuple):
+    """Shape of voxels: ``axes`` (v, 3, 3) principal axes as rows, that of least variance first, whether the voxel is a
+    ``flat`` (v,) surface, and ``whitening`` (v, 3, 3), whose rows are the axes over their deviations, zero where unconstrained."""
+
+    axes: NDArray[np.float64]
+    flat: NDArray[np.bool_]
+    whitening: NDArray[np.float64]
+
+    @property
+    def normals(self) -> NDArray[np.float64]:
+        """(v, 3); meaningful where flat."""
+        return self.axes[:, 0]
+
+
+def surfaces(statistics: VoxelStatistics, planar: bool, flatness: float, noise: float) -> Surfaces:
+    """Shapes of the merged neighbourhoods of ``statistics``.
 
     A voxel is a surface when its smallest variance is below ``flatness`` times the next one; ``noise`` [m] is the standard
     deviation added to every variance (range noise, and what the voxel model does not explain).
     """
-    covariances = statistics.covariances
-    if planar:
-        values, vectors = _eigen_planar(covariances)
-    else:
-        values, vectors = np.linalg.eigh(covariances)
+    values, vectors = _eigen_planar(statistics.covariances) if planar else np.linalg.eigh(statistics.covariances)
     enough = statistics.counts >= (3 if planar else 5)
-    is_surface = enough & (values[:, 0] < flatness * values[:, 1]) & (values[:, 1] > noise**2)
-    normals = vectors[:, :, 0]
-    sparse = np.where(enough, 0.0, (0.25 * statistics.size) ** 2)
-    sigmas = np.sqrt(np.maximum(values, 0.0) + noise**2 + sparse[:, None])
-    weights = 1.0 / sigmas
-    weights[is_surface, 1:] = 0.0
+    flat = enough & (values[:, 0] < flatness * values[:, 1]) & (values[:, 1] > noise**2)
+    # Of one or two points the spread is unknown: a quarter of the voxel stands for it.
+    unknown = np.where(enough, 0.0, (0.25 * statistics.size) ** 2)
+    weights = 1.0 / np.sqrt(np.maximum(values, 0.0) + noise**2 + unknown[:, None])
+    weights[flat, 1:] = 0.0
     if planar:
         weights[:, 2] = 0.0  # the third axis is the height, which a planar scan does not measure
-    whitening = weights[:, :, None] * np.swapaxes(vectors, 1, 2)
-    return normals, is_surface, whitening
+    axes = np.swapaxes(vectors, 1, 2)
+    return Surfaces(axes, flat, weights[:, :, None] * axes)
 
 
 def _eigen_planar(covariances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -166,7 +172,7 @@ def hash_slots(keys: NDArray[np.int64], slots: int) -> tuple[NDArray[np.int64], 
     slot_keys = np.full(slots, _EMPTY)
     slot_rows = np.zeros(slots, np.int32)
     waiting = np.arange(len(keys))
-    start = _hash(keys) & (slots - 1)
+    start = hash_of(keys) & (slots - 1)
     for probe in range(PROBES):
         slot = (start[waiting] + probe) & (slots - 1)
         free = slot_keys[slot] == _EMPTY
@@ -178,15 +184,16 @@ def hash_slots(keys: NDArray[np.int64], slots: int) -> tuple[NDArray[np.int64], 
     return slot_keys, slot_rows
 
 
-def _hash(keys):  # NumPy and JAX arrays alike
+def hash_of(keys):  # NumPy and JAX arrays alike
     mixed = keys ^ (keys >> 21) ^ (keys >> 39)
     return (mixed * np.int64(0x9E3779B97F4A7C1)) >> 20 & np.int64(0x7FFFFFFF)
 
 
 def table(statistics: VoxelStatistics, planar: bool, capacity: int, flatness: float, noise: float) -> VoxelTable:
     """The device form of ``statistics``, padded to ``capacity`` voxels; of more, the ones with most points are kept."""
-    normals, is_surface, whitening = surfaces(statistics, planar, flatness, noise)
-    projector = np.where(is_surface[:, None, None], normals[:, :, None] * normals[:, None, :], np.eye(3))
+    shape = surfaces(statistics, planar, flatness, noise)
+    along = shape.normals[:, :, None] * shape.normals[:, None, :]
+    projector = np.where(shape.flat[:, None, None], along, np.eye(3))
     if planar:
         projector[:, 2, :] = 0.0
     keep = slice(None)
@@ -201,5 +208,5 @@ def table(statistics: VoxelStatistics, planar: bool, capacity: int, flatness: fl
         out[:filled] = rows[keep]
         return out
 
-    columns = (pad(statistics.anchors), pad(statistics.means), pad(whitening), pad(projector))
+    columns = (pad(statistics.anchors), pad(statistics.means), pad(shape.whitening), pad(projector))
     return jax.device_put(VoxelTable(slot_keys, slot_rows, *columns, np.float64(statistics.size)))

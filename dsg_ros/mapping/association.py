@@ -1,0 +1,117 @@
+"""Which voxel of the world a keyframe's points belong to: one observation per (keyframe, voxel), with its statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.interface import VoxelUpdate
+from dsg_ros.mapping import voxel_map
+from dsg_ros.mapping.keyframes import Rows
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What one keyframe saw: ``voxels`` (m,) indices, ``points`` (m, 3) their means in the base frame, ``sqrt_info`` (m, 3, 3)
+    there, and for voxels seen for the first time (``new`` (m,) bool) their ``means`` (m, 3) in map."""
+
+    voxels: NDArray[np.int64]
+    points: NDArray[np.float64]
+    sqrt_info: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    new: NDArray[np.bool_]
+    means: NDArray[np.float64]
+
+
+class WorldVoxels:
+    """The voxels of the whole map: index of occupied cells and, by voxel, count, normal, when last seen and from where.
+
+    Positions are variables of the WorldModel; they are handed in where they are needed.
+    """
+
+    def __init__(self, settings: config.Voxels, *, size: float, planar: bool) -> None:
+        self._settings = settings
+        self.size = size
+        self._planar = planar
+        self._cells: dict[int, int] = {}
+        self.counts = Rows(dtype=np.int32)
+        self.last_seen = Rows(dtype=np.int64)
+        self.anchor = Rows(dtype=np.int32)
+        self.normal = Rows(3)
+        self._changed: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def observe(self, keyframe: int, stamp: int, pose: NDArray[np.float64], cloud: NDArray[np.float64], surroundings: voxel_map.VoxelStatistics) -> Observations:
+        """Associate ``cloud`` (n, 3), in the base frame of ``keyframe`` at ``pose`` (7,), by cell, making voxels where there are none.
+
+        ``surroundings`` are the local map's statistics at this voxel size; they give each observation its normal.
+        """
+        s = self._settings
+        world = poses.transform(pose, cloud)
+        keys, inverse, counts = np.unique(voxel_map.pack(voxel_map.cells_of(world, self.size, planar=self._planar)), return_inverse=True, return_counts=True)
+        points = np.stack([np.bincount(inverse, cloud[:, axis], len(keys)) for axis in range(3)], axis=1) / counts[:, None]
+        enough = counts >= s.least_points
+        keys, points, counts = keys[enough], points[enough], counts[enough]
+        sqrt_info, normals = self._information(keys, counts, pose, surroundings)
+        voxels = np.array([self._cells.get(int(key), -1) for key in keys], np.int64)
+        new = voxels < 0
+        voxels[new] = len(self) + np.arange(np.count_nonzero(new))
+        self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
+        for count, normal in zip(counts[new], normals[new], strict=True):
+            self.counts.append(0)
+            self.last_seen.append(stamp)
+            self.anchor.append(keyframe)
+            self.normal.append(normal)
+        self.counts.values[voxels] += counts.astype(np.int32)
+        self.last_seen.values[voxels] = stamp
+        self.anchor.values[voxels] = keyframe
+        self.normal.values[voxels] = normals
+        self._changed.update(voxels.tolist())
+        return Observations(voxels, points, sqrt_info, counts, new, poses.transform(pose, points))
+
+    def _information(
+        self, keys: NDArray[np.int64], counts: NDArray[np.int64], pose: NDArray[np.float64], surroundings: voxel_map.VoxelStatistics
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Square-root information (m, 3, 3) of observed means and normals (m, 3) (zero where not a surface), in the base frame."""
+        s = self._settings
+        shape = voxel_map.surfaces(surroundings, self._planar, s.flatness, s.noise)
+        at = np.minimum(np.searchsorted(surroundings.keys, keys), len(surroundings.keys) - 1)
+        known = (surroundings.keys[at] == keys)[:, None, None]
+        rotation = poses.matrix(pose)[:3, :3]
+        # Along a surface an observation says next to nothing; that little keeps every voxel's block regular.
+        loose = np.where(known, shape.axes[at], np.eye(3)) / self.size
+        flat = known[:, :, 0] & shape.flat[at][:, None]
+        # The mean of n points is n times surer, but not surer than the voxel is a plane.
+        sigma = np.sqrt(s.noise**2 / (s.discount * counts) + s.roughness**2)
+        tight = np.where(shape.whitening[at] != 0.0, shape.axes[at], 0.0) / sigma[:, None, None]
+        rows = np.where(flat[:, :, None] & np.any(tight != 0.0, axis=2, keepdims=True), tight, loose)
+        return rows @ rotation, np.where(flat, shape.normals[at] @ rotation, 0.0)
+
+    def reindex(self, means: NDArray[np.float64]) -> None:
+        """After the map moved: voxels at ``means`` (v, 3) find their new cells; of several in one cell the oldest keeps it."""
+        keys = voxel_map.pack(voxel_map.cells_of(means, self.size, planar=self._planar))
+        self._cells = dict(zip(keys[::-1].tolist(), range(len(keys) - 1, -1, -1), strict=True))
+        self._changed.update(range(len(keys)))
+
+    def update(self, means: NDArray[np.float64], trajectory: NDArray[np.float64], *, whole: bool = False) -> VoxelUpdate:
+        """What changed since the last call (or everything), for voxels at ``means`` (v, 3) and keyframes at ``trajectory`` (k, 7)."""
+        ids = np.arange(len(self)) if whole else np.array(sorted(self._changed), np.int64)
+        self._changed.clear()
+        counts = self.counts.values[ids]
+        shown = counts >= self._settings.least_count
+        ids = ids[shown]
+        normals = poses.rotate(trajectory[self.anchor.values[ids], 3:], self.normal.values[ids])
+        return VoxelUpdate(
+            size=self.size,
+            ids=ids.astype(np.int64),
+            means=means[ids].astype(np.float32),
+            normals=normals.astype(np.float32),
+            counts=self.counts.values[ids].copy(),
+            last_seen=self.last_seen.values[ids].copy(),
+            removed=np.zeros(0, np.int64),
+        )

@@ -1,0 +1,209 @@
+"""The factor graph of a run: keyframes and voxels in, optimised keyframes and voxels out.
+
+A scan enters in two forms: as a registration, its marginal over the local map, and as voxel observations.  The window solves
+for poses and voxels together, each form with its share of the scan's information; the whole graph solves for poses over
+registrations and closures, and the voxels follow their observations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration, VoxelSensorObs
+from dsg_ros.core.factors.base import Kernel
+from dsg_ros.core.factors.odometry import noise
+from dsg_ros.core.solution import Result, Solution, marginal_covariance
+from dsg_ros.core.solve import solve
+from dsg_ros.core.solvers import LevenbergMarquardt, SchurVoxels, SparseCholesky
+from dsg_ros.core.theta import Theta
+from dsg_ros.core.world import Capacity, WorldModel
+from dsg_ros.mapping.association import Observations
+from dsg_ros.mapping.keyframes import Rows
+from dsg_ros.mapping.loop_closure import Closure
+
+ANCHOR_SIGMA = 1e-3
+"""Deviation [m, rad] of the first keyframe: the gauge."""
+
+WINDOW_TYPES = (OdomSE3, Registration, VoxelSensorObs)
+GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
+
+
+class BackEnd:
+    """Owns the WorldModel.  Keyframe and voxel numbers are the world's keys."""
+
+    def __init__(self, settings: config.Slam) -> None:
+        self._settings = settings
+        self.world = WorldModel()
+        self.loops: list[tuple[int, int]] = []
+        self.counts = {"window_solves": 0, "graph_solves": 0, "solves_refused": 0}
+        self.metrics: dict[str, float] = {}
+        self._covariance = np.eye(6) * ANCHOR_SIGMA**2
+        self._keyframe_count = 0
+        self._seen: list[NDArray[np.int64]] = []
+        self._first_seen = Rows(dtype=np.int32)
+        self._fresh: list[int] = []
+        self._closures_waiting = 0
+        self._correction = 0.0
+        self._window_solver = LevenbergMarquardt(SchurVoxels(), max_iterations=settings.window.iterations, tolerance=1e-6)
+        self._graph_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-6)
+        window = settings.window
+        self._window_capacity = Capacity(
+            poses=window.keyframes,
+            voxels=window.voxels,
+            rows={OdomSE3: window.keyframes, Registration: window.keyframes, VoxelSensorObs: window.observations},
+        )
+
+    @property
+    def trajectory(self) -> NDArray[np.float64]:
+        """Keyframe poses (k, 7), base in map."""
+        return self.world.poses
+
+    def pose(self, key: int) -> NDArray[np.float64]:
+        """Pose (7,) of one keyframe; -1 is the newest."""
+        return self.world.get_poses(key % self._keyframe_count)[0]
+
+    def add_keyframe(self, pose: NDArray[np.float64]) -> int:
+        """A new pose variable; the first one is anchored."""
+        key = self.world.add_pose(pose)
+        self._keyframe_count += 1
+        if key == 0:
+            self.world.add(PosePrior, pose=key, mean=pose, sqrt_info=np.eye(6) / ANCHOR_SIGMA)
+        return key
+
+    def add_odometry(self, key: int, increment: NDArray[np.float64], seconds: float, scale: float = 1.0) -> None:
+        """Raw odometry increment (7,) over ``seconds`` that led from the keyframe before to ``key``; ``scale`` its noise."""
+        o = self._settings.odometry
+        translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
+        rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
+        fields = noise(increment, tuple(scale * s for s in translation), tuple(scale * s for s in rotation))
+        self.world.add(OdomSE3, previous=key - 1, current=key, duration=seconds, **fields)
+        sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
+        self._link_information = np.diag(1.0 / sigmas**2)
+
+    def add_registration(self, key: int, relative: NDArray[np.float64], information: NDArray[np.float64]) -> None:
+        """The scan matcher's opinion of ``key`` in the frame of the keyframe before."""
+        self.world.add(Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information))
+        self._covariance = self.covariance(relative) + np.linalg.inv(self._link_information + information)
+
+    def add_voxels(self, key: int, seen: Observations) -> None:
+        """Voxel variables for those seen the first time, and one observation a voxel."""
+        added = self.world.add_voxels(seen.means[seen.new])
+        assert np.array_equal(added, seen.voxels[seen.new]), "the association and the world number voxels alike"
+        for _ in range(len(added)):
+            self._first_seen.append(key)
+        self._seen.append(seen.voxels)
+        if len(seen.voxels):
+            self.world.add_rows(
+                VoxelSensorObs, pose=np.full(len(seen.voxels), key), voxel=seen.voxels, point=seen.points, sqrt_info=seen.sqrt_info,
+                kernel=int(Kernel.CAUCHY), kernel_width=self._settings.voxels.robust_scale,
+            )  # fmt: skip
+
+    def add_closures(self, closures: list[Closure]) -> None:
+        """Loop rows, without a robust kernel until the next global solve has pulled the map over."""
+        for closure in closures:
+            row = self.world.add(
+                Loop, first=closure.older, second=closure.newer, measured=closure.relative, sqrt_info=square_root(closure.information),
+                kernel=int(Kernel.NONE), kernel_width=self._settings.loops.robust_scale,
+            )  # fmt: skip
+            self._fresh.append(row)
+            self.loops.append((closure.older, closure.newer))
+            self._closures_waiting += 1
+            self._correction = max(self._correction, closure.jump)
+
+    def needs_global_solve(self) -> bool:
+        """Whether enough closures, or one that moves the map far, wait to be worked in."""
+        s = self._settings.loops
+        return self._closures_waiting >= s.solve_after or self._correction > s.solve_beyond
+
+    def solve_graph(self, theta: Theta) -> None:
+        """All keyframes over odometry, registrations and closures; then every voxel to the mean of its observations.
+
+        New closures act first as they are: from hundreds of deviations away a robust kernel would never let them in.  Then all
+        are Cauchy, so that one that disagrees with the others is voted out.
+        """
+        self.counts["graph_solves"] += 1
+        if self._fresh:
+            self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES), theta, self._graph_solver))
+            self.world.set_rows(self._fresh, kernel=int(Kernel.CAUCHY))
+            self._fresh.clear()
+        self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES), theta, self._graph_solver))
+        self._closures_waiting, self._correction = 0, 0.0
+        self._carry_voxels()
+
+    def _adopt_graph(self, solution: Solution) -> None:
+        self.metrics["graph_cost"], self.metrics["graph_iterations"] = float(solution.cost), float(solution.iterations)
+        if solution.code is Result.DIVERGED:
+            self.counts["solves_refused"] += 1
+            return
+        self.world.adopt(solution)
+        self._covariance = marginal_covariance(solution, self._keyframe_count - 1)
+
+    def _carry_voxels(self) -> None:
+        """Given the poses, the voxels' best positions: their observations' means, weighted by points."""
+        _, rows = self.world.rows(VoxelSensorObs)
+        if not len(rows["voxel"]):
+            return
+        points = poses.transform(self.world.get_poses(rows["pose"]), rows["point"])
+        count = int(rows["voxel"].max()) + 1
+        total = np.bincount(rows["voxel"], minlength=count)
+        means = np.stack([np.bincount(rows["voxel"], points[:, axis], count) for axis in range(3)], axis=1)
+        seen = np.nonzero(total)[0]
+        self.world.set_voxels(seen, means[seen] / total[seen, None])
+
+    def solve_window(self, theta: Theta) -> None:
+        """The newest keyframes and the voxels they saw, together; the oldest of them and voxels known from before are held."""
+        window, newest = self._settings.window, self._keyframe_count
+        first = newest - window.keyframes
+        if not window.enabled or first < 0:
+            return
+        keys = np.arange(first, newest)
+        voxels, held = self._window_voxels(keys)
+        problem = self.world.snapshot(keys[1:], voxels, fixed=keys[:1], fixed_voxels=held, types=WINDOW_TYPES, capacity=self._window_capacity)
+        solution = solve(problem, self._shared(theta), self._window_solver)
+        self.counts["window_solves"] += 1
+        self.metrics["window_cost"], self.metrics["window_iterations"] = float(solution.cost), float(solution.iterations)
+        if solution.code in (Result.DIVERGED, Result.SINGULAR):
+            self.counts["solves_refused"] += 1
+            return
+        self.world.adopt(solution)
+
+    def _shared(self, theta: Theta) -> Theta:
+        """Theta with a scan's information split between its registration and its voxel observations.
+
+        Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent whatever
+        their correlation (covariance intersection; Julier and Uhlmann, 1997).
+        """
+        share = self._settings.window.voxel_share
+        return theta.replace(
+            registration_noise=theta.registration_noise - 0.5 * np.log(1.0 - share),
+            voxel_noise=theta.voxel_noise - 0.5 * np.log(share),
+        )
+
+    def _window_voxels(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Voxels that tie keyframes ``keys`` together: free ones, seen by several of them, and held ones, known from before.
+
+        Where there are more than the window has room for, those seen most often are taken.
+        """
+        voxels, counts = np.unique(np.concatenate([self._seen[key] for key in keys]), return_counts=True)
+        held = self._first_seen.values[voxels] < keys[0]
+        useful = held | (counts > 1)
+        voxels, counts, held = voxels[useful], counts[useful], held[useful]
+        order = np.argsort(-counts, kind="stable")
+        order = order[np.cumsum(counts[order]) <= self._settings.window.observations][: self._settings.window.voxels]
+        return voxels[order][~held[order]], voxels[order][held[order]]
+
+    def covariance(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Covariance (6, 6) of the pose at ``relative`` (7,) to the newest keyframe, in its own tangent.
+
+        Between global solves it is carried along the chain; it is that of the graph's factorisation after each.
+        """
+        carried = poses.adjoint(poses.inverse(relative))
+        return carried @ self._covariance @ carried.T
+
+
+def square_root(information: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``S`` (6, 6) with ``S^T S = information``, which may be singular."""
+    values, vectors = np.linalg.eigh(information)
+    return np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T

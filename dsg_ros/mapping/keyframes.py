@@ -1,0 +1,83 @@
+"""What is kept of keyframes and of the scans between them, beside the factor graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import poses
+
+
+class Rows:
+    """A growing array of rows: amortised O(1) append, read through `values` without copying."""
+
+    def __init__(self, *shape: int, dtype: type = np.float64) -> None:
+        self._buffer = np.zeros((64, *shape), dtype)
+        self._count = 0
+
+    def append(self, row: object) -> None:
+        if self._count == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
+        self._buffer[self._count] = row
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def values(self) -> NDArray:
+        """The rows so far, a view."""
+        return self._buffer[: self._count]
+
+
+@dataclass
+class Keyframes:
+    """``clouds`` in the base frame, ``stamps`` [ns], raw ``odometry`` (7,), ``travel`` [m] since the start, by keyframe."""
+
+    clouds: list[NDArray[np.float64]] = field(default_factory=list)
+    stamps: Rows = field(default_factory=lambda: Rows(dtype=np.int64))
+    odometry: Rows = field(default_factory=lambda: Rows(7))
+    travel: Rows = field(default_factory=Rows)
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    def add(self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], travel: float) -> None:
+        self.clouds.append(cloud)
+        self.stamps.append(stamp)
+        self.odometry.append(odometry)
+        self.travel.append(travel)
+
+
+@dataclass
+class ScanLog:
+    """Every scan, hung on its keyframe: ``keyframe`` index, ``relative`` pose (7,) in it, ``live`` pose as published, raw ``odometry``.
+
+    ``clouds`` are kept (float32) only as long as a final refinement may ask for them.
+    """
+
+    keep_clouds: bool
+    stamps: Rows = field(default_factory=lambda: Rows(dtype=np.int64))
+    keyframe: Rows = field(default_factory=lambda: Rows(dtype=np.int32))
+    relative: Rows = field(default_factory=lambda: Rows(7))
+    live: Rows = field(default_factory=lambda: Rows(7))
+    odometry: Rows = field(default_factory=lambda: Rows(7))
+    clouds: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def add(self, stamp: int, keyframe: int, relative: NDArray[np.float64], live: NDArray[np.float64], odometry: NDArray[np.float64], cloud: NDArray[np.float64]) -> None:
+        self.stamps.append(stamp)
+        self.keyframe.append(keyframe)
+        self.relative.append(relative)
+        self.live.append(live)
+        self.odometry.append(odometry)
+        if self.keep_clouds:
+            self.clouds.append(cloud.astype(np.float32))
+
+    def on(self, trajectory: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Poses (n, 7) of all scans in map, for keyframes at ``trajectory`` (k, 7)."""
+        return poses.compose(trajectory[self.keyframe.values], self.relative.values)

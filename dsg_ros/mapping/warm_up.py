@@ -1,0 +1,61 @@
+"""Compile every kernel for the shapes the configuration fixes, before data is accepted: run each once on made-up data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dsg_ros import config, poses
+from dsg_ros.core import chunks
+from dsg_ros.core.theta import Theta
+from dsg_ros.mapping import correlative, scan
+from dsg_ros.mapping.association import Observations
+from dsg_ros.mapping.back_end import BackEnd
+from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.loop_closure import Closure
+
+
+def compile_back_end(settings: config.Slam, theta: Theta) -> None:
+    """Run the window's and the graph's solvers once, on a short made-up run."""
+    chunks.warm_up(theta)
+    back_end = BackEnd(settings)
+    step, information = poses.from_planar(0.3, 0.0, 0.0), np.eye(6) * 1e4
+    corners = np.array([[2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [4.0, 1.0, 0.0]])
+    pose, numbers = poses.IDENTITY, np.arange(len(corners))
+    for key in range(settings.window.keyframes + 1):
+        back_end.add_keyframe(pose)
+        if key:
+            back_end.add_odometry(key, step, 0.1)
+            back_end.add_registration(key, step, information)
+        seen = poses.transform(poses.inverse(pose), corners)
+        root = np.broadcast_to(np.eye(3), (len(corners), 3, 3)) * 10.0
+        new = np.full(len(corners), key == 0)
+        back_end.add_voxels(key, Observations(numbers, seen, root, np.ones(len(corners), np.int64), new, corners))
+        pose = poses.compose(pose, step)
+    back_end.add_closures([Closure(0, key, poses.between(back_end.pose(0), back_end.pose(-1)), information, 0.0)])
+    back_end.solve_window(theta)
+    back_end.solve_graph(theta)
+
+
+def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
+    """Run registration, its restarts and the correlative search once, on a made-up room."""
+    room = _room()
+    local_map = mapper.build(poses.IDENTITY[None], [room])
+    start, prior = poses.IDENTITY[None], np.eye(6)
+    points = scan.thin(room, settings.input.cell, settings.input.max_points)
+    mapper.register(local_map, points, start, start[0], prior)
+    mapper.register(local_map, points, mapper.restarts(start[0], start[0]), start[0], prior)
+    padded, mask = scan.pad(scan.thin(room, 0.1, mapper.reference_capacity), mapper.reference_capacity)
+    grids = correlative.pyramid(padded[:, :2], mask, np.zeros(2), resolution=settings.loops.search_resolution)
+    correlative.search(
+        grids, np.zeros(2), points[:, :2], pivot=np.zeros(2), resolution=settings.loops.search_resolution, radius=1.0,
+        angle=0.1, angle_step=settings.loops.search_angle, least_score=0.5, rival_share=0.9,
+    )  # fmt: skip
+
+
+def _room() -> np.ndarray:
+    """Points on the walls of a room of 6 by 4 m, at the height of the sensor."""
+    x, y = np.arange(-3.0, 3.0, 0.04), np.arange(-2.0, 2.0, 0.04)
+    walls = [np.stack([x, np.full_like(x, side)], axis=1) for side in (-2.0, 2.0)]
+    walls += [np.stack([np.full_like(y, side), y], axis=1) for side in (-3.0, 3.0)]
+    flat = np.concatenate(walls)
+    return np.column_stack([flat, np.zeros(len(flat))])

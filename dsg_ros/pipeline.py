@@ -1,0 +1,189 @@
+"""The whole system on one page: `Slam.process` turns a frame into an estimate; the node and the command line both call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.core.compilation import CompileCounter
+from dsg_ros.interface import Estimate, Frame, Parameter, Path, RunResult, VoxelUpdate
+from dsg_ros.learning.calibration import Calibration
+from dsg_ros.mapping import refinement, scan, warm_up
+from dsg_ros.mapping.association import WorldVoxels
+from dsg_ros.mapping.back_end import BackEnd
+from dsg_ros.mapping.keyframes import Keyframes, ScanLog
+from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.loop_closure import LoopCloser
+from dsg_ros.mapping.tracking import Tracked, Tracker
+from dsg_ros.stopwatch import Stopwatch
+
+
+class Slam:
+    """Odometry and points in; poses, voxels and learned parameters out.  ``parameters`` start theta elsewhere than neutral."""
+
+    def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
+        self._settings = settings
+        self._calibration = Calibration(settings, parameters)
+        self._back_end = BackEnd(settings)
+        self._keyframes = Keyframes()
+        self._scans = ScanLog(keep_clouds=settings.refinement.enabled)
+        self._stopwatch = Stopwatch()
+        self._compilations = CompileCounter()
+        self._travel = 0.0
+        self._refused = 0
+        self._planar: bool | None = None
+
+    def warm_up(self, planar: bool) -> None:
+        """Choose the kind of scan and compile every kernel, so that nothing compiles while scans come in."""
+        self._planar = planar
+        self._mapper = LocalMapper(self._settings.registration, self._settings.input, planar=planar)
+        self._tracker = Tracker(self._settings, self._mapper, self._calibration.predict)
+        self._closer = LoopCloser(self._settings.loops, self._mapper)
+        self._voxels = WorldVoxels(self._settings.voxels, size=self._settings.registration.coarse_voxel, planar=planar)
+        warm_up.compile_mapping(self._settings, self._mapper)
+        warm_up.compile_back_end(self._settings, self._calibration.theta)
+        self._calibration.warm_up(planar)
+        self._compilations.__enter__()
+
+    def process(self, frame: Frame) -> Estimate:
+        """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
+        if self._planar is None:
+            self.warm_up(frame.planar)
+        odometry = frame.odometry.at(frame.stamp)
+        with self._stopwatch("register"):
+            cloud = scan.thin(scan.deskew(frame), self._settings.input.cell, self._settings.input.max_points)
+            if frame.planar != self._planar:  # the kernels are for one kind of scan
+                cloud, self._refused = cloud[:0], self._refused + 1
+            tracked = self._tracker.track(cloud, odometry, frame.stamp)
+        keyframe = self._is_keyframe(tracked, cloud)
+        if keyframe:
+            self._add_keyframe(frame.stamp, cloud, odometry, tracked)
+        return self._estimate(frame, cloud, odometry, keyframe)
+
+    def _is_keyframe(self, tracked: Tracked, cloud: NDArray[np.float64]) -> bool:
+        if not len(self._keyframes):
+            return True
+        since = poses.log(poses.between(self._back_end.pose(-1), tracked.pose))
+        s = self._settings.keyframes
+        return bool(np.linalg.norm(since[:3]) > s.distance or np.linalg.norm(since[3:]) > s.angle)
+
+    def _add_keyframe(self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked) -> None:
+        """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
+        last = len(self._keyframes) - 1
+        key = self._back_end.add_keyframe(tracked.pose)
+        if last >= 0:
+            measured = poses.between(self._keyframes.odometry.values[last], odometry)
+            seconds = max(0.0, (stamp - int(self._keyframes.stamps.values[last])) * 1e-9)
+            self._travel += float(np.linalg.norm(measured[:3]))
+            relative = poses.between(self._back_end.pose(last), tracked.own)
+            information = self._mapper.registration_information(tracked.information)
+            self._back_end.add_odometry(key, measured, seconds)
+            self._back_end.add_registration(key, relative, information)
+            self._calibration.add(key, measured, seconds, relative, information)
+        self._keyframes.add(stamp, cloud, odometry, self._travel)
+        self._refresh_local_map()
+        with self._stopwatch("window"):
+            seen = self._voxels.observe(key, stamp, tracked.pose, cloud, self._local_map.statistics)
+            self._back_end.add_voxels(key, seen)
+            self._back_end.solve_window(self._calibration.theta)
+        if key % self._settings.loops.every_keyframes == 0:
+            self._close_loops()
+        if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:
+            with self._stopwatch("learn"):
+                self._calibration.step(stamp, self._travel)
+        self._tracker.move(self._back_end.pose(-1))
+
+    def _close_loops(self) -> None:
+        with self._stopwatch("loops"):
+            k = self._keyframes
+            closures = self._closer.search(self._back_end.trajectory, k.clouds, k.travel.values, self._back_end.loops)
+        self._back_end.add_closures(closures)
+        if self._back_end.needs_global_solve():
+            self._solve_graph()
+            self._refresh_local_map()
+
+    def _solve_graph(self) -> None:
+        """All keyframes together; the voxels follow their observations."""
+        with self._stopwatch("graph"):
+            self._back_end.solve_graph(self._calibration.theta)
+            self._voxels.reindex(self._back_end.world.voxels)
+
+    def _refresh_local_map(self) -> None:
+        with self._stopwatch("local_map"):
+            window = slice(-self._settings.registration.window, None)
+            self._local_map = self._mapper.build(self._back_end.trajectory[window], self._keyframes.clouds[window])
+            self._tracker.set_map(self._local_map)
+
+    def _estimate(self, frame: Frame, cloud: NDArray[np.float64], odometry: NDArray[np.float64], keyframe: bool) -> Estimate:
+        newest = len(self._keyframes) - 1
+        pose = self._tracker.pose
+        relative = poses.between(self._back_end.pose(newest), pose)
+        self._scans.add(frame.stamp, newest, relative, pose, odometry, cloud)
+        return Estimate(
+            stamp=frame.stamp,
+            pose=pose,
+            odometry=odometry,
+            covariance=self._back_end.covariance(relative),
+            keyframe=keyframe,
+            path=self._path() if keyframe else None,
+            voxels=self._voxels.update(self._back_end.world.voxels, self._back_end.trajectory) if keyframe else None,
+            parameters=self._calibration.parameters(),
+            metrics=self._metrics(),
+            counts=self._counts(),
+        )
+
+    def snapshot_map(self) -> tuple[Path, VoxelUpdate]:
+        """The whole path and every voxel."""
+        return self._path(), self._voxels.update(self._back_end.world.voxels, self._back_end.trajectory, whole=True)
+
+    def result(self) -> RunResult:
+        """What the run has come to so far, without the final refinement."""
+        return self._result(self._scans.on(self._back_end.trajectory))
+
+    def finish(self) -> RunResult:
+        """Solve the whole graph once more and register every scan against keyframes on both sides of it."""
+        if not len(self._keyframes):
+            return self.result()
+        self._solve_graph()
+        trajectory = self._back_end.trajectory
+        if not self._settings.refinement.enabled:
+            return self.result()
+        with self._stopwatch("refinement"):
+            refined = refinement.refine(self._settings.refinement, self._mapper, self._keyframes, self._scans, trajectory)
+        return self._result(refined)
+
+    def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
+        path, voxels = self.snapshot_map()
+        return RunResult(
+            stamps=self._scans.stamps.values.copy(),
+            trajectory=trajectory,
+            causal=self._scans.on(path.poses),
+            live=self._scans.live.values.copy(),
+            odometry=self._scans.odometry.values.copy(),
+            path=path,
+            voxels=voxels,
+            parameters=self._calibration.parameters(),
+            learning=self._calibration.history,
+            metrics={**self._stopwatch.summary(), **self._metrics()},
+            counts=self._counts(),
+        )
+
+    def _path(self) -> Path:
+        loops = np.array(self._back_end.loops, np.int32).reshape(-1, 2)
+        return Path(self._keyframes.stamps.values.copy(), self._back_end.trajectory, loops)
+
+    def _metrics(self) -> dict[str, float]:
+        return {
+            **self._stopwatch.last(),
+            **self._back_end.metrics,
+            "metres": self._travel,
+            "compilations_after_warm_up": float(self._compilations.count),
+        }
+
+    def _counts(self) -> dict[str, int]:
+        totals = {"scans": len(self._scans), "keyframes": len(self._keyframes), "loops": len(self._back_end.loops)}
+        totals |= {"voxels": len(self._voxels), "scans_of_other_kind": self._refused}
+        return totals | self._tracker.counts | self._closer.counts | self._back_end.counts
