@@ -43,7 +43,9 @@ def main(options: Options) -> int:
 
     begin = time.perf_counter()
     progress = []
-    for number, evaluation in enumerate(hero.learn(hero.build_hybrid_graph(), options.inner, options.outer, options.steps)):
+    for number, evaluation in enumerate(
+        hero.learn(hero.build_hybrid_graph(), options.inner, options.outer, options.steps)
+    ):
         progress.append(evaluation)
         if not options.json and (number % 5 == 0 or number == options.steps):
             print(f"step {number:3d}   loss {evaluation.loss:.6e}   x5 {float(evaluation.state.poses[-1, 0]):.6f}")

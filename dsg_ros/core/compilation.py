@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,8 +43,28 @@ def enable_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+@cache
+def quick_compilation() -> dict[str, bool | str] | None:
+    """Options for jax.jit that compile about three times faster to slower programs, for problems of a few variables.
+
+    XLA's options come and go: those that the installed version does not know are left out.
+    """
+    accepted: dict[str, bool | str] = {}
+    for name, value in _QUICK.items():
+        try:
+            jax.jit(lambda: 0, compiler_options=accepted | {name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError as error:
+            _log.info("compiling without %s: %s", name, error)
+        else:
+            accepted[name] = value
+    return accepted or None
+
+
+_QUICK: dict[str, bool | str] = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
+
+
 class CompileCounter:
-    """Counts XLA compilations of the process between enter and exit (a fetch from the disk cache counts: it stalls too)."""
+    """Counts XLA compilations between enter and exit; a fetch from the disk cache counts, for it stalls too."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -53,7 +74,9 @@ class CompileCounter:
         _counters.append(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _counters.remove(self)
 
 

@@ -122,8 +122,10 @@ def log_jlog(pose: Pose) -> tuple[Tangent, Float[Array, "*batch 6 6"]]:
     eye = jnp.eye(3)
     ww = _outer(w, w)
     right = eye + 0.5 * skew(w) + c[..., None] * (ww - x[..., None] * eye)
-    turning = 0.5 * skew(t) + c[..., None] * (dot[..., None] * eye + _outer(w, t)) + _outer(
-        2 * slope * (dot * w - x * t) - 2 * c * t, w
+    turning = (
+        0.5 * skew(t)
+        + c[..., None] * (dot[..., None] * eye + _outer(w, t))
+        + _outer(2 * slope * (dot * w - x * t) - 2 * c * t, w)
     )
     tangent = jnp.concatenate([_log_translation(w, c, t), w], axis=-1)
     return tangent, _blocks(right, turning @ right)

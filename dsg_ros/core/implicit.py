@@ -89,7 +89,9 @@ def _host_jacobian(problem: Problem, theta: Theta, solution: Solution, ways: The
     return -np.stack(columns, axis=1)
 
 
-def _host_inverse_hessian(chunks: Chunks, theta: Theta, solution: Solution, right: np.ndarray, exact: bool) -> np.ndarray:
+def _host_inverse_hessian(
+    chunks: Chunks, theta: Theta, solution: Solution, right: np.ndarray, exact: bool
+) -> np.ndarray:
     if not exact:
         return np.asarray(solution.factorisation.solve(right))
     return conjugate_gradients(

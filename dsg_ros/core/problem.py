@@ -32,9 +32,7 @@ class Normal(NamedTuple):
     def zeros(problem: Problem) -> Normal:
         """Empty normal equations of a problem's size."""
         p, v = problem.free_poses.shape[0], problem.free_voxels.shape[0]
-        return Normal(
-            jnp.zeros((p, p, 6, 6)), jnp.zeros((p, v, 6, 3)), jnp.zeros((v, 3, 3)), jnp.zeros(p * 6 + v * 3)
-        )
+        return Normal(jnp.zeros((p, p, 6, 6)), jnp.zeros((p, v, 6, 3)), jnp.zeros((v, 3, 3)), jnp.zeros(p * 6 + v * 3))
 
 
 class Problem(eqx.Module):
@@ -119,7 +117,9 @@ class Problem(eqx.Module):
     def _present(self) -> list[Factor]:
         return [factor for factor in self.factors if factor.weight.shape[0]]
 
-    def _map(self, function: Callable[..., Any], theta: Theta, state: State, *, tangent: Array | None = None) -> list[Any]:
+    def _map(
+        self, function: Callable[..., Any], theta: Theta, state: State, *, tangent: Array | None = None
+    ) -> list[Any]:
         """``function`` over the rows of every stack; with ``tangent`` each row also gets its own part of that vector."""
         out = []
         for factor in self._present():

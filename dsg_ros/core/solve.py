@@ -38,7 +38,9 @@ def _state(solver: Solver, exact: bool, problem: Problem, theta: Theta) -> State
     return solver.solve(problem, theta).state
 
 
-def _forward(solver: Solver, exact: bool, problem: Problem, theta: Theta) -> tuple[State, tuple[Problem, Theta, Solution]]:
+def _forward(
+    solver: Solver, exact: bool, problem: Problem, theta: Theta
+) -> tuple[State, tuple[Problem, Theta, Solution]]:
     solution = solver.solve(problem, theta)
     return solution.state, (problem, theta, solution)
 

@@ -71,11 +71,15 @@ class WorldModel:
 
     def set_poses(self, keys: ArrayLike, values: ArrayLike) -> None:
         """Overwrite poses; KeyError for a key that is not there."""
-        self._values[Kind.POSE].view[self._known(Kind.POSE, keys)] = _pose_rows(np.asarray(values, float).reshape(-1, 7))
+        self._values[Kind.POSE].view[self._known(Kind.POSE, keys)] = _pose_rows(
+            np.asarray(values, float).reshape(-1, 7)
+        )
 
     def set_voxels(self, keys: ArrayLike, values: ArrayLike) -> None:
         """Overwrite voxel centres; KeyError for a key that is not there."""
-        self._values[Kind.VOXEL].view[self._known(Kind.VOXEL, keys)] = _voxel_rows(np.asarray(values, float).reshape(-1, 3))
+        self._values[Kind.VOXEL].view[self._known(Kind.VOXEL, keys)] = _voxel_rows(
+            np.asarray(values, float).reshape(-1, 3)
+        )
 
     def get_poses(self, keys: ArrayLike) -> NDArray[np.float64]:
         """Poses (n, 7) of keys (n,)."""
@@ -155,7 +159,9 @@ class WorldModel:
         held = {Kind.POSE: self._keys(Kind.POSE, fixed), Kind.VOXEL: self._keys(Kind.VOXEL, fixed_voxels)}
         whole = poses is None and voxels is None
         free = {Kind.POSE: self._keys(Kind.POSE, poses)}
-        free[Kind.VOXEL] = self._seen_from(free[Kind.POSE]) if voxels is None and not whole else self._keys(Kind.VOXEL, voxels)
+        free[Kind.VOXEL] = (
+            self._seen_from(free[Kind.POSE]) if voxels is None and not whole else self._keys(Kind.VOXEL, voxels)
+        )
         keys = {kind: _union(free[kind], held[kind]) for kind in Kind}
         for kind, chosen in keys.items():
             self._local[kind].view[chosen] = np.arange(len(chosen))

@@ -14,7 +14,9 @@ from dsg_ros.core.factors.between import relative_error, relative_jacobians
 from dsg_ros.core.theta import Theta
 
 
-def calibrated(theta: Theta, measured: Float[Array, "*batch 6"], duration: Float[Array, "*batch"]) -> Float[Array, "*batch 6"]:
+def calibrated(
+    theta: Theta, measured: Float[Array, "*batch 6"], duration: Float[Array, "*batch"]
+) -> Float[Array, "*batch 6"]:
     """True base increment, as a tangent, of a measured one over ``duration`` [s]: the linear map in `dsg_ros.core.theta`."""
     forward = measured[..., :1]
     sideways = jnp.array([0.0, 1.0, 0.0]) * theta.lateral_slip
@@ -49,7 +51,7 @@ class OdomSE3(Factor):
         """The base increment that theta makes of the measurement."""
         tangent = calibrated(theta, self.measured, self.duration)
         if theta.odom.shape[0]:
-            tangent = jnp.where(self.learned >= 0, theta.odom[jnp.maximum(self.learned, 0)], tangent)
+            tangent = jnp.where(self.learned >= 0, jnp.asarray(theta.odom)[jnp.maximum(self.learned, 0)], tangent)
         return geometry.exp(tangent)
 
     def error(self, theta: Theta, previous: Float[Array, " 7"], current: Float[Array, " 7"]) -> Float[Array, " 6"]:

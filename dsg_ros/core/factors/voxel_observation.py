@@ -26,7 +26,7 @@ class VoxelPointObs(Factor):
     def error(self, theta: Theta, voxel: Float[Array, " 3"]) -> Float[Array, " 3"]:
         point = self.point
         if theta.obs.shape[0]:
-            point = jnp.where(self.learned >= 0, theta.obs[jnp.maximum(self.learned, 0)], point)
+            point = jnp.where(self.learned >= 0, jnp.asarray(theta.obs)[jnp.maximum(self.learned, 0)], point)
         return voxel - point
 
     def sqrt_information(self, theta: Theta) -> Float[Array, " 3"]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+Scalar = Any
+"""A JAX scalar in the jitted loop, a NumPy one on the host."""
 
 GROWTH = 10.0
 LARGEST = 1e8
@@ -18,32 +18,35 @@ REGULAR = 1e-8
 class Step(NamedTuple):
     """What to do with a trial step, and the damping to go on with."""
 
-    accept: Bool[Array, ""]
-    damping: Float[Array, ""]
-    growth: Float[Array, ""]
-    converged: Bool[Array, ""]
-    stuck: Bool[Array, ""]
+    accept: Scalar
+    damping: Scalar
+    growth: Scalar
+    converged: Scalar
+    stuck: Scalar
 
 
-@jax.jit
 def judge(
-    cost: Float[Array, ""],
-    trial_cost: Float[Array, ""],
-    predicted: Float[Array, ""],
-    damping: Float[Array, ""],
-    growth: Float[Array, ""],
-    tolerance: Float[Array, ""],
+    xp: ModuleType,
+    cost: Scalar,
+    trial_cost: Scalar,
+    predicted: Scalar,
+    damping: Scalar,
+    growth: Scalar,
+    tolerance: Scalar,
 ) -> Step:
     """Accept what lowers the cost; damp less after a step as predicted, ever more after refusals (Nielsen 1999).
 
-    Converged when the model promises less than ``tolerance`` of the cost (or less than 1e-24, for costs that reach zero)
-    with little damping: then the remaining error is that small in standard deviations, whatever the units.
+    ``xp`` is jax.numpy or numpy.  Converged when the model promises less than ``tolerance`` of the cost (or less than
+    1e-24, for costs that reach zero) with little damping: then the remaining error is that small in standard deviations,
+    whatever the units.
     """
-    promised = jnp.isfinite(predicted)
+    promised = xp.isfinite(predicted)
     converged = promised & (predicted <= tolerance * cost + 1e-24) & (damping <= 1e-3)
-    accept = promised & jnp.isfinite(trial_cost) & (trial_cost < cost)
-    ratio = (cost - trial_cost) / jnp.where(promised & (predicted > 0), predicted, 1.0)
-    eased = damping * jnp.where(ratio > 0.75, 0.01, jnp.where(ratio > 0.25, 0.5, 4.0))
-    kept = jnp.where(accept, jnp.clip(eased, SMALLEST, LARGEST), damping * growth)
-    grown = jnp.where(accept, GROWTH, 2 * growth)
+    accept = promised & xp.isfinite(trial_cost) & (trial_cost < cost)
+    usable = promised & (predicted > 0) & xp.isfinite(trial_cost) & xp.isfinite(cost)
+    gain = xp.where(usable, cost, 0.0) - xp.where(usable, trial_cost, 0.0)
+    ratio = gain / xp.where(usable, predicted, 1.0)
+    eased = damping * xp.where(ratio > 0.75, 0.01, xp.where(ratio > 0.25, 0.5, 4.0))
+    kept = xp.where(accept, xp.clip(eased, SMALLEST, LARGEST), damping * growth)
+    grown = xp.where(accept, GROWTH, 2 * growth)
     return Step(accept, kept, grown, converged, ~accept & ~converged & (kept > LARGEST))

@@ -32,7 +32,7 @@ def solve_on_host(
         iterations += 1
         trial, predicted = _trial(linear, pattern, values, gradient, damping, state)
         linearised = chunks.linearise(theta, trial) if np.isfinite(predicted) else (np.inf, hessians, gradient)
-        verdict = d.judge(cost, linearised[0], predicted, damping, growth, tolerance)
+        verdict = d.judge(np, cost, linearised[0], predicted, damping, growth, tolerance)
         damping, growth = float(verdict.damping), float(verdict.growth)
         if verdict.accept:
             state, (cost, hessians, gradient) = trial, linearised

@@ -72,7 +72,7 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
         # Linearising at the trial judges the step and prepares the next one.  It is by far the largest part of the compiled
         # program, so it stands here once: the first pass takes the start for a trial step from an infinite cost.
         trial_cost, trial_normal = problem.linearise(theta, c.trial)
-        verdict = d.judge(c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
+        verdict = d.judge(jnp, c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
         first = c.iterations < 0
         accept = jnp.where(first, jnp.isfinite(trial_cost), verdict.accept)
         keep = (c.state, c.cost, c.normal)

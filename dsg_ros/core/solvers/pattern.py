@@ -70,7 +70,12 @@ class Pattern:
         return self._base[column] + c * self._height[column] - c * (c - 1) // 2 + self._offset[pair] + r - c
 
     def _destinations(
-        self, local: NDArray[np.int64], block_of: NDArray[np.int64], starts: NDArray[np.int64], chunks: Chunks, count: int
+        self,
+        local: NDArray[np.int64],
+        block_of: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        chunks: Chunks,
+        count: int,
     ) -> NDArray[np.int64]:
         """Entry (flat, over (n, d, d)) that each number of the rows' Hessians adds to; nnz, one past the end, for none."""
         out = np.full((*local.shape, local.shape[1]), self.nnz, np.int64)
@@ -84,7 +89,9 @@ class Pattern:
                 r, c = within[lower, a], within[lower, b]
                 row, column = row[lower], column[lower]
                 pair = np.searchsorted(self._pairs, column * count + row)
-                out[lower, a, b] = self._base[column] + c * self._height[column] - c * (c - 1) // 2 + self._offset[pair] + r - c
+                out[lower, a, b] = (
+                    self._base[column] + c * self._height[column] - c * (c - 1) // 2 + self._offset[pair] + r - c
+                )
         return out.ravel()
 
 

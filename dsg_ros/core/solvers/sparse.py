@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from dsg_ros.core.chunks import Chunks
@@ -67,16 +65,21 @@ class _SuperLU:
     """scipy's SuperLU on the full matrix: about five times slower; for platforms without cvxopt's CHOLMOD (GPL)."""
 
     def __init__(self, pattern: Pattern) -> None:
+        # Here, not above: it is half a second of start-up that CHOLMOD's users need not wait for.
+        import scipy.sparse
+        import scipy.sparse.linalg
+
+        self._scipy = scipy.sparse
         self._pattern = pattern
         self._lu: Any = None
 
     def factorise(self, values: Array) -> float:
         p = self._pattern
-        lower = scipy.sparse.csc_array((values, p.rows, p.pointers), shape=(p.size, p.size))
-        full = scipy.sparse.csc_array(lower + scipy.sparse.tril(lower, -1).T)
+        lower = self._scipy.csc_array((values, p.rows, p.pointers), shape=(p.size, p.size))
+        full = self._scipy.csc_array(lower + self._scipy.tril(lower, -1).T)
         options = {"SymmetricMode": True}
         try:
-            self._lu = scipy.sparse.linalg.splu(full, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+            self._lu = self._scipy.linalg.splu(full, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
         except RuntimeError as error:
             raise SingularError from error
         pivot = float(np.min(self._lu.U.diagonal()))
