@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,41 +37,14 @@ def main(options: Options) -> int:
         raise UserError(f"--rate {options.rate:g}: a positive factor is needed")
     if not options.bag.exists():
         raise UserError(f"{options.bag}: there is no such bag")
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-    from rclpy.utilities import try_shutdown
+    from dsg_ros.ros.player import play
 
-    from dsg_ros.io.rawbag import RawBag
-    from dsg_ros.progress import progress
-    from dsg_ros.ros.player import Player
-
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    with RawBag(options.bag) as bag:
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        try:
-            node = rclpy.create_node("player")
-            player = Player(node, bag, options.rate)
-            player.wait_for_subscribers(options.wait, lambda: interrupted)
-            again = True
-            while again and not interrupted:
-                with progress("playing", 1.0) as advance:
-                    player.play(lambda: interrupted, advance)
-                again = options.loop
-            node.destroy_node()
-        finally:
-            try_shutdown()
-        _tell(options, player.report, interrupted, bag.damage)
-    return 130 if interrupted else 0
+    report = play(options.bag, options.rate, options.wait, options.loop)
+    _tell(options, report)
+    return 130 if report.interrupted else 0
 
 
-def _tell(options: Options, report: Report, interrupted: bool, damage: str) -> None:
+def _tell(options: Options, report: Report) -> None:
     if options.json:
         print(
             json.dumps(
@@ -83,8 +55,8 @@ def _tell(options: Options, report: Report, interrupted: bool, damage: str) -> N
                     "clock": report.clocks,
                     "seconds": round(report.seconds, 3),
                     "recorded_seconds": round(report.recorded_seconds, 3),
-                    "interrupted": interrupted,
-                    "damage": damage,
+                    "interrupted": report.interrupted,
+                    "damage": report.damage,
                 }
             ),
             flush=True,

@@ -17,6 +17,7 @@ from rclpy.utilities import try_shutdown
 
 from dsg_ros.config import ConfigError
 from dsg_ros.ros.node import HeroNode
+from dsg_ros.ros.signals import on_signals
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes lets another one have the interpreter (Python's default: 5 ms)."""
@@ -60,12 +61,6 @@ class Spinner:
             self.failed = True
         finally:
             self.ended.set()
-
-
-def on_signals(handle: Callable[[int], None]) -> None:
-    """Have SIGINT and SIGTERM call ``handle`` with their number, in the main thread."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: handle(received))
 
 
 def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] = HeroNode) -> int:

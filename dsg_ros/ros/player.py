@@ -5,20 +5,27 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
 from rosgraph_msgs.msg import Clock
 
 from dsg_ros.errors import UserError
 from dsg_ros.io.rawbag import RawBag, Topic
+from dsg_ros.progress import progress
 from dsg_ros.ros import convert
+from dsg_ros.ros.signals import on_signals
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +55,30 @@ class Report:
     clocks: int = 0
     seconds: float = 0.0
     recorded_seconds: float = 0.0
+    interrupted: bool = False
+    damage: str = ""
+
+
+def play(path: Path, rate: float, patience: float, loop: bool) -> Report:
+    """Play the bag at ``path`` until its end, or with ``loop`` until SIGINT or SIGTERM."""
+    interrupted = threading.Event()
+    on_signals(lambda number: interrupted.set())
+    with RawBag(path) as bag:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = rclpy.create_node("player")
+            player = Player(node, bag, rate)
+            player.wait_for_subscribers(patience, interrupted.is_set)
+            again = True
+            while again and not interrupted.is_set():
+                with progress("playing", 1.0) as advance:
+                    player.play(interrupted.is_set, advance)
+                again = loop
+            node.destroy_node()
+        finally:
+            try_shutdown()
+        player.report.interrupted, player.report.damage = interrupted.is_set(), bag.damage
+        return player.report
 
 
 class Player:

@@ -25,8 +25,9 @@ from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from dsg_ros.ros import cdr, convert, parameters
-from dsg_ros.ros.main import Spinner, on_signals
+from dsg_ros.ros.main import Spinner
 from dsg_ros.ros.outputs import MAP_QOS, colours
+from dsg_ros.ros.signals import on_signals
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.worker_session import Channel
 from dsg_ros.worker_tutorial import TutorialStep
