@@ -13,13 +13,14 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core.theta import Theta, flatten, mask, specs, to_float64, unflatten
+from dsg_ros.core.theta import SPECS, Theta, flatten, mask, specs, to_float64, unflatten
 from dsg_ros.interface import LearningStep, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.increments import IncrementModel
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
+from dsg_ros.learning.noise import NoiseLearner
 
 Vector = NDArray[np.float64]
 
@@ -52,6 +53,7 @@ class Calibration:
         self._pairs = pairs_of(settings.learning.every_keyframes)
         prior = np.array([spec.prior_sigma for spec in self._specs])
         self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
+        self._noise = NoiseLearner(self._start) if settings.learning.noise else None
         self._gate = guards.Gate(self._specs, settings.learning)
         self._links: list[Link] = []
         self._last_key: int | None = None
@@ -89,7 +91,10 @@ class Calibration:
         """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
         unit = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]) if planar else np.eye(6)
         still = Link(poses.IDENTITY, 0.1, poses.IDENTITY, unit)
-        self._cost(self._block([still] * self._settings.learning.every_keyframes), self._used)
+        block = self._block([still] * self._settings.learning.every_keyframes)
+        self._cost(block, self._used)
+        if self._noise:
+            NoiseLearner(self._start).step(block, self._theta)
 
     def add(
         self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]
@@ -144,6 +149,9 @@ class Calibration:
         if not self._accumulator.add(block, self._estimate):
             self.counts["blocks_refused"] += 1
         self._propose(travel)
+        if self._noise:
+            self._start = self._start.replace(odometry_noise=self._noise.step(block, self._theta))
+            self._use(self._used)
         self._tell()
         step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters)
         self._history.append(step)
@@ -174,7 +182,14 @@ class Calibration:
                 status, reason = guards.FROZEN, "waits for a block that confirms it"
             value = spec.physical(float(self._start_vector[i] + self._used[i]))
             told.append(Parameter(spec.name, value, float(self._sigmas[i]), spec.unit, status, reason))
-        self._parameters = (*told, *self._given)
+        self._parameters = (*told, *self._told_noise(), *self._given)
+
+    def _told_noise(self) -> list[Parameter]:
+        if self._noise is None:
+            return []
+        values = np.exp(np.asarray(self._theta.odometry_noise))
+        rows = zip(SPECS["odometry_noise"], values.tolist(), (values * self._noise.deviations).tolist(), strict=True)
+        return [Parameter(spec.name, value, sigma, spec.unit, guards.LEARNED) for spec, value, sigma in rows]
 
     def _block(self, links: Sequence[Link]) -> Block:
         return make_block(links, self._pairs, self._settings.odometry)

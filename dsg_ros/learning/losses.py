@@ -82,10 +82,8 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     held = predict(block, theta, solution)
     sensitivity = implicit_jacobian(problem, theta, solution, mask)
     covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
-    spread = held.root @ held.jacobian
-    lower = jnp.linalg.cholesky(jnp.eye(6) + jnp.einsum("mid,de,mje->mij", spread, covariance, spread))
-    u = _forward(lower, jnp.einsum("mij,mj->mi", held.root, held.innovation)[..., None])[..., 0]
-    du = _forward(lower, spread @ sensitivity)
+    lower, u = whitened_spread(held, covariance)
+    du = _forward(lower, held.root @ held.jacobian @ sensitivity)
     squared, width2 = jnp.sum(u**2, axis=1), width**2 * jnp.maximum(block.directions, 1.0)
     cost = 0.5 * jnp.sum(width2 * jnp.log1p(squared / width2))
     weight = width2 / (width2 + squared)
@@ -95,6 +93,13 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
         jnp.einsum("m,mik,mi->k", weight, du, u),
         jnp.einsum("m,mik,mil->kl", weight, du, du),
     )
+
+
+def whitened_spread(held: Prediction, covariance: Float[Array, "D D"]) -> tuple[Array, Array]:
+    """The factors L (m, 6, 6) and whitened innovations u (m, 6) of the module's text."""
+    spread = held.root @ held.jacobian
+    lower = jnp.linalg.cholesky(jnp.eye(6) + jnp.einsum("mid,de,mje->mij", spread, covariance, spread))
+    return lower, _forward(lower, jnp.einsum("mij,mj->mi", held.root, held.innovation)[..., None])[..., 0]
 
 
 def _forward(lower: Array, right: Array) -> Array:

@@ -126,12 +126,12 @@ def test_a_poisoned_block_is_rolled_back_and_forgotten(caplog: pytest.LogCapture
     learn(clean, links)
     poisoned = Calibration(SETTINGS)
     learn(poisoned, links[: 3 * SIZE])
-    before = by_name(poisoned)
     # A block in which the floor slides under the robot: as if its wheels were a quarter larger, and only there.
     sliding = dataclasses.replace(TRUE, scale=1.2, turn_per_metre=0.2)
     stretch = links_of(sliding, drive("rooms", 4 * SIZE), seed=2)[3 * SIZE :]
     with caplog.at_level(logging.WARNING):
         learn(poisoned, stretch, 3 * SIZE + 1)
+        before = by_name(poisoned)
         learn(poisoned, links[4 * SIZE : 5 * SIZE], 4 * SIZE + 1)
     assert not poisoned.history[-1].accepted
     assert poisoned.history[-1].loss_after > poisoned.history[-1].loss_before

@@ -1,0 +1,86 @@
+"""The odometry's noise, learned slowly beside its calibration: log sigmas by Adam on the likelihood of held-out rows.
+
+The loss of `dsg_ros.learning.losses` cannot teach noise: larger sigmas always make innovations look smaller.  A
+likelihood also pays for them with ``log det S``.  The registrations' own covariance R is the anchor: taken as told.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax  # type: ignore[import-untyped]
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from dsg_ros.core.solve import solve
+from dsg_ros.core.solvers import DenseCholesky
+from dsg_ros.core.theta import SPECS, Theta
+from dsg_ros.learning.block import Block
+from dsg_ros.learning.losses import INNER, predict, whitened_spread
+
+FREEDOM = 8.0
+"""Degrees of freedom of the Student t that innovations are taken to follow: a slipping wheel widens nothing."""
+
+RATE = 0.02
+"""Adam's step: sigmas move by at most about this share a block."""
+
+HORIZON = 100.0
+"""Blocks that weigh as much as the prior; what the drive does not excite falls back to where it was told."""
+
+PRIOR = np.array([spec.prior_sigma for spec in SPECS["odometry_noise"]])
+
+_adam = optax.adam(RATE)
+
+
+def negative_log_likelihood(block: Block, theta: Theta) -> Float[Array, ""]:
+    """Of the held-out rows under S, up to a constant; differentiable in theta.odometry_noise at a fixed solution.
+
+    (The minimum of a chain does not move with its sigmas, so nothing is lost by fixing it.)
+    """
+    problem = block.problem()
+    solution = jax.lax.stop_gradient(solve(problem, jax.lax.stop_gradient(theta), INNER))
+    held = predict(block, theta, solution)
+    _, normal = problem.linearise(theta, solution.state)
+    covariance = DenseCholesky().factorise(problem, normal, jnp.zeros(())).solve(jnp.eye(solution.state.dof))
+    lower, u = whitened_spread(held, covariance)
+    squared = jnp.sum(u**2, axis=1)
+    tails = 0.5 * (FREEDOM + block.directions) * jnp.log1p(squared / FREEDOM)
+    return jnp.sum(tails) + jnp.sum(jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)))
+
+
+@jax.jit
+def _step(
+    block: Block, theta: Theta, state: optax.OptState, start: Float[Array, " 6"]
+) -> tuple[Float[Array, " 6"], optax.OptState, Float[Array, " 6"]]:
+    def loss(logs: Array) -> Array:
+        moved = theta.replace(odometry_noise=logs)
+        return negative_log_likelihood(block, moved) + 0.5 * jnp.sum(((logs - start) / PRIOR) ** 2) / HORIZON
+
+    gradient = jax.grad(loss)(theta.odometry_noise)
+    change, state = _adam.update(gradient, state)
+    return theta.odometry_noise + change, state, gradient
+
+
+class NoiseLearner:
+    """Log sigmas of the odometry (6,), starting at those of ``start``."""
+
+    def __init__(self, start: Theta) -> None:
+        self._start = start.odometry_noise
+        self._state = _adam.init(self._start)
+        self._information = np.diag(PRIOR**-2)
+
+    def step(self, block: Block, theta: Theta) -> Float[Array, " 6"]:
+        """The log sigmas after one more block; those of ``theta`` where the block has no finite likelihood."""
+        logs, state, gradient = _step(block, theta, self._state, self._start)
+        scatter = np.asarray(gradient)
+        if not np.isfinite(scatter).all():
+            return theta.odometry_noise
+        self._state = state
+        self._information = self._information + np.outer(scatter, scatter)
+        return logs
+
+    @property
+    def deviations(self) -> NDArray[np.float64]:
+        """Standard deviations (6,) of the log sigmas, from the outer products of the gradients and the prior."""
+        return np.sqrt(np.diag(np.linalg.inv(self._information)))

@@ -1,0 +1,37 @@
+"""The odometry's noise, learned from held-out registrations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from robots import TOLD, Robot, drive, links_of
+
+from dsg_ros import config
+from dsg_ros.core.compilation import CompileCounter
+from dsg_ros.learning.calibration import Calibration
+
+SETTINGS = config.replace(config.Slam(), TOLD | {"learning.noise": True})
+SIZE = SETTINGS.learning.every_keyframes
+
+
+@pytest.mark.parametrize("ratio", [1 / 3, 3.0])
+def test_noise_told_three_times_wrong_is_corrected(ratio: float) -> None:
+    """The deviation of a typical increment, floor and growth together, comes out near the true one."""
+    robot = Robot(noise=ratio * 2.0)
+    told = {name: value * 2.0 for name, value in TOLD.items()}
+    calibration = Calibration(config.replace(SETTINGS, told))
+    calibration.warm_up(planar=True)
+    links = links_of(robot, drive("rooms", 200 * SIZE), seed=1)
+    _, before = calibration.predict(links[3].measured, 0.5)
+    with CompileCounter() as compilations:
+        for key, link in enumerate(links, 1):
+            calibration.add(key, link.measured, link.seconds, link.relative, link.information)
+            if key % SIZE == 0:
+                calibration.step(key, 0.3 * key)
+    assert compilations.count == 0
+    _, after = calibration.predict(links[3].measured, 0.5)
+    assert before[5] * ratio == pytest.approx(after[5], rel=0.35)
+    assert before[0] * ratio == pytest.approx(after[0], rel=0.5)
+    noise = [p for p in calibration.parameters() if p.name.startswith("noise.")]
+    assert len(noise) == 6
+    assert all(np.isfinite([p.value, p.sigma]).all() and p.sigma > 0 for p in noise)
