@@ -1,0 +1,144 @@
+"""d solution / d theta: implicit against central differences and against the unrolled solver."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from factor_rows import small_world
+
+from dsg_ros import poses
+from dsg_ros.core import theta as th
+from dsg_ros.core.factors import FACTOR_TYPES, OdomSE3, VoxelPointObs
+from dsg_ros.core.implicit import implicit_jacobian, implicit_vjp
+from dsg_ros.core.solution import Result
+from dsg_ros.core.solve import solve, solve_differentiable
+from dsg_ros.core.solvers import DenseCholesky, GradientDescent, LevenbergMarquardt, SchurVoxels, SparseCholesky
+from dsg_ros.core.theta import Theta, to_float64
+from dsg_ros.core.variables import State
+from dsg_ros.core.world import Capacity
+from dsg_ros.experiments import hero
+
+COUNT = 4
+ROOM = Capacity(COUNT, COUNT, dict.fromkeys(FACTOR_TYPES, 2 * COUNT))
+TIGHT = LevenbergMarquardt(DenseCholesky(), tolerance=1e-20)
+SOLVERS = {
+    "dense": TIGHT,
+    "schur": LevenbergMarquardt(SchurVoxels(), tolerance=1e-20),
+    "sparse": LevenbergMarquardt(SparseCholesky(), tolerance=1e-20),
+}
+USES = {
+    "PosePrior": set(),
+    "VoxelPrior": set(),
+    "OdomSE3": {"scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "bias", "odometry_noise"},
+    "Registration": {"registration_noise"},
+    "Loop": {"loop_noise"},
+    "VoxelPointObs": {"voxel_noise"},
+    "VoxelSensorObs": {"extrinsic", "voxel_noise"},
+    "learned OdomSE3": {"odom", "odometry_noise"},
+    "learned VoxelPointObs": {"obs", "voxel_noise"},
+}
+
+
+def case(name):
+    learned = name.startswith("learned")
+    types = {name.split()[-1]}
+    world = small_world([cls for cls in FACTOR_TYPES if cls.__name__ in types], COUNT, learned=learned)
+    theta = Theta.neutral(COUNT - 1, COUNT)
+    if learned:
+        odom, obs = world.rows(OdomSE3)[1]["measured"], world.rows(VoxelPointObs)[1]["point"]
+        theta = theta.replace(odom=odom if len(odom) else theta.odom, obs=obs if len(obs) else theta.obs)
+    rng = np.random.default_rng(5)
+    theta = jax.tree.map(lambda leaf: leaf + 0.02 * rng.normal(size=np.shape(leaf)), theta)
+    return world.snapshot(capacity=ROOM), to_float64(theta)
+
+
+def moved(problem, theta, chosen, index, step, origin):
+    """The solution's tangent at ``origin`` when one number of theta moves by ``step``."""
+    vector = np.asarray(th.flatten(theta, chosen)).copy()
+    vector[index] += step
+    state = solve(problem, to_float64(th.unflatten(vector, theta, chosen)), TIGHT).state
+    turned = poses.log(poses.between(np.asarray(origin.poses), np.asarray(state.poses)))
+    return np.concatenate([turned.ravel(), np.ravel(np.asarray(state.voxels) - origin.voxels)])
+
+
+def difference(problem, theta, chosen, index, origin, step=2e-3):
+    """Central difference with Richardson's extrapolation: the error is of fourth order in the step."""
+
+    def central(h):
+        plus, minus = (moved(problem, theta, chosen, index, s, origin) for s in (h, -h))
+        return (plus - minus) / (2 * h)
+
+    return (4 * central(step / 2) - central(step)) / 3
+
+
+@pytest.mark.parametrize("name", USES)
+def test_against_central_differences(name):
+    problem, theta = case(name)
+    solution = solve(problem, theta, TIGHT)
+    assert solution.code is Result.CONVERGED
+    everything = th.mask(theta, *th.SPECS)
+    jacobian = np.asarray(implicit_jacobian(problem, theta, solution, everything, exact=True))
+    owners = [leaf for leaf in th.SPECS for _ in range(np.size(getattr(theta, leaf)))]
+    for leaf in th.SPECS:
+        columns = [i for i, owner in enumerate(owners) if owner == leaf]
+        if leaf not in USES[name]:
+            assert not jacobian[:, columns].any(), leaf
+            continue
+        expected = [difference(problem, theta, everything, i, solution.state) for i in columns]
+        error = np.abs(jacobian[:, columns] - np.transpose(expected)).max() / np.abs(expected).max()
+        print(f"{name}.{leaf}: relative error {error:.1e}")
+        assert error < 1e-6, leaf
+
+
+@pytest.mark.parametrize("name", ["OdomSE3", "VoxelSensorObs", "Loop"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_solvers_and_both_modes_agree(name, exact):
+    problem, theta = case(name)
+    chosen = th.mask(theta, *th.SPECS)
+    rng = np.random.default_rng(0)
+    cotangent = State(rng.normal(size=(COUNT, 7)), rng.normal(size=(COUNT, 3)))
+    results = {}
+    for label, solver in SOLVERS.items():
+        solution = solve(problem, theta, solver)
+        jacobian = np.asarray(implicit_jacobian(problem, theta, solution, chosen, exact=exact))
+        gradient = th.flatten(implicit_vjp(problem, theta, solution, cotangent, exact=exact), chosen)
+        tangent = np.asarray(solution.state.pull_back(cotangent))
+        np.testing.assert_allclose(gradient, tangent @ jacobian, atol=1e-9, err_msg=label)
+        results[label] = jacobian
+    np.testing.assert_allclose(results["schur"], results["dense"], atol=1e-8)
+    np.testing.assert_allclose(results["sparse"], results["dense"], atol=1e-8)
+
+
+def test_pull_back_is_the_gradient_in_the_tangent():
+    rng = np.random.default_rng(1)
+    state = State(poses.exp(rng.normal(size=(3, 6))), rng.normal(size=(2, 3)))
+    cotangent = State(rng.normal(size=(3, 7)), rng.normal(size=(2, 3)))
+
+    def inner(tangent):
+        new = state.retract(tangent)
+        return jnp.sum(new.poses * cotangent.poses) + jnp.sum(new.voxels * cotangent.voxels)
+
+    np.testing.assert_allclose(state.pull_back(cotangent), jax.grad(inner)(jnp.zeros(state.dof)), atol=1e-12)
+
+
+def test_against_unrolled_gradient_descent_at_convergence():
+    graph = hero.build_hybrid_graph()
+    problem = hero.snapshot(graph)
+    # The tutorial's increments sum to 5, where the loss has no gradient in them: turn and stretch them a little.
+    rng = np.random.default_rng(2)
+    odom = np.asarray(graph.theta.odom) + 0.05 * rng.normal(size=(5, 6))
+    theta = graph.theta.replace(odom=jnp.asarray(odom))
+    gradient = jax.jit(jax.grad(hero.supervised_loss), static_argnums=2)
+    unrolled = gradient(theta, problem, GradientDescent(steps=20_000, rate=0.08))
+    implicit = gradient(theta, problem, LevenbergMarquardt(DenseCholesky(), tolerance=1e-20))
+    for leaf in ("odom", "obs"):
+        x, y = np.asarray(getattr(unrolled, leaf)), np.asarray(getattr(implicit, leaf))
+        print(f"{leaf}: relative difference {np.abs(x - y).max() / np.abs(x).max():.1e}")
+        assert np.abs(x).max() > 1e-3
+        assert np.abs(x - y).max() < 1e-6 * np.abs(x).max()
+
+
+def test_a_host_solver_is_not_differentiated_silently():
+    problem, theta = case("Loop")
+    with pytest.raises(ValueError, match="implicit_vjp"):
+        solve_differentiable(problem, theta, SOLVERS["sparse"])
