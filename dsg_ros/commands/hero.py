@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class Options:
     """The tutorial: 6 poses, 6 voxels; odometry and observations are learned through the solver.
 
-    The defaults are the tutorial's own settings. With --inner levenberg_marquardt --outer gauss_newton the product's solver
-    and a second-order outer step reach the supervised state in a few steps.
+    The defaults are the tutorial's own settings. With --inner levenberg_marquardt --outer gauss_newton the product's
+    solver and a second-order outer step reach the supervised state in a few steps.
     """
 
     inner: Annotated[

@@ -1,7 +1,7 @@
 """The whole graph in pieces of fixed shape: rows are linearised in chunks, so that a growing graph compiles nothing.
 
-Rows of each factor type are cut into large chunks and, for what is left, small ones, padded with neutral rows; values are
-gathered on the host.  Two programs a factor type and operation are all there is, whatever the size of the graph.
+Rows of each factor type are cut into large chunks and, for what is left, small ones, padded with neutral rows; values
+are gathered on the host.  Two programs a factor type and operation are all there is, whatever the size of the graph.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def _theta_jacobian(factor: Factor, theta: Theta, values: base.Values, ways: The
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows of one type: ``keys`` (n, number of keys), positions in the problem, and ``local`` (n, d), their numbers' places
-    in the tangent."""
+    """All rows of one type: ``keys`` (n, number of keys), positions in the problem, and ``local`` (n, d), the
+    places of their numbers in the tangent."""
 
     cls: type[Factor]
     keys: NDArray[np.int64]
@@ -133,7 +133,8 @@ class Chunks:
     def _values(self, chunk: _Chunk, state: State) -> base.Values:
         kinds = base.kinds(type(chunk.factor))
         stores = [state.poses if kind is Kind.POSE else state.voxels for kind in kinds]
-        return tuple(np.asarray(store)[chunk.keys[:, i]] for i, store in enumerate(stores))
+        values: tuple[Any, ...] = tuple(np.asarray(store)[chunk.keys[:, i]] for i, store in enumerate(stores))
+        return values
 
     def _summed(self, stacks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         total = np.zeros(self.dof)
@@ -177,7 +178,9 @@ def _joined(chunks: list[_Chunk], parts: list[Any]) -> NDArray[np.float64]:
 
 
 def warm_up(theta: Theta, directions: Theta | None = None) -> None:
-    """Compile every program of this module for the shapes of ``theta`` (and of ``directions`` in it), before data comes."""
+    """Compile every program of this module for the shapes of ``theta`` (and of ``directions`` in it), before data
+    comes.
+    """
     for cls in FACTOR_TYPES:
         for size in (SMALL, LARGE):
             factor = jax.device_put(cls.stack(size))

@@ -7,7 +7,6 @@ import os
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import jax
 
@@ -84,11 +83,11 @@ class CompileCounter:
 _counters: list[CompileCounter] = []
 
 
-def _listen(event: str, duration: float, **_: Any) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     if event == _COMPILE_EVENT:
         for counter in _counters:
             counter.count += 1
-            counter.seconds += duration
+            counter.seconds += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -1,12 +1,12 @@
 """SE(3) in JAX: the convention of `dsg_ros.poses`, for whole batches and with derivatives.
 
-A pose is ``(..., 7)`` ``[x y z qx qy qz qw]``; a tangent is ``(..., 6)`` ``[translation, rotation]`` in metres and radians
-and perturbs on the right: ``retract(pose, xi) = compose(pose, exp(xi))``.
+A pose is ``(..., 7)`` ``[x y z qx qy qz qw]``; a tangent is ``(..., 6)`` ``[translation, rotation]`` in metres and
+radians and perturbs on the right: ``retract(pose, xi) = compose(pose, exp(xi))``.
 
 Written out rather than taken from jaxlie, which the tests compare with, for two measured reasons: jaxlie 1.5 leaves its
-Taylor series only below 1e-6 rad, where the closed forms have lost their digits (its jlog is off by 0.02 at 1e-5 rad and by
-1e-4 at 1e-4 rad); and a logarithm that reads sine and cosine of the half angle off the quaternion needs no trigonometry but
-one arc tangent, which halves the size of every compiled factor.
+Taylor series only below 1e-6 rad, where the closed forms have lost their digits (its jlog is off by 0.02 at 1e-5 rad
+and by 1e-4 at 1e-4 rad); and a logarithm that reads sine and cosine of the half angle off the quaternion needs no
+trigonometry but one arc tangent, which halves the size of every compiled factor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Point = Float[Array, "*batch 3"]
 Column = Float[Array, "*batch 1"]
 
 _SMALL = 0.15
-"""Angle [rad] below which series are used: the first neglected terms are below 1e-16 there, and the closed forms above it
+"""Angle [rad] below which series are used: the first neglected terms are below 1e-16 there, and the closed forms
+above it
 lose at most four digits."""
 
 
@@ -137,12 +138,15 @@ def _log_translation(rotation: Point, c: Column, t: Point) -> Point:
 
 
 def _rotation(pose: Pose) -> tuple[Point, Column, Column]:
-    """Rotation vector w (norm at most pi), ``c = 1/a^2 - cot(a/2) / (2 a)`` and its derivative in ``a^2``, where a = |w|."""
+    """Rotation vector w (norm at most pi), ``c = 1/a^2 - cot(a/2) / (2 a)`` and its derivative in ``a^2``, where a =
+    |w|.
+    """
     quaternion = pose[..., 3:]
     quaternion = jnp.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
     axis, w = quaternion[..., :3], quaternion[..., 3:]
     squared = jnp.sum(axis * axis, axis=-1, keepdims=True)
-    # Each branch of a where sees a harmless argument where the other one is taken, so that neither makes a NaN gradient.
+    # Each branch of a where sees a harmless argument where the other one is taken, so that neither makes a NaN
+    # gradient.
     small = squared < 0.0055
     sine = jnp.sqrt(jnp.where(small, 1.0, squared))
     tangent2 = jnp.where(small, squared, 0.0) / jnp.where(small, w, 1.0) ** 2

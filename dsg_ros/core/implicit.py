@@ -1,9 +1,9 @@
 """Derivatives of a solution in theta by the implicit function theorem, whatever the solver.
 
-At a minimum the gradient ``g(theta, x)`` of the cost vanishes, so ``dx / dtheta = -H^-1 dg / dtheta`` with H the Hessian at x.
-``dg / dtheta`` is always exact.  H is Gauss-Newton's, as factorised by the solver, or with ``exact`` the true one: conjugate
-gradients on exact Hessian-vector products, preconditioned by that factorisation.  The difference grows with the residuals:
-about 1e-3 at a chi-square of 1 a degree of freedom, 0.3 at 160.
+At a minimum the gradient ``g(theta, x)`` of the cost vanishes, so ``dx / dtheta = -H^-1 dg / dtheta`` with H the
+Hessian at x. ``dg / dtheta`` is always exact.  H is Gauss-Newton's, as factorised by the solver, or with ``exact``
+the true one: conjugate gradients on exact Hessian-vector products, preconditioned by that factorisation.  The
+difference grows with the residuals: about 1e-3 at a chi-square of 1 a degree of freedom, 0.3 at 160.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dsg_ros.core.variables import State
 
 _TOLERANCE = 1e-12
 _ITERATIONS = 100
+_Conjugate = tuple[Array, Array, Array, Array, Array]
 
 
 def implicit_vjp(problem: Problem, theta: Theta, solution: Solution, cotangent: State, exact: bool = False) -> Theta:
@@ -105,11 +106,11 @@ def _conjugate_gradients(
     """`conjugate_gradients` inside jit."""
     goal = _TOLERANCE * jnp.linalg.norm(right)
 
-    def goes_on(carry: tuple[Array, ...]) -> Array:
+    def goes_on(carry: _Conjugate) -> Array:
         _, residual, _, _, count = carry
         return (jnp.linalg.norm(residual) > goal) & (count < _ITERATIONS)
 
-    def iterate(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def iterate(carry: _Conjugate) -> _Conjugate:
         answer, residual, direction, rho, count = carry
         image = product(direction)
         curvature = direction @ image
@@ -129,7 +130,8 @@ def conjugate_gradients(
 ) -> np.ndarray:
     """``A^-1 right`` for a positive definite A given as a product (Hestenes & Stiefel 1952), on the host.
 
-    The first step is along the preconditioner's own answer.  It stops where A turns out not to be positive definite along a direction: the answer so far is then the better one.
+    The first step is along the preconditioner's own answer.  It stops where A turns out not to be positive definite
+    along a direction: the answer so far is then the better one.
     """
     answer, residual = np.zeros_like(right), right
     z = np.asarray(precondition(right))

@@ -1,7 +1,7 @@
 """An immutable snapshot of the graph, as a pytree: what solvers and derivatives work on.
 
-All functions here are pure JAX over whole stacks, meant to be jitted for windows and small problems, where the shapes are
-the capacity's; `dsg_ros.core.chunks` does the same for graphs of any size in pieces of one fixed shape.
+All functions here are pure JAX over whole stacks, meant to be jitted for windows and small problems, where the shapes
+are the capacity's; `dsg_ros.core.chunks` does the same for graphs of any size in pieces of one fixed shape.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Problem(eqx.Module):
         return sum((jnp.sum(c) for c in self._map(base.row_cost, theta, state)), jnp.zeros(()))
 
     def residuals(self, theta: Theta, state: State) -> Float[Array, " R"]:
-        """Whitened, weighted residuals of all rows without their robust kernels: ``cost = 0.5 |r|^2`` where none is robust."""
+        """Whitened, weighted residuals of all rows without their robust kernels: ``cost = 0.5 |r|^2`` where none is
+        robust.
+        """
         rows = [r.ravel() for r in self._map(base.row_residual, theta, state)]
         return jnp.concatenate([jnp.zeros(0), *rows])
 
@@ -72,7 +74,9 @@ class Problem(eqx.Module):
         return self._scatter(self._map(base.row_gradient, theta, state))
 
     def linearise(self, theta: Theta, state: State) -> tuple[Float[Array, ""], Normal]:
-        """The cost and the Gauss-Newton normal equations (robust weights as in `dsg_ros.core.factors.base`), gauge not fixed."""
+        """The cost and the Gauss-Newton normal equations (robust weights as in `dsg_ros.core.factors.base`), gauge not
+        fixed.
+        """
         poses, cross, voxels, _ = Normal.zeros(self)
         cost, gradients = jnp.zeros(()), []
         for factor, row in zip(self._present(), self._map(base.row_linearise, theta, state), strict=True):

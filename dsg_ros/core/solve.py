@@ -26,7 +26,8 @@ def solve_differentiable(problem: Problem, theta: Theta, solver: Solver, exact: 
     """The solved state as a function of theta for jax.grad and jax.jacrev: by the implicit function theorem.
 
     The derivative is that of the minimum, so it is right where the solver converged; ``exact`` as in `implicit_vjp`.
-    Only for solvers that run inside jit: ValueError otherwise.  (`GradientDescent.descend` is the unrolled alternative.)
+    Only for solvers that run inside jit: ValueError otherwise.  (`GradientDescent.descend` is the unrolled
+    alternative.)
     """
     if isinstance(solver, LevenbergMarquardt) and solver.on_host:
         raise ValueError("a sparse solver runs on the host: call solve and implicit_vjp instead of differentiating")

@@ -43,8 +43,9 @@ class Column:
 class Table:
     """All rows of one factor type.
 
-    A row lives in a slot; a removed row's slot is used again under the next generation, so that an id never comes to mean
-    another row.  ``incident`` finds a row from the first key it touches; entries are checked when read, not when rows change.
+    A row lives in a slot; a removed row's slot is used again under the next generation, so that an id never comes to
+    mean another row.  ``incident`` finds a row from the first key it touches; entries are checked when read, not when
+    rows change.
     """
 
     def __init__(self, cls: type[Factor], number: int) -> None:

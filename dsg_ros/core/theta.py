@@ -2,15 +2,15 @@
 
 To add a parameter: a field here, its `Spec` in SPECS, and its use in one factor.
 
-The shared odometry calibration maps a measured body increment, as a tangent ``m = (mx, my, mz, wx, wy, wz)`` over a duration
-``dt``, to the true one (``true = parameter x measured``)::
+The shared odometry calibration maps a measured body increment, as a tangent ``m = (mx, my, mz, wx, wy, wz)`` over a
+duration ``dt``, to the true one (``true = parameter x measured``)::
 
     translation = (1 + scale) (mx, my, mz) + (0, lateral_slip mx, 0)
     rotation    = (1 + rotation_gain) (wx, wy, wz) + (0, 0, turn_per_metre mx)
     increment   = (translation + rotation x lever, rotation) + bias dt
 
-``lever`` leads from the point whose motion the odometry tells to the base: conjugating the increment by a pure translation is
-that cross product in the tangent, exactly.
+``lever`` leads from the point whose motion the odometry tells to the base: conjugating the increment by a pure
+translation is that cross product in the tangent, exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -31,7 +31,8 @@ Scope = Literal["factor", "shared", "noise"]
 
 @dataclass(frozen=True)
 class Spec:
-    """One number of a leaf: its ``name`` and ``unit`` in the world, its prior deviation, how far it may go, who uses it.
+    """One number of a leaf: its ``name`` and ``unit`` in the world, its prior deviation, how far it may go, who uses
+    it.
 
     The leaf stores the deviation from ``neutral``; with ``logarithmic`` the logarithm of the ratio to it.
     ``prior_sigma`` and ``bound`` (|leaf| <= bound) are in the leaf's own scale.
@@ -59,7 +60,9 @@ class Spec:
 
 
 class Theta(eqx.Module):
-    """Learnable parameters.  ``odom`` (n, 6) and ``obs`` (m, 3) are single factors' measurements: see OdomSE3, VoxelPointObs."""
+    """Learnable parameters.  ``odom`` (n, 6) and ``obs`` (m, 3) are single factors' measurements: see OdomSE3,
+    VoxelPointObs.
+    """
 
     odom: Float[Array, "n 6"]
     obs: Float[Array, "m 3"]
@@ -78,10 +81,10 @@ class Theta(eqx.Module):
     @staticmethod
     def neutral(odom: int = 0, obs: int = 0) -> Theta:
         """Nothing learned: zeros, with room for ``odom`` and ``obs`` single measurements."""
-        zeros = {name: np.zeros(len(specs) if len(specs) > 1 else ()) for name, specs in SPECS.items()}
+        zeros: dict[str, Any] = {name: np.zeros(len(specs) if len(specs) > 1 else ()) for name, specs in SPECS.items()}
         return Theta(**(zeros | {"odom": np.zeros((odom, 6)), "obs": np.zeros((obs, 3))}))
 
-    def replace(self, **leaves: Array) -> Theta:
+    def replace(self, **leaves: Any) -> Theta:
         """A copy with leaves replaced; ValueError where a shape changes (except for ``odom`` and ``obs``)."""
         for name, value in leaves.items():
             old = getattr(self, name, None)
@@ -133,7 +136,7 @@ Mask = Theta
 
 def mask(theta: Theta, *chosen: str) -> Mask:
     """Select leaves (``lever``) or single shared numbers (``odometry.lever.x``); ValueError for a name that is neither."""
-    selected = {name: np.zeros(np.shape(getattr(theta, name)), bool) for name in SPECS}
+    selected: dict[str, Any] = {name: np.zeros(np.shape(getattr(theta, name)), bool) for name in SPECS}
     for wanted in chosen:
         if wanted in selected:
             selected[wanted] = np.ones_like(selected[wanted])
@@ -171,7 +174,7 @@ def directions(theta: Theta, chosen: Mask) -> Theta:
     """Unit directions of the chosen numbers: a Theta whose leaves have a leading axis K."""
     index = _indices(chosen)
     count, start = sum(map(len, index.values())), 0
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for name, positions in index.items():
         leaf = np.zeros((count, np.size(getattr(theta, name))))
         leaf[start + np.arange(len(positions)), positions] = 1.0
@@ -180,7 +183,9 @@ def directions(theta: Theta, chosen: Mask) -> Theta:
 
 
 def specs(chosen: Mask) -> tuple[Spec, ...]:
-    """The `Spec` of each chosen number, in the order of `flatten`; rows of ``odom`` and ``obs`` get their number in the name."""
+    """The `Spec` of each chosen number, in the order of `flatten`; rows of ``odom`` and ``obs`` get their number in the
+    name.
+    """
     out: list[Spec] = []
     for name, index in _indices(chosen).items():
         width = len(SPECS[name])

@@ -97,7 +97,9 @@ class WorldModel:
         return int(self.add_rows(factor, **{name: np.asarray(value)[None] for name, value in fields.items()})[0])
 
     def add_rows(self, factor: type[Factor], **fields: ArrayLike) -> Keys:
-        """Add n rows from columns with a leading axis n; a data field may also be one value for all.  Returns their ids."""
+        """Add n rows from columns with a leading axis n; a data field may also be one value for all.  Returns their
+        ids.
+        """
         table = self._tables[factor]
         missing = [name for name in table.key_names if name not in fields]
         if missing:
@@ -150,11 +152,13 @@ class WorldModel:
         types: Iterable[type[Factor]] = FACTOR_TYPES,
         capacity: Capacity | None = None,
     ) -> Problem:
-        """The whole graph, or the part among some poses, as a problem padded to ``capacity`` (default: `Capacity.fitting`).
+        """The whole graph, or the part among some poses, as a problem padded to ``capacity`` (default:
+        `Capacity.fitting`).
 
-        Only rows of ``types`` take part.  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With ``poses`` given, rows count whose variables all
-        take part, and ``voxels`` defaults to those that rows of these poses touch.  Rows between held variables are left
-        out.  ValueError if the part does not fit into ``capacity``, KeyError for a key that is not there.
+        Only rows of ``types`` take part.  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With
+        ``poses`` given, rows count whose variables all take part, and ``voxels`` defaults to those that rows of these
+        poses touch.  Rows between held variables are left out.  ValueError if the part does not fit into
+        ``capacity``, KeyError for a key that is not there.
         """
         held = {Kind.POSE: self._keys(Kind.POSE, fixed), Kind.VOXEL: self._keys(Kind.VOXEL, fixed_voxels)}
         whole = poses is None and voxels is None
@@ -213,17 +217,18 @@ class WorldModel:
             for name in table.defaults:
                 getattr(fields, name)[: len(slots)] = table.columns[name].view[slots]
             stacks.append(fields)
-        named, free = {}, {}
+        named: dict[Kind, Any] = {}
+        free: dict[Kind, Any] = {}
         for kind in Kind:
             chosen = keys[kind]
             named[kind] = np.full(sizes[kind], -1, np.int32)
             named[kind][: len(chosen)] = chosen
             free[kind] = touched[kind]
             free[kind][: len(chosen)] &= movable[kind]
-        poses = np.zeros((room.poses, 7))
+        poses: Any = np.zeros((room.poses, 7))
         poses[:, 6] = 1.0
         poses[: len(keys[Kind.POSE])] = self._values[Kind.POSE].view[keys[Kind.POSE]]
-        voxels = np.zeros((room.voxels, 3))
+        voxels: Any = np.zeros((room.voxels, 3))
         voxels[: len(keys[Kind.VOXEL])] = self._values[Kind.VOXEL].view[keys[Kind.VOXEL]]
         return Problem(
             State(poses, voxels), free[Kind.POSE], free[Kind.VOXEL], tuple(stacks), named[Kind.POSE], named[Kind.VOXEL]

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from dsg_ros import poses
 from dsg_ros.core.compilation import quick_compilation
-from dsg_ros.core.factors import OdomSE3, PosePrior, VoxelPointObs, VoxelPrior
+from dsg_ros.core.factors import Factor, OdomSE3, PosePrior, VoxelPointObs, VoxelPrior
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solve import Solver, solve_differentiable
 from dsg_ros.core.solvers import DenseCholesky, GradientDescent, LevenbergMarquardt
@@ -85,7 +85,7 @@ def build_hybrid_graph() -> HybridGraph:
 
 def snapshot(graph: HybridGraph) -> Problem:
     """The graph as a problem of exactly its size."""
-    rows = {PosePrior: 1, VoxelPrior: 1, OdomSE3: COUNT - 1, VoxelPointObs: COUNT}
+    rows: dict[type[Factor], int] = {PosePrior: 1, VoxelPrior: 1, OdomSE3: COUNT - 1, VoxelPointObs: COUNT}
     return graph.world.snapshot(capacity=Capacity(COUNT, COUNT, rows))
 
 
@@ -149,7 +149,7 @@ class Memory(NamedTuple):
 
     mean: Float[Array, " K"]
     square: Float[Array, " K"]
-    count: Array
+    steps: Array
 
 
 # Six poses take no time to solve: what counts is how fast the program compiles.
@@ -180,8 +180,8 @@ def _adam_step(problem: Problem, theta: Theta, memory: Memory | None, solver: So
     """Adam (Kingma & Ba 2015) with the paper's constants and a rate of 0.02."""
     value, state, gradient = _loss_gradient(problem, theta, solver)
     m = memory or Memory(jnp.zeros_like(gradient), jnp.zeros_like(gradient), jnp.zeros(()))
-    m = Memory(0.9 * m.mean + 0.1 * gradient, 0.999 * m.square + 0.001 * gradient**2, m.count + 1)
-    step = m.mean / (1 - 0.9**m.count) / (jnp.sqrt(m.square / (1 - 0.999**m.count)) + 1e-8)
+    m = Memory(0.9 * m.mean + 0.1 * gradient, 0.999 * m.square + 0.001 * gradient**2, m.steps + 1)
+    step = m.mean / (1 - 0.9**m.steps) / (jnp.sqrt(m.square / (1 - 0.999**m.steps)) + 1e-8)
     chosen = mask(theta, "odom", "obs")
     return value, state, unflatten(flatten(theta, chosen) - 0.02 * step, theta, chosen), m
 

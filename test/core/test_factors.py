@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from factor_rows import random_row, random_theta
 
 from dsg_ros import poses
 from dsg_ros.core import geometry
@@ -11,8 +12,6 @@ from dsg_ros.core.factors import FACTOR_TYPES, OdomSE3, VoxelPointObs, base
 from dsg_ros.core.factors.odometry import calibrated
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.variables import Kind
-
-from factor_rows import random_row, random_theta
 
 every_type = pytest.mark.parametrize("cls", FACTOR_TYPES, ids=lambda cls: cls.__name__)
 

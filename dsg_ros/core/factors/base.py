@@ -1,12 +1,12 @@
 """What every factor type shares: declared fields, whitening, robust kernels, weights and linearisation, each done once.
 
 A factor type is a class that names the variables it touches (`pose_key`, `voxel_key` fields), its data (`data` fields),
-its `error` and its `sqrt_information`.  An instance is one row; the same class with a leading axis on every field is a stack
-of rows.  Functions here treat one row and are vmapped over stacks by `dsg_ros.core.problem`.
+its `error` and its `sqrt_information`.  An instance is one row; the same class with a leading axis on every field is
+a stack of rows.  Functions here treat one row and are vmapped over stacks by `dsg_ros.core.problem`.
 
 The cost of a row is ``0.5 weight rho(|W e|^2)``.  Its linearisation scales the whitened residual and Jacobian by
-``sqrt(weight rho')`` (iteratively reweighted least squares): then J^T r is the exact gradient of that cost, and J^T J its
-Gauss-Newton Hessian without the kernel's negative curvature.  Derivatives in theta are taken of the cost itself.
+``sqrt(weight rho')`` (iteratively reweighted least squares): then J^T r is the exact gradient of that cost, and J^T J
+its Gauss-Newton Hessian without the kernel's negative curvature.  Derivatives in theta are taken of the cost itself.
 """
 
 from __future__ import annotations
@@ -183,12 +183,12 @@ def _whitened(factor: Factor, theta: Theta, values: Values) -> tuple[Float[Array
 
 
 def row_log_normaliser(factor: Factor, theta: Theta, values: Values) -> Float[Array, ""]:
-    """``-log det W`` of a row that counts (weight above 0): what a likelihood adds to the cost so that noise can be learned."""
+    """``-log det W`` of a row that counts (weight above 0): what a likelihood adds to the cost so that noise can be
+    learned.
+    """
     information = factor.sqrt_information(theta)
-    if information.ndim == 1:
-        log_det = jnp.sum(jnp.log(information))
-    else:
-        log_det = jnp.linalg.slogdet(information)[1]
+    diagonal = information.ndim == 1
+    log_det = jnp.sum(jnp.log(information)) if diagonal else jnp.linalg.slogdet(information)[1]
     return jnp.where(factor.weight > 0, -log_det, 0.0)
 
 
@@ -206,8 +206,8 @@ def row_hessian_product(factor: Factor, theta: Theta, values: Values, vector: Fl
     """Derivative of `row_gradient` when the row's variables move along ``vector``.
 
     The gradient is taken in the tangent at the moved variables, so a single row's product differs from its Hessian's by
-    half a Lie bracket with the gradient.  These terms are linear in the gradient and cancel in the sum where it vanishes,
-    at a solution, which is where this is for.
+    half a Lie bracket with the gradient.  These terms are linear in the gradient and cancel in the sum where it
+    vanishes: at a solution, which is where this is for.
     """
     cls = type(factor)
     borders = np.cumsum([kind.dof for kind in kinds(cls)])[:-1]

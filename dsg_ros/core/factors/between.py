@@ -18,7 +18,9 @@ def relative_error(measured: Array, first: Array, second: Array) -> Float[Array,
 
 
 def relative_jacobians(measured: Array, first: Array, second: Array) -> tuple[Float[Array, " 6"], tuple[Array, Array]]:
-    """`relative_error` and its derivatives in both poses' tangents: moving ``first`` moves the relative pose by -Ad(it^-1)."""
+    """`relative_error` and its derivatives in both poses' tangents: moving ``first`` moves the relative pose by
+    -Ad(it^-1).
+    """
     relative = geometry.between(first, second)
     error, by_second = geometry.log_jlog(geometry.between(measured, relative))
     return error, (-by_second @ geometry.adjoint(geometry.inverse(relative)), by_second)
@@ -27,8 +29,8 @@ def relative_jacobians(measured: Array, first: Array, second: Array) -> tuple[Fl
 class Registration(Factor):
     """Scan matching saw pose ``second`` at ``measured`` (7,) in the frame of ``first``.
 
-    Error ``log(measured^-1 first^-1 second)`` (6,) with ``sqrt_info`` (6, 6); theta.registration_noise is the logarithm of
-    the ratio of the true deviation to the told one.
+    Error ``log(measured^-1 first^-1 second)`` (6,) with ``sqrt_info`` (6, 6); theta.registration_noise is the
+    logarithm of the ratio of the true deviation to the told one.
     """
 
     first: Int[Array, ""] = pose_key()

@@ -17,7 +17,9 @@ from dsg_ros.core.theta import Theta
 def calibrated(
     theta: Theta, measured: Float[Array, "*batch 6"], duration: Float[Array, "*batch"]
 ) -> Float[Array, "*batch 6"]:
-    """True base increment, as a tangent, of a measured one over ``duration`` [s]: the linear map in `dsg_ros.core.theta`."""
+    """True base increment, as a tangent, of a measured one over ``duration`` [s]: the linear map in
+    `dsg_ros.core.theta`.
+    """
     forward = measured[..., :1]
     sideways = jnp.array([0.0, 1.0, 0.0]) * theta.lateral_slip
     upwards = jnp.array([0.0, 0.0, 1.0]) * theta.turn_per_metre
@@ -30,9 +32,9 @@ def calibrated(
 class OdomSE3(Factor):
     """Odometry told the motion from ``previous`` to ``current``: a geodesic error on SE(3).
 
-    Error ``log(Z^-1 previous^-1 current)`` (6,) where ``Z = exp(calibrated(theta, measured, duration))``; ``measured`` (6,)
-    is the logarithm of the increment in the previous body frame.  A row with ``learned`` >= 0 takes row ``learned`` of
-    theta.odom for its increment instead, as in the tutorial, and no calibration.
+    Error ``log(Z^-1 previous^-1 current)`` (6,) where ``Z = exp(calibrated(theta, measured, duration))``;
+    ``measured`` (6,) is the logarithm of the increment in the previous body frame.  A row with ``learned`` >= 0 takes
+    row ``learned`` of theta.odom for its increment instead, as in the tutorial, and no calibration.
 
     The deviation of translation [m] is the sum of the three numbers in ``sigma_translation``, that of rotation [rad] of
     those in ``sigma_rotation`` (a constant, and what distance and turn add: see `noise`), each times the exponential of
@@ -73,8 +75,8 @@ def noise(
 ) -> dict[str, NDArray[np.float64]]:
     """Fields ``measured``, ``sigma_translation`` and ``sigma_rotation`` of rows for increments (n, 7).
 
-    ``translation`` is a constant [m], per metre and per radian [m/rad]; ``rotation`` a constant [rad], per radian and per
-    metre [rad/m]: deviations that add up with the distance and the turn measured.
+    ``translation`` is a constant [m], per metre and per radian [m/rad]; ``rotation`` a constant [rad], per radian and
+    per metre [rad/m]: deviations that add up with the distance and the turn measured.
     """
     tangent = poses.log(increments)
     one = np.ones(tangent.shape[:-1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import numpy as np
 
 from dsg_ros import poses
@@ -21,7 +24,7 @@ def solve_on_host(
     """Minimise the cost of a whole graph; compiles only what `dsg_ros.core.chunks.warm_up` compiles."""
     chunks = Chunks(problem)
     pattern = linear.pattern(chunks)
-    state = State(np.asarray(problem.state.poses, float), np.asarray(problem.state.voxels, float))
+    state = jax.tree.map(lambda values: np.asarray(values, float), problem.state)
     cost, hessians, gradient = chunks.linearise(theta, state)
     values = pattern.assemble(hessians)
     growth, iterations = d.GROWTH, 0
@@ -44,9 +47,8 @@ def solve_on_host(
     factor, healthy = _final(linear, pattern, values)
     if not healthy and result is not Result.DIVERGED:
         result = Result.SINGULAR
-    return Solution(
-        state, np.int64(result), np.float64(cost), np.int64(iterations), factor, problem.pose_keys, problem.voxel_keys
-    )
+    numbers: tuple[Any, ...] = (np.int64(result), np.float64(cost), np.int64(iterations))
+    return Solution(state, *numbers, factor, problem.pose_keys, problem.voxel_keys)
 
 
 def _trial(
@@ -61,7 +63,7 @@ def _trial(
     scaled = step[pattern.free] / factor.scale
     predicted = 0.5 * (damping * scaled @ scaled - gradient @ step)
     border = len(state.poses) * 6
-    moved = poses.compose(state.poses, poses.exp(step[:border].reshape(-1, 6)))
+    moved: Any = poses.compose(state.poses, poses.exp(step[:border].reshape(-1, 6)))
     return State(moved, state.voxels + step[border:].reshape(-1, 3)), float(predicted)
 
 

@@ -22,8 +22,9 @@ from dsg_ros.core.variables import State
 
 @dataclass(frozen=True)
 class LevenbergMarquardt:
-    """``linear`` decides where it runs: `DenseCholesky` and `SchurVoxels` inside one jitted program, `SparseCholesky` on
-    the host, in chunks, for graphs of any size.  ``damping`` is that of the first step, of systems with unit diagonal.
+    """``linear`` decides where it runs: `DenseCholesky` and `SchurVoxels` inside one jitted program, `SparseCholesky`
+    on the host, in chunks, for graphs of any size.  ``damping`` is that of the first step, of systems with unit
+    diagonal.
     """
 
     linear: DenseCholesky | SchurVoxels | SparseCholesky = field(default_factory=DenseCholesky)
@@ -69,8 +70,9 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
         return ~c.converged & ~c.stuck & (c.iterations < solver.max_iterations)
 
     def iterate(c: _Carry) -> _Carry:
-        # Linearising at the trial judges the step and prepares the next one.  It is by far the largest part of the compiled
-        # program, so it stands here once: the first pass takes the start for a trial step from an infinite cost.
+        # Linearising at the trial judges the step and prepares the next one.  It is by far the largest part of the
+        # compiled program, so it stands here once: the first pass takes the start for a trial step from an infinite
+        # cost.
         trial_cost, trial_normal = problem.linearise(theta, c.trial)
         verdict = d.judge(jnp, c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
         first = c.iterations < 0

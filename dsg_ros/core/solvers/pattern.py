@@ -12,8 +12,8 @@ from dsg_ros.core.factors import base
 class Pattern:
     """Compressed columns of the lower triangle over the free numbers of the tangent (N of them).
 
-    ``free`` (N,) are their places in the tangent; ``rows``, ``columns`` (nnz,) the entries in column order; ``pointers`` (N+1,)
-    the columns' starts; ``diagonal`` (N,) the entries on the diagonal.
+    ``free`` (N,) are their places in the tangent; ``rows``, ``columns`` (nnz,) the entries in column order;
+    ``pointers`` (N+1,) the columns' starts; ``diagonal`` (N,) the entries on the diagonal.
     """
 
     def __init__(self, chunks: Chunks) -> None:
@@ -66,7 +66,8 @@ class Pattern:
         return values[:-1]
 
     def _place(self, pair: NDArray[np.int64], column: NDArray[np.int64], r: int, c: int) -> NDArray[np.int64]:
-        # Column c of a block column starts after c shorter and shorter ones, and lacks the c numbers above its diagonal.
+        # Column c of a block column starts after c shorter and shorter ones, and lacks the c numbers above its
+        # diagonal.
         return self._base[column] + c * self._height[column] - c * (c - 1) // 2 + self._offset[pair] + r - c
 
     def _destinations(

@@ -1,4 +1,5 @@
-"""Sparse Cholesky on the host, over any structure: CHOLMOD (supernodal, through cvxopt), or SuperLU where that is not wanted.
+"""Sparse Cholesky on the host, over any structure: CHOLMOD (supernodal, through cvxopt), or SuperLU where that is not
+wanted.
 
 Systems are scaled to a unit diagonal, as in `dsg_ros.core.solvers.linear`.
 """
@@ -40,7 +41,8 @@ class _Cholmod:
         from cvxopt import cholmod
 
         self._cvxopt, self._cholmod = cvxopt, cholmod
-        # Supernodal: LL^T in dense panels, several times faster than the simplicial code here, and its diagonal is readable.
+        # Supernodal: LL^T in dense panels, several times faster than the simplicial code here, and its diagonal is
+        # readable.
         cholmod.options["supernodal"] = 2
         ones = cvxopt.matrix(np.where(pattern.rows == pattern.columns, 1.0, 0.0))
         rows, columns = cvxopt.matrix(pattern.rows), cvxopt.matrix(pattern.columns)
@@ -95,7 +97,9 @@ _ENGINES: dict[str, type[_Cholmod] | type[_SuperLU]] = {"cholmod": _Cholmod, "su
 
 
 class SparseCholesky:
-    """Keeps pattern and symbolic analysis while the structure of the graph stays the same.  Not for two threads at once."""
+    """Keeps pattern and symbolic analysis while the structure of the graph stays the same.  Not for two threads at
+    once.
+    """
 
     def __init__(self, backend: Backend = "cholmod") -> None:
         if backend not in _ENGINES:
