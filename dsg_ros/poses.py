@@ -1,12 +1,15 @@
 """Pose algebra on NumPy arrays, for everything that must not import JAX (the node process, readers, writers).
 
 A pose is ``(..., 7)`` float64 ``[x y z qx qy qz qw]``: metres and a unit quaternion, the order of ROS and of TUM files.
-``a_from_b`` maps coordinates in frame b to frame a, which is also "the pose of b in a".  A tangent vector is ``(..., 6)``
-``[translation, rotation]`` and perturbs on the right: ``pose (+) xi = compose(pose, exp(xi))`` (Sola et al., "A micro Lie
-theory", 2018, eq. 25).  `dsg_ros.core.geometry` states the same convention for JAX; a test compares the two.
+``a_from_b`` maps coordinates in frame b to frame a, which is also "the pose of b in a".  A tangent vector is
+``(..., 6)`` ``[translation, rotation]`` and perturbs on the right: ``pose (+) xi = compose(pose, exp(xi))`` (Sola et
+al., "A micro Lie theory", 2018, eq. 25).  `dsg_ros.core.geometry` states the same convention for JAX; a test compares
+the two.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,37 +18,76 @@ Array = NDArray[np.float64]
 
 IDENTITY: Array = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 IDENTITY.setflags(write=False)
+_CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
+
+
+def cross(a: Array, b: Array) -> Array:
+    """Cross product of ``(..., 3)`` vectors; `numpy.cross` spends most of its time on shapes, and this runs often."""
+    return _joined(*_cross(*_parts(a), *_parts(b)))
 
 
 def rotate(quaternion: Array, vector: Array) -> Array:
     """Rotate ``(..., 3)`` by ``(..., 4)`` [x y z w] (Rodrigues' formula in quaternion form)."""
-    axis, w = quaternion[..., :3], quaternion[..., 3:]
-    cross = 2.0 * np.cross(axis, vector)
-    return vector + w * cross + np.cross(axis, cross)
+    return _joined(*_rotated(*_parts(quaternion), *_parts(vector)))
 
 
 def multiply(a: Array, b: Array) -> Array:
     """Hamilton product of ``(..., 4)`` quaternions [x y z w]."""
-    av, aw, bv, bw = a[..., :3], a[..., 3:], b[..., :3], b[..., 3:]
-    vector = aw * bv + bw * av + np.cross(av, bv)
-    scalar = aw * bw - np.sum(av * bv, axis=-1, keepdims=True)
-    return np.concatenate([vector, scalar], axis=-1)
+    return _joined(*_product(*_parts(a), *_parts(b)))
 
 
 def compose(a: ArrayLike, b: ArrayLike) -> Array:
     """``a_from_c = compose(a_from_b, b_from_c)``; broadcasts; the result's quaternion is normalised."""
     a, b = np.asarray(a, float), np.asarray(b, float)
-    translation = a[..., :3] + rotate(a[..., 3:], b[..., :3])
-    quaternion = multiply(a[..., 3:], b[..., 3:])
-    quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
-    return np.concatenate([translation, quaternion], axis=-1)
+    ax, ay, az, *a_turn = _parts(a)
+    b_parts = _parts(b)
+    x, y, z = _rotated(*a_turn, *b_parts[:3])
+    qx, qy, qz, qw = _product(*a_turn, *b_parts[3:])
+    scale = (qx * qx + qy * qy + qz * qz + qw * qw) ** -0.5
+    return _joined(ax + x, ay + y, az + z, qx * scale, qy * scale, qz * scale, qw * scale)
 
 
 def inverse(pose: ArrayLike) -> Array:
     """``b_from_a`` of ``a_from_b``."""
-    pose = np.asarray(pose, float)
-    conjugate = pose[..., 3:] * np.array([-1.0, -1.0, -1.0, 1.0])
-    return np.concatenate([-rotate(conjugate, pose[..., :3]), conjugate], axis=-1)
+    x, y, z, qx, qy, qz, qw = _parts(np.asarray(pose, float))
+    back = _rotated(-qx, -qy, -qz, qw, -x, -y, -z)
+    return _joined(*back, -qx, -qy, -qz, qw)
+
+
+def _parts(array: Array) -> tuple[Any, ...]:
+    """The numbers along the last axis: Python's own for a single vector (ten times quicker), arrays for stacks."""
+    if array.ndim == 1:
+        return tuple(array.tolist())
+    return tuple(array[..., i] for i in range(array.shape[-1]))
+
+
+def _joined(*parts: Any) -> Array:
+    if isinstance(parts[0], float):
+        return np.array(parts)
+    return np.stack(np.broadcast_arrays(*parts), axis=-1)
+
+
+def _cross(ax: Any, ay: Any, az: Any, bx: Any, by: Any, bz: Any) -> tuple[Any, Any, Any]:
+    return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+
+
+def _rotated(qx: Any, qy: Any, qz: Any, qw: Any, x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
+    tx, ty, tz = (2.0 * t for t in _cross(qx, qy, qz, x, y, z))
+    ux, uy, uz = _cross(qx, qy, qz, tx, ty, tz)
+    return x + qw * tx + ux, y + qw * ty + uy, z + qw * tz + uz
+
+
+def _product(ax: Any, ay: Any, az: Any, aw: Any, bx: Any, by: Any, bz: Any, bw: Any) -> tuple[Any, Any, Any, Any]:
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    )
+
+
+def _norm(vector: Array) -> Array:
+    return np.sqrt(np.einsum("...i,...i->...", vector, vector))[..., None]
 
 
 def between(a: ArrayLike, b: ArrayLike) -> Array:
@@ -64,7 +106,7 @@ def transform(pose: ArrayLike, points: ArrayLike) -> Array:
 def matrix(pose: ArrayLike) -> Array:
     """``(..., 4, 4)`` homogeneous matrices."""
     pose = np.asarray(pose, float)
-    x, y, z, w = np.moveaxis(pose[..., 3:], -1, 0)
+    x, y, z, w = pose[..., 3], pose[..., 4], pose[..., 5], pose[..., 6]
     out = np.zeros((*pose.shape[:-1], 4, 4))
     out[..., 0, 0] = 1 - 2 * (y * y + z * z)
     out[..., 0, 1] = 2 * (x * y - z * w)
@@ -99,14 +141,15 @@ def from_planar(x: ArrayLike, y: ArrayLike, yaw: ArrayLike) -> Array:
 
 def yaw(pose: ArrayLike) -> Array:
     """Heading [rad] about z (ZYX Euler angles), in (-pi, pi]."""
-    x, y, z, w = np.moveaxis(np.asarray(pose, float)[..., 3:], -1, 0)
+    pose = np.asarray(pose, float)
+    x, y, z, w = pose[..., 3], pose[..., 4], pose[..., 5], pose[..., 6]
     return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
 
 def rotation_exp(rotation_vector: ArrayLike) -> Array:
     """Quaternion ``(..., 4)`` [x y z w] of a rotation vector ``(..., 3)`` [rad]."""
     vector = np.asarray(rotation_vector, float)
-    angle = np.linalg.norm(vector, axis=-1, keepdims=True)
+    angle = _norm(vector)
     # sin(a/2)/a = sinc(a/2pi)/2 is smooth at zero.
     return np.concatenate([0.5 * np.sinc(angle / (2 * np.pi)) * vector, np.cos(angle / 2)], axis=-1)
 
@@ -115,7 +158,7 @@ def rotation_log(quaternion: ArrayLike) -> Array:
     """Rotation vector ``(..., 3)`` [rad], norm at most pi, of a unit quaternion ``(..., 4)`` [x y z w]."""
     q = np.asarray(quaternion, float)
     q = np.where(q[..., 3:] < 0, -q, q)
-    sine = np.linalg.norm(q[..., :3], axis=-1, keepdims=True)
+    sine = _norm(q[..., :3])
     angle = 2 * np.arctan2(sine, q[..., 3:])
     small = sine < 1e-12
     return q[..., :3] * np.where(small, 2.0, angle / np.where(small, 1.0, sine))
@@ -125,13 +168,13 @@ def exp(tangent: ArrayLike) -> Array:
     """SE(3) exponential of ``(..., 6)`` (Sola et al., eq. 172-174)."""
     tangent = np.asarray(tangent, float)
     rho, phi = tangent[..., :3], tangent[..., 3:]
-    angle = np.linalg.norm(phi, axis=-1, keepdims=True)
+    angle = _norm(phi)
     small = angle < 1e-5
     safe = np.where(small, 1.0, angle)
     a = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
     b = np.where(small, 1 / 6 - angle**2 / 120, (safe - np.sin(safe)) / safe**3)
-    cross = np.cross(phi, rho)
-    translation = rho + a * cross + b * np.cross(phi, cross)
+    turned = cross(phi, rho)
+    translation = rho + a * turned + b * cross(phi, turned)
     return np.concatenate([translation, rotation_exp(phi)], axis=-1)
 
 
@@ -139,14 +182,14 @@ def log(pose: ArrayLike) -> Array:
     """SE(3) logarithm ``(..., 6)``; the inverse of `exp` for rotations below pi."""
     pose = np.asarray(pose, float)
     phi = rotation_log(pose[..., 3:])
-    angle = np.linalg.norm(phi, axis=-1, keepdims=True)
+    angle = _norm(phi)
     small = angle < 1e-4
     safe = np.where(small, 1.0, angle)
     # 1/a^2 - (1 + cos a) / (2 a sin a), written with the half angle so that it stays finite at pi.
     coefficient = np.where(small, 1 / 12 + angle**2 / 720, (1 - 0.5 * safe / np.tan(0.5 * safe)) / safe**2)
     t = pose[..., :3]
-    cross = np.cross(phi, t)
-    return np.concatenate([t - 0.5 * cross + coefficient * np.cross(phi, cross), phi], axis=-1)
+    turned = cross(phi, t)
+    return np.concatenate([t - 0.5 * turned + coefficient * cross(phi, turned), phi], axis=-1)
 
 
 def interpolate(a: ArrayLike, b: ArrayLike, fraction: ArrayLike) -> Array:
@@ -156,6 +199,6 @@ def interpolate(a: ArrayLike, b: ArrayLike, fraction: ArrayLike) -> Array:
     """
     a, b, f = np.asarray(a, float), np.asarray(b, float), np.asarray(fraction, float)[..., None]
     translation = a[..., :3] + f * (b[..., :3] - a[..., :3])
-    relative = rotation_log(multiply(a[..., 3:] * np.array([-1.0, -1.0, -1.0, 1.0]), b[..., 3:]))
+    relative = rotation_log(multiply(a[..., 3:] * _CONJUGATE, b[..., 3:]))
     quaternion = multiply(*np.broadcast_arrays(a[..., 3:], rotation_exp(f * relative)))
-    return np.concatenate([translation, quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)], axis=-1)
+    return np.concatenate([translation, quaternion / _norm(quaternion)], axis=-1)

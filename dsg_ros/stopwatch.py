@@ -36,8 +36,12 @@ class Stopwatch:
 
     def summary(self) -> dict[str, float]:
         """Total [s], and median and 99th percentile of the recent durations [s], of each phase."""
-        out = {}
+        out: dict[str, float] = {}
         for phase, recent in self._recent.items():
             p50, p99 = np.percentile(np.array(recent), [50, 99])
-            out |= {f"seconds_total.{phase}": self._total[phase], f"seconds_p50.{phase}": float(p50), f"seconds_p99.{phase}": float(p99)}
+            out |= {
+                f"seconds_total.{phase}": self._total[phase],
+                f"seconds_p50.{phase}": float(p50),
+                f"seconds_p99.{phase}": float(p99),
+            }
         return out

@@ -1,4 +1,4 @@
-"""Which voxel of the world a keyframe's points belong to: one observation per (keyframe, voxel), with its statistics."""
+"""Which voxels of the world a keyframe's points belong to: one observation per (keyframe, voxel)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from dsg_ros.mapping.keyframes import Rows
 
 @dataclass(frozen=True)
 class Observations:
-    """What one keyframe saw: ``voxels`` (m,) indices, ``points`` (m, 3) their means in the base frame, ``sqrt_info`` (m, 3, 3)
-    there, and for voxels seen for the first time (``new`` (m,) bool) their ``means`` (m, 3) in map."""
+    """What one keyframe saw, by voxel.
+
+    ``voxels`` (m,) are indices, ``points`` (m, 3) the means of the ``counts`` (m,) points seen of each [m] and
+    ``sqrt_info`` (m, 3, 3) their square-root information [1/m], both in the keyframe's base frame.  ``new`` (m,) marks
+    voxels seen for the first time; ``means`` (m, 3) are the points in map.
+    """
 
     voxels: NDArray[np.int64]
     points: NDArray[np.float64]
@@ -46,15 +50,29 @@ class WorldVoxels:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def observe(self, keyframe: int, stamp: int, pose: NDArray[np.float64], cloud: NDArray[np.float64], surroundings: voxel_map.VoxelStatistics) -> Observations:
-        """Associate ``cloud`` (n, 3), in the base frame of ``keyframe`` at ``pose`` (7,), by cell, making voxels where there are none.
+    def observe(
+        self,
+        keyframe: int,
+        stamp: int,
+        pose: NDArray[np.float64],
+        cloud: NDArray[np.float64],
+        surroundings: voxel_map.VoxelStatistics,
+    ) -> Observations:
+        """Associate ``cloud`` (n, 3) by cell, making voxels where there are none.
 
-        ``surroundings`` are the local map's statistics at this voxel size; they give each observation its normal.
+        The cloud is in the base frame of ``keyframe``, at ``pose`` (7,) in map and ``stamp`` [ns].  ``surroundings``
+        are the local map's statistics at this voxel size; they give each observation its normal.
         """
         s = self._settings
         world = poses.transform(pose, cloud)
-        keys, inverse, counts = np.unique(voxel_map.pack(voxel_map.cells_of(world, self.size, planar=self._planar)), return_inverse=True, return_counts=True)
-        points = np.stack([np.bincount(inverse, cloud[:, axis], len(keys)) for axis in range(3)], axis=1) / counts[:, None]
+        keys, inverse, counts = np.unique(
+            voxel_map.pack(voxel_map.cells_of(world, self.size, planar=self._planar)),
+            return_inverse=True,
+            return_counts=True,
+        )
+        points = (
+            np.stack([np.bincount(inverse, cloud[:, axis], len(keys)) for axis in range(3)], axis=1) / counts[:, None]
+        )
         enough = counts >= s.least_points
         keys, points, counts = keys[enough], points[enough], counts[enough]
         sqrt_info, normals = self._information(keys, counts, pose, surroundings)
@@ -62,7 +80,7 @@ class WorldVoxels:
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))
         self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
-        for count, normal in zip(counts[new], normals[new], strict=True):
+        for normal in normals[new]:
             self.counts.append(0)
             self.last_seen.append(stamp)
             self.anchor.append(keyframe)
@@ -75,9 +93,16 @@ class WorldVoxels:
         return Observations(voxels, points, sqrt_info, counts, new, poses.transform(pose, points))
 
     def _information(
-        self, keys: NDArray[np.int64], counts: NDArray[np.int64], pose: NDArray[np.float64], surroundings: voxel_map.VoxelStatistics
+        self,
+        keys: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        pose: NDArray[np.float64],
+        surroundings: voxel_map.VoxelStatistics,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Square-root information (m, 3, 3) of observed means and normals (m, 3) (zero where not a surface), in the base frame."""
+        """Square-root information (m, 3, 3) [1/m] of observed means and normals (m, 3), zero where not a surface.
+
+        Both are in the base frame of the keyframe at ``pose`` (7,); ``keys`` (m,) and ``counts`` (m,) are by voxel.
+        """
         s = self._settings
         shape = voxel_map.surfaces(surroundings, self._planar, s.flatness, s.noise)
         at = np.minimum(np.searchsorted(surroundings.keys, keys), len(surroundings.keys) - 1)
@@ -93,13 +118,18 @@ class WorldVoxels:
         return rows @ rotation, np.where(flat, shape.normals[at] @ rotation, 0.0)
 
     def reindex(self, means: NDArray[np.float64]) -> None:
-        """After the map moved: voxels at ``means`` (v, 3) find their new cells; of several in one cell the oldest keeps it."""
+        """After the map moved: voxels find the cells of their ``means`` (v, 3); the oldest of several keeps it."""
         keys = voxel_map.pack(voxel_map.cells_of(means, self.size, planar=self._planar))
         self._cells = dict(zip(keys[::-1].tolist(), range(len(keys) - 1, -1, -1), strict=True))
         self._changed.update(range(len(keys)))
 
-    def update(self, means: NDArray[np.float64], trajectory: NDArray[np.float64], *, whole: bool = False) -> VoxelUpdate:
-        """What changed since the last call (or everything), for voxels at ``means`` (v, 3) and keyframes at ``trajectory`` (k, 7)."""
+    def update(
+        self, means: NDArray[np.float64], trajectory: NDArray[np.float64], *, whole: bool = False
+    ) -> VoxelUpdate:
+        """What changed since the last call, or with ``whole`` everything.
+
+        ``means`` (v, 3) are the voxels' positions and ``trajectory`` (k, 7) the keyframes' poses, both in map.
+        """
         ids = np.arange(len(self)) if whole else np.array(sorted(self._changed), np.int64)
         self._changed.clear()
         counts = self.counts.values[ids]

@@ -1,8 +1,8 @@
 """Correlative search for the pose of one set of points in another's map, exact inside its bounds.
 
 Branch and bound over (angle, x, y) with max-pooled occupancy grids (Olson, "Real-time correlative scan matching", 2009;
-Hess et al., "Real-time loop closure in 2D lidar SLAM", 2016).  The tree is walked level by level, so that a whole level is
-scored in few calls of one compiled kernel of fixed shape; what cannot reach the wanted score is cut.
+Hess et al., "Real-time loop closure in 2D lidar SLAM", 2016).  The tree is walked level by level, so that a whole level
+is scored in few calls of one compiled kernel of fixed shape; what cannot reach the wanted score is cut.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ ANGLES = 64
 CHUNK = 1024
 MOST_NODES = 65536
 
+Placed = tuple[UInt8[Array, "l g g"], Int[Array, "a p 2"], Bool[Array, " p"]]
+"""On the device: the pyramid, the points' cells by angle, and which points are real."""
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pose found: offset ``x``, ``y`` [m] and ``yaw`` [rad] to apply on top of the first guess, and its score in [0, 1].
+    """A pose found: offset ``x``, ``y`` [m] and ``yaw`` [rad] on top of the first guess, and its score in [0, 1].
 
-    ``runner_up``: the best score anywhere else (farther than the exclusion radius or angle), 0 if none reached the bound.
+    ``runner_up``: the best score anywhere else (farther than the exclusion radius or angle), 0 if none reached the
+    bound.
     """
 
     x: float
@@ -39,7 +43,9 @@ class Candidate:
 
 
 @partial(jax.jit, static_argnames=("resolution",))
-def pyramid(points: Float[Array, "m 2"], mask: Bool[Array, " m"], centre: Float[Array, "2"], *, resolution: float) -> UInt8[Array, "l g g"]:
+def pyramid(
+    points: Float[Array, "m 2"], mask: Bool[Array, " m"], centre: Float[Array, " 2"], *, resolution: float
+) -> UInt8[Array, "l g g"]:
     """Smeared occupancy of ``points`` around ``centre``, and its running maxima over 2^l x 2^l cells."""
     cells = jnp.floor((points - centre) / resolution).astype(jnp.int32) + GRID // 2
     inside = mask & jnp.all((cells > 0) & (cells < GRID - 1), axis=1)
@@ -62,7 +68,13 @@ def pyramid(points: Float[Array, "m 2"], mask: Bool[Array, " m"], centre: Float[
 
 
 @jax.jit
-def score_nodes(grids: UInt8[Array, "l g g"], cells: Int[Array, "a p 2"], mask: Bool[Array, " p"], level: Int[Array, ""], nodes: Int[Array, "c 3"]) -> Float[Array, " c"]:
+def score_nodes(
+    grids: UInt8[Array, "l g g"],
+    cells: Int[Array, "a p 2"],
+    mask: Bool[Array, " p"],
+    level: Int[Array, ""],
+    nodes: Int[Array, "c 3"],
+) -> Float[Array, " c"]:
     """Upper bound of the score of each node (angle, x, y) at ``level``: the mean over the points of the pooled grid."""
     at = cells[nodes[:, 0]] + nodes[:, None, 1:]
     inside = jnp.all((at >= 0) & (at < GRID), axis=-1) & mask
@@ -85,10 +97,11 @@ def search(
     rival_share: float,
     exclusion: tuple[float, float] = (0.8, 0.15),
 ) -> Candidate | None:
-    """The best placement of ``points`` (n, 2), already at their first guess in the map, within ``radius`` [m] and ``angle`` [rad].
+    """The best placement of ``points`` (n, 2), already at their first guess in the map, or None if all score too low.
 
-    ``pivot`` (2,): the point about which the angle turns.  None if nothing reaches ``least_score``.  Every placement scoring
-    at least ``rival_share`` of the best is found too, so ``runner_up`` is exact above that.
+    It lies within ``radius`` [m] and ``angle`` [rad]; ``pivot`` (2,) is the point about which the angle turns.
+    ``grids`` is the `pyramid` around ``centre`` (2,).  Every placement scoring at least ``rival_share`` of the best is
+    found too, so ``runner_up`` is exact above that.
     """
     if len(points) > POINTS:
         points = points[np.linspace(0, len(points) - 1, POINTS).astype(int)]
@@ -133,7 +146,7 @@ def _children(nodes: NDArray[np.int64], step: int) -> NDArray[np.int64]:
     return (nodes[:, None, :] + offsets).reshape(-1, 3)
 
 
-def _descend(device, node: NDArray[np.int64]) -> float:
+def _descend(device: Placed, node: NDArray[np.int64]) -> float:
     """The score of the leaf reached greedily from ``node``: a bound to prune with from the start."""
     nodes, score = node[None], 0.0
     for level in range(LEVELS - 2, -1, -1):
@@ -144,7 +157,8 @@ def _descend(device, node: NDArray[np.int64]) -> float:
     return score
 
 
-def _score(device, level: int, nodes: NDArray[np.int64]) -> NDArray[np.float64]:
+def _score(device: Placed, level: int, nodes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores (n,) of ``nodes`` (n, 3) at ``level``, a chunk of fixed shape at a time."""
     chunks = -(-len(nodes) // CHUNK)
     padded = np.zeros((chunks * CHUNK, 3), np.int32)
     padded[: len(nodes)] = nodes

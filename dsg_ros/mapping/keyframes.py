@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ class Rows:
     """A growing array of rows: amortised O(1) append, read through `values` without copying."""
 
     def __init__(self, *shape: int, dtype: type = np.float64) -> None:
-        self._buffer = np.zeros((64, *shape), dtype)
+        self._buffer: NDArray[Any] = np.zeros((64, *shape), dtype)
         self._count = 0
 
     def append(self, row: object) -> None:
@@ -27,14 +28,14 @@ class Rows:
         return self._count
 
     @property
-    def values(self) -> NDArray:
+    def values(self) -> NDArray[Any]:
         """The rows so far, a view."""
         return self._buffer[: self._count]
 
 
 @dataclass
 class Keyframes:
-    """``clouds`` in the base frame, ``stamps`` [ns], raw ``odometry`` (7,), ``travel`` [m] since the start, by keyframe."""
+    """By keyframe: ``clouds`` (n, 3) in its base frame, ``stamps`` [ns], raw ``odometry`` (7,), ``travel`` [m]."""
 
     clouds: list[NDArray[np.float64]] = field(default_factory=list)
     stamps: Rows = field(default_factory=lambda: Rows(dtype=np.int64))
@@ -53,9 +54,11 @@ class Keyframes:
 
 @dataclass
 class ScanLog:
-    """Every scan, hung on its keyframe: ``keyframe`` index, ``relative`` pose (7,) in it, ``live`` pose as published, raw ``odometry``.
+    """Every scan, hung on its keyframe.
 
-    ``clouds`` are kept (float32) only as long as a final refinement may ask for them.
+    By scan: stamp [ns], ``keyframe`` index, ``relative`` pose (7,) in it, ``live`` pose (7,) in map as published, raw
+    ``odometry`` (7,).  ``clouds`` (n, 3) in the base frame are kept (float32) only if a final refinement may ask for
+    them.
     """
 
     keep_clouds: bool
@@ -69,7 +72,15 @@ class ScanLog:
     def __len__(self) -> int:
         return len(self.stamps)
 
-    def add(self, stamp: int, keyframe: int, relative: NDArray[np.float64], live: NDArray[np.float64], odometry: NDArray[np.float64], cloud: NDArray[np.float64]) -> None:
+    def add(
+        self,
+        stamp: int,
+        keyframe: int,
+        relative: NDArray[np.float64],
+        live: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        cloud: NDArray[np.float64],
+    ) -> None:
         self.stamps.append(stamp)
         self.keyframe.append(keyframe)
         self.relative.append(relative)

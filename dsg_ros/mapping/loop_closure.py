@@ -17,15 +17,18 @@ from scipy.sparse.csgraph import dijkstra
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import correlative, scan
-from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
+from dsg_ros.mapping.local_map import LocalMapper, merged
 
 HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
-"""Information of the first guess in the final match: a metre and a third of a radian, for what a corridor leaves open."""
+"""Information of the first guess in the final match: a metre, a third of a radian, for what a corridor leaves open."""
 
 
 @dataclass(frozen=True)
 class Closure:
-    """``relative`` (7,) is keyframe ``newer`` seen from ``older``; ``information`` (6, 6) in its tangent; ``jump`` [m] what it moves."""
+    """``relative`` (7,) is keyframe ``newer`` seen from ``older``, ``information`` (6, 6) is in its tangent.
+
+    ``jump`` [m] is how far the closure moves the newer end.
+    """
 
     older: int
     newer: int
@@ -41,13 +44,26 @@ class LoopCloser:
         self._settings = settings
         self._mapper = mapper
         self._waiting: list[Closure] = []
-        self.counts = {"loops_considered": 0, "loops_refused_score": 0, "loops_refused_ambiguous": 0, "loops_refused_overlap": 0, "loops_waiting": 0}
+        self.counts = {
+            "loops_considered": 0,
+            "loops_refused_score": 0,
+            "loops_refused_ambiguous": 0,
+            "loops_refused_overlap": 0,
+            "loops_waiting": 0,
+        }
 
-    def search(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> list[Closure]:
+    def search(
+        self,
+        trajectory: NDArray[np.float64],
+        clouds: Sequence[NDArray[np.float64]],
+        travel: NDArray[np.float64],
+        loops: Sequence[tuple[int, int]],
+    ) -> list[Closure]:
         """Closures of the newest keyframe that are believed now.
 
-        ``trajectory`` (k, 7) keyframes in map, ``clouds`` their points in their own frame, ``travel`` (k,) metres driven,
-        ``loops`` the closures already in the graph.  May return earlier closures that had been waiting for agreement.
+        ``trajectory`` (k, 7) keyframes in map, ``clouds`` their points (n, 3) in their own frames, ``travel`` (k,)
+        metres driven, ``loops`` the closures already in the graph.  May return earlier ones that had been waiting for
+        agreement.
         """
         newest = len(trajectory) - 1
         found: list[Closure] = []
@@ -63,7 +79,9 @@ class LoopCloser:
         self.counts["loops_waiting"] = len(self._waiting)
         return found
 
-    def _candidates(self, trajectory: NDArray[np.float64], travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
+    def _candidates(
+        self, trajectory: NDArray[np.float64], travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, float]]:
         """Older keyframes worth trying, one a stretch of trajectory, with the drift [m] to allow for; nearest first."""
         s, newest = self._settings, len(trajectory) - 1
         apart = travel[newest] - travel > s.least_travel
@@ -81,9 +99,18 @@ class LoopCloser:
         best = sorted((min(cost[stretch]), int(near[stretch[np.argmin(cost[stretch])]])) for stretch in stretches)
         return [(older, float(drift[older])) for _, older in best[: s.most_candidates]]
 
-    def _verify(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], older: int, newest: int, drift: float) -> Closure | None:
+    def _verify(
+        self,
+        trajectory: NDArray[np.float64],
+        clouds: Sequence[NDArray[np.float64]],
+        older: int,
+        newest: int,
+        drift: float,
+    ) -> Closure | None:
+        """The closure between ``older`` and ``newest``, if their surroundings match within the ``drift`` [m]."""
         s = self._settings
-        low, high = max(0, older - s.reference_keyframes), min(newest - s.query_keyframes, older + s.reference_keyframes + 1)
+        low = max(0, older - s.reference_keyframes)
+        high = min(newest - s.query_keyframes, older + s.reference_keyframes + 1)
         reference = _merged(trajectory, clouds, older, slice(low, high))
         query = _merged(trajectory, clouds, newest, slice(max(0, newest - s.query_keyframes + 1), newest + 1))
         if not len(reference) or not len(query):
@@ -99,17 +126,21 @@ class LoopCloser:
                 self.counts["loops_refused_ambiguous"] += 1
                 return None
             pivot = poses.from_planar(guess[0], guess[1], 0.0)
-            moved = poses.compose(poses.compose(poses.from_planar(guess[0] + placed.x, guess[1] + placed.y, placed.yaw), poses.inverse(pivot)), guess)
-            start = moved
-        local_map: LocalMap = self._mapper.build_from_points(reference)
+            moved = poses.from_planar(guess[0] + placed.x, guess[1] + placed.y, placed.yaw)
+            start = poses.compose(poses.compose(moved, poses.inverse(pivot)), guess)
+        local_map = self._mapper.build_from_points(reference)
         match = self._mapper.register(local_map, query, start[None], start, HELD)
         if match.inliers < s.least_inliers:
             self.counts["loops_refused_overlap"] += 1
             return None
         jump = float(np.linalg.norm(match.pose[:3] - guess[:3]))
-        return Closure(older, newest, match.pose, self._mapper.factor_information(match.information, s.floor_translation, s.floor_rotation), jump)
+        information = self._mapper.factor_information(match.information, s.floor_translation, s.floor_rotation)
+        return Closure(older, newest, match.pose, information, jump)
 
-    def _place(self, reference: NDArray[np.float64], points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float) -> correlative.Candidate | None:
+    def _place(
+        self, reference: NDArray[np.float64], points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float
+    ) -> correlative.Candidate | None:
+        """Where ``points`` (n, 3) fit ``reference`` (m, 3), both in the older keyframe; turns are about ``pivot``."""
         s = self._settings
         size = self._mapper.reference_capacity
         padded, mask = scan.pad(scan.thin(reference, s.search_resolution, size), size)
@@ -127,8 +158,10 @@ class LoopCloser:
             rival_share=s.most_rival,
         )
 
-    def _agreeing(self, closure: Closure, trajectory: NDArray[np.float64], travel: NDArray[np.float64]) -> list[Closure]:
-        """``closure`` and the waiting ones that ask for the same correction, once they are enough and far enough apart."""
+    def _agreeing(
+        self, closure: Closure, trajectory: NDArray[np.float64], travel: NDArray[np.float64]
+    ) -> list[Closure]:
+        """``closure`` and the waiting ones that ask for the same correction, once enough and far enough apart."""
         s = self._settings
         recent = travel[closure.newer] - s.patience
         self._waiting = [w for w in self._waiting if travel[w.newer] >= recent] + [closure]
@@ -151,16 +184,19 @@ def _moved(closure: Closure, trajectory: NDArray[np.float64], keyframe: int) -> 
     return poses.compose(newer, poses.between(trajectory[closure.newer], trajectory[keyframe]))
 
 
-def _merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], frame: int, which: slice) -> NDArray[np.float64]:
-    """Points of the keyframes ``which`` in the frame of keyframe ``frame``."""
+def _merged(
+    trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]], frame: int, which: slice
+) -> NDArray[np.float64]:
+    """Points (n, 3) of the keyframes ``which`` in the frame of keyframe ``frame``."""
     return merged(poses.between(trajectory[frame], trajectory[which]), clouds[which])
 
 
 def _graph_distance(travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
-    """Metres from the newest keyframe to every other along the shortest path over the chain and the closures."""
+    """Metres (k,) from the newest keyframe to every other along the shortest path over the chain and the closures."""
     count = len(travel)
     ends = np.array(loops, np.int64).reshape(-1, 2)
-    rows, columns = np.concatenate([np.arange(count - 1), ends[:, 0]]), np.concatenate([np.arange(1, count), ends[:, 1]])
+    rows = np.concatenate([np.arange(count - 1), ends[:, 0]])
+    columns = np.concatenate([np.arange(1, count), ends[:, 1]])
     # A stored zero is no edge to scipy; a closure is worth a few centimetres of its own.
     lengths = np.concatenate([np.maximum(np.diff(travel), 1e-3), np.full(len(loops), 0.05)])
     graph = csr_array((lengths, (rows, columns)), shape=(count, count))

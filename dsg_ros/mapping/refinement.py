@@ -7,16 +7,22 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import config, poses
+from dsg_ros import config
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper
 
 
-def refine(settings: config.Refinement, mapper: LocalMapper, keyframes: Keyframes, scans: ScanLog, trajectory: NDArray[np.float64]) -> NDArray[np.float64]:
+def refine(
+    settings: config.Refinement,
+    mapper: LocalMapper,
+    keyframes: Keyframes,
+    scans: ScanLog,
+    trajectory: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Poses (n, 7) of all scans, base in map, for optimised keyframes at ``trajectory`` (k, 7).
 
-    Keyframes stay where the graph put them.  A scan between them is registered to the map of the keyframes around, from and
-    held loosely to where it hangs on its keyframe; a match with few inliers leaves it there.
+    Keyframes stay where the graph put them.  A scan between them is registered to the map of the keyframes around, from
+    where it hangs on its keyframe and held loosely to that; a match with few inliers leaves it there.
     """
     out = scans.on(trajectory)
     prior = np.diag(1.0 / np.repeat([settings.sigma_translation, settings.sigma_rotation], 3) ** 2)

@@ -1,4 +1,4 @@
-"""A scan made ready: its distortion by motion taken out, brought to the base frame, thinned to a fixed number of points."""
+"""A scan made ready: its distortion by motion taken out, brought to the base frame, thinned to a number of points."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dsg_ros.mapping.voxel_map import cells_of, pack
 
 
 def deskew(frame: Frame) -> NDArray[np.float64]:
-    """Points (n, 3) of ``frame`` in the base frame at its stamp, each moved by the odometry between its own time and the stamp.
+    """Points (n, 3) in the base frame at the frame's stamp, each moved by the odometry from its own time to the stamp.
 
-    Motion within a scan is taken from the raw odometry: over a tenth of a second a few per cent of calibration error move a
-    point by a fraction of its range noise.
+    Motion within a scan is taken from the raw odometry: over a tenth of a second a few per cent of calibration error
+    move a point by a fraction of its range noise.
     """
     points = poses.transform(frame.base_from_sensor, frame.points.astype(np.float64))
     if frame.times is None or len(frame.odometry.stamps) == 1 or not len(points):

@@ -18,9 +18,10 @@ Prediction = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Tracked:
-    """``pose`` (7,) base in map; ``own`` (7,) the scan's own opinion of it, without the odometry's, with its ``information`` (6, 6).
+    """``pose`` (7,) base in map; ``own`` (7,) the scan's opinion of it, without the odometry's.
 
-    ``innovation`` (6,) is the tangent from the predicted pose to ``own`` and ``sigmas`` (6,) the prediction's deviations.
+    ``information`` (6, 6) is that of ``own``, ``innovation`` (6,) the tangent from the predicted pose to it and
+    ``sigmas`` (6,) the prediction's deviations [m, rad].
     """
 
     pose: NDArray[np.float64]
@@ -38,7 +39,9 @@ class Tracker:
     ``predict(increment, seconds)`` maps a measured odometry increment to the calibrated one and its deviations.
     """
 
-    def __init__(self, settings: config.Slam, mapper: LocalMapper, predict: Callable[[NDArray[np.float64], float], Prediction]) -> None:
+    def __init__(
+        self, settings: config.Slam, mapper: LocalMapper, predict: Callable[[NDArray[np.float64], float], Prediction]
+    ) -> None:
         self._settings = settings
         self._mapper = mapper
         self._predict = predict
@@ -57,11 +60,11 @@ class Tracker:
         self.pose = pose
 
     def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
-        """Pose of a scan with ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
+        """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
         if self._odometry is None:
             measured, seconds = poses.IDENTITY, 0.0
         else:
-            # Stamps of some logs run backwards; an increment over no time has no bias, and that is all time is used for.
+            # Stamps of some logs run backwards; an increment over no time has no bias, all that time is used for.
             measured, seconds = poses.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
         self._odometry, self._stamp = odometry, stamp
         increment, sigmas = self._predict(measured, seconds)
@@ -70,7 +73,13 @@ class Tracker:
         self.pose = tracked.pose
         return tracked
 
-    def _match(self, points: NDArray[np.float64], prediction: NDArray[np.float64], increment: NDArray[np.float64], sigmas: NDArray[np.float64]) -> Tracked:
+    def _match(
+        self,
+        points: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+        increment: NDArray[np.float64],
+        sigmas: NDArray[np.float64],
+    ) -> Tracked:
         s = self._settings.registration
         if self._map is None or len(points) < s.least_points:
             if self._map is not None:
@@ -89,4 +98,6 @@ class Tracker:
         error = poses.log(poses.between(prediction, match.pose))
         shift, information = registration.scan_only(match.information, error, prior, self._mapper.axes)
         own = poses.compose(match.pose, poses.exp(shift))
-        return Tracked(match.pose, own, information, poses.log(poses.between(prediction, own)), sigmas, match.inliers, restarted)
+        return Tracked(
+            match.pose, own, information, poses.log(poses.between(prediction, own)), sigmas, match.inliers, restarted
+        )

@@ -1,8 +1,9 @@
-"""Compile every kernel for the shapes the configuration fixes, before data is accepted: run each once on made-up data."""
+"""Compile every kernel for the shapes the configuration fixes, before data is accepted, by running each once."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core import chunks
@@ -52,8 +53,8 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     )  # fmt: skip
 
 
-def _room() -> np.ndarray:
-    """Points on the walls of a room of 6 by 4 m, at the height of the sensor."""
+def _room() -> NDArray[np.float64]:
+    """Points (n, 3) on the walls of a room of 6 by 4 m, at the height of the sensor."""
     x, y = np.arange(-3.0, 3.0, 0.04), np.arange(-2.0, 2.0, 0.04)
     walls = [np.stack([x, np.full_like(x, side)], axis=1) for side in (-2.0, 2.0)]
     walls += [np.stack([np.full_like(y, side), y], axis=1) for side in (-3.0, 3.0)]
