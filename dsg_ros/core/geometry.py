@@ -162,7 +162,7 @@ def _rotation(pose: Pose) -> tuple[Point, Column, Column]:
 
 
 def _split(squared: Column) -> tuple[Column, Column, Column]:
-    """Which angles are small, angle^2 for the series and the angle for the closed form: each harmless where not used."""
+    """Which angles are small, angle^2 for the series, the angle for the closed form: each harmless where not used."""
     small = squared < _SMALL**2
     return small, jnp.where(small, squared, 0.0), jnp.sqrt(jnp.where(small, 1.0, squared))
 

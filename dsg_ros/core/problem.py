@@ -124,7 +124,7 @@ class Problem(eqx.Module):
     def _map(
         self, function: Callable[..., Any], theta: Theta, state: State, *, tangent: Array | None = None
     ) -> list[Any]:
-        """``function`` over the rows of every stack; with ``tangent`` each row also gets its own part of that vector."""
+        """``function`` over the rows of every stack; with ``tangent`` each row also gets its part of that vector."""
         out = []
         for factor in self._present():
             values = gather(factor, state)

@@ -18,7 +18,7 @@ Solver = GradientDescent | LevenbergMarquardt
 
 
 def solve(problem: Problem, theta: Theta, solver: Solver) -> Solution:
-    """Minimise the cost over the state, from the problem's own.  Never raises for a bad answer: see `Solution.result`."""
+    """Minimise the cost over the state, from the problem's own.  A bad answer raises nothing: see `Solution.result`."""
     return solver.solve(problem, theta)
 
 

@@ -135,7 +135,7 @@ Mask = Theta
 
 
 def mask(theta: Theta, *chosen: str) -> Mask:
-    """Select leaves (``lever``) or single shared numbers (``odometry.lever.x``); ValueError for a name that is neither."""
+    """Select leaves (``lever``) or single shared numbers (``odometry.lever.x``); ValueError for any other name."""
     selected: dict[str, Any] = {name: np.zeros(np.shape(getattr(theta, name)), bool) for name in SPECS}
     for wanted in chosen:
         if wanted in selected:

@@ -29,7 +29,7 @@ SOLVERS = {
     "schur": LevenbergMarquardt(SchurVoxels(), tolerance=1e-13),
     "cholmod": LevenbergMarquardt(SparseCholesky(), tolerance=1e-13),
     "superlu": LevenbergMarquardt(SparseCholesky("superlu"), tolerance=1e-13),
-    "gradient descent": GradientDescent(steps=15_000, rate=0.008, tolerance=1e-5),
+    "gradient descent": GradientDescent(steps=15_000, rate=0.003, tolerance=1e-5),
 }
 
 

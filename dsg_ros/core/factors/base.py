@@ -79,7 +79,7 @@ def data(default: Any) -> Any:
 
 
 class Linearised(NamedTuple):
-    """One row at one state: its ``cost``, weighted residual (r,) and Jacobian (r, d) in the tangents of its variables."""
+    """One row at one state: its ``cost``, weighted residual (r,) and Jacobian (r, d) in its variables' tangents."""
 
     cost: Float[Array, ""]
     residual: Float[Array, " r"]
@@ -102,7 +102,7 @@ class Factor(eqx.Module):
         """``W`` of the whitened error ``W e``: (r, r), or (r,) where diagonal."""
 
     def jacobians(self, theta: Theta, *values: Array) -> tuple[Float[Array, " r"], tuple[Array, ...]]:
-        """The error and its derivatives in each variable's tangent: here by forward mode; closed forms override this."""
+        """The error and its derivatives in each variable's tangent: by forward mode; closed forms override this."""
 
         def moved(tangents: tuple[Array, ...]) -> Array:
             return self.error(theta, *retract(self, values, tangents))

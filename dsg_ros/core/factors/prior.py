@@ -31,7 +31,7 @@ class PosePrior(Factor):
 
 
 class VoxelPrior(Factor):
-    """``voxel`` was known to be at ``mean`` (3,) [m], in map: error ``voxel - mean`` with ``sqrt_info`` (3, 3) [1/m]."""
+    """``voxel`` was known to be at ``mean`` (3,) [m] in map: error ``voxel - mean`` with ``sqrt_info`` (3, 3) [1/m]."""
 
     voxel: Int[Array, ""] = voxel_key()
     mean: Float[Array, " 3"] = data(np.zeros(3))

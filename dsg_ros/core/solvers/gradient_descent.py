@@ -1,4 +1,4 @@
-"""Gradient descent with a fixed number of steps, unrolled: the tutorial's inner loop, differentiable by reverse mode."""
+"""Gradient descent with a fixed number of steps, unrolled: the tutorial's inner loop, differentiable in reverse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsg_ros.core.variables import State
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """``steps`` steps of ``rate`` along the negative gradient in the tangent; converged if it is below ``tolerance``."""
+    """``steps`` steps of ``rate`` down the gradient in the tangent; converged if that is below ``tolerance``."""
 
     steps: int = 80
     rate: float = 0.05

@@ -47,8 +47,10 @@ def solve_on_host(
     factor, healthy = _final(linear, pattern, values)
     if not healthy and result is not Result.DIVERGED:
         result = Result.SINGULAR
-    numbers: tuple[Any, ...] = (np.int64(result), np.float64(cost), np.int64(iterations))
-    return Solution(state, *numbers, factor, problem.pose_keys, problem.voxel_keys)
+    code: Any = np.int64(result)
+    final: Any = np.float64(cost)
+    count: Any = np.int64(iterations)
+    return Solution(state, code, final, count, factor, problem.pose_keys, problem.voxel_keys)
 
 
 def _trial(

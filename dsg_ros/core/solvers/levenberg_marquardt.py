@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt (Marquardt 1963; Nielsen 1999): one jitted loop for windows, one host loop for the whole graph."""
+"""Levenberg-Marquardt (Marquardt 1963; Nielsen 1999): a jitted loop for windows, a host loop for the whole graph."""
 
 from __future__ import annotations
 

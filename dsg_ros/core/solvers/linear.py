@@ -110,7 +110,7 @@ class SchurFactor(eqx.Module):
 
 @dataclass(frozen=True)
 class SchurVoxels:
-    """Eliminate the voxels (block diagonal), factorise the poses' dense Schur complement: for windows with many voxels."""
+    """Eliminate the voxels (block diagonal), factorise the poses' dense Schur complement: for many voxels."""
 
     def factorise(self, problem: Problem, normal: Normal, damping: Array) -> SchurFactor:
         scale = scales(problem, normal)

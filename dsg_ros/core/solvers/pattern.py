@@ -1,4 +1,4 @@
-"""Where each row's Hessian goes in the sparse lower triangle: worked out once for a structure, by blocks of variables."""
+"""Where each row's Hessian goes in the sparse lower triangle: worked out once a structure, by blocks of variables."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Pattern:
         chunks: Chunks,
         count: int,
     ) -> NDArray[np.int64]:
-        """Entry (flat, over (n, d, d)) that each number of the rows' Hessians adds to; nnz, one past the end, for none."""
+        """Entry (flat, over (n, d, d)) that each number of the rows' Hessians adds to; nnz (past the end) for none."""
         out = np.full((*local.shape, local.shape[1]), self.nnz, np.int64)
         order = np.cumsum(chunks.free) - 1
         blocks = block_of[local]
