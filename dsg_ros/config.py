@@ -71,19 +71,27 @@ class Registration:
     window: Annotated[int, Doc("Keyframes in the local map"), Range(2, 200)] = 30
     coarse_voxel: Annotated[float, Doc("Voxel edge of the first stage"), Range(0.05, 10.0, "m")] = 0.3
     fine_voxel: Annotated[float, Doc("Voxel edge of the second stage"), Range(0.02, 5.0, "m")] = 0.1
-    voxels: Annotated[int, Doc("Voxels a local map can hold"), Range(256, 65536)] = 8192
-    flatness: Annotated[float, Doc("A voxel is a surface if its smallest variance is below this share of the next"), Range(0.0, 1.0)] = 0.15
+    voxels: Annotated[int, Doc("Voxels a local map can hold"), Range(256, 65536)] = 4096
+    flatness: Annotated[
+        float, Doc("A voxel is a surface if its smallest variance is below this share of the next"), Range(0.0, 1.0)
+    ] = 0.15
     noise: Annotated[float, Doc("Range noise and model error of a point"), Range(0.001, 1.0, "m")] = 0.02
     inlier_distance: Annotated[float, Doc("A point nearer to its surface is an inlier"), Range(0.01, 2.0, "m")] = 0.08
     discount: Annotated[float, Doc("Share of the registration's information that is believed"), Range(0.001, 1.0)] = 0.5
-    floor_translation: Annotated[float, Doc("Least sigma of a registration's translation"), Range(0.0, 1.0, "m")] = 0.004
+    floor_translation: Annotated[float, Doc("Least sigma of a registration's translation"), Range(0.0, 1.0, "m")] = (
+        0.004
+    )
     floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
     least_points: Annotated[int, Doc("Scans with fewer points follow odometry alone"), Range(3, 1000)] = 20
-    planar_sigma: Annotated[float, Doc("Height, roll and pitch between keyframes, for a planar scanner"), Range(1e-5, 1.0, "m, rad")] = 1e-3
+    planar_sigma: Annotated[
+        float, Doc("Height, roll and pitch between keyframes, for a planar scanner"), Range(1e-5, 1.0, "m, rad")
+    ] = 1e-3
     restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
     restart_gain: Annotated[float, Doc("Inlier share another start must add"), Range(0.0, 1.0)] = 0.06
     restart_least: Annotated[float, Doc("Inlier share another start must reach"), Range(0.0, 1.0)] = 0.75
-    restart_prior: Annotated[float, Doc("Share of the odometry's information kept for other starts"), Range(0.0, 1.0)] = 0.01
+    restart_prior: Annotated[
+        float, Doc("Share of the odometry's information kept for other starts"), Range(0.0, 1.0)
+    ] = 0.01
     restart_angle: Annotated[float, Doc("Other starts turn up to this far"), Range(0.0, 3.2, "rad")] = 0.53
     restart_step: Annotated[float, Doc("Step between other starts"), Range(0.01, 1.0, "rad")] = 0.105
 
@@ -93,20 +101,28 @@ class LoopClosure:
     """Where to look for places seen before, and what to believe."""
 
     every_keyframes: Annotated[int, Doc("A search per this many keyframes"), Range(1, 1000)] = 5
-    least_travel: Annotated[float, Doc("Metres driven before a place counts as seen before"), Range(0.0, 1000.0, "m")] = 8.0
+    least_travel: Annotated[
+        float, Doc("Metres driven before a place counts as seen before"), Range(0.0, 1000.0, "m")
+    ] = 8.0
     drift_start: Annotated[float, Doc("Drift allowed for right after a closure"), Range(0.0, 10.0, "m")] = 0.4
-    drift_rate: Annotated[float, Doc("Drift allowed for, per metre along the shortest path of the graph"), Range(0.0, 1.0, "m/m")] = 0.03
+    drift_rate: Annotated[
+        float, Doc("Drift allowed for, per metre along the shortest path of the graph"), Range(0.0, 1.0, "m/m")
+    ] = 0.03
     most_drift: Annotated[float, Doc("Drift allowed for, at most"), Range(0.5, 30.0, "m")] = 8.0
     most_turn: Annotated[float, Doc("Heading searched, at most"), Range(0.01, 0.54, "rad")] = 0.5
     most_candidates: Annotated[int, Doc("Places tried a search"), Range(1, 20)] = 2
     reference_keyframes: Annotated[int, Doc("Keyframes on either side that make the place"), Range(1, 100)] = 20
     query_keyframes: Annotated[int, Doc("Newest keyframes that are matched together"), Range(1, 100)] = 12
     query_cell: Annotated[float, Doc("Their points are averaged in cells of this edge"), Range(0.01, 2.0, "m")] = 0.15
-    search_beyond: Annotated[float, Doc("Drift above which the correlative search is used"), Range(0.0, 10.0, "m")] = 0.6
+    search_beyond: Annotated[float, Doc("Drift above which the correlative search is used"), Range(0.0, 10.0, "m")] = (
+        0.6
+    )
     search_resolution: Annotated[float, Doc("Cell of the correlative search"), Range(0.02, 1.0, "m")] = 0.1
     search_angle: Annotated[float, Doc("Angle step of the correlative search"), Range(0.002, 0.2, "rad")] = 0.0175
     least_score: Annotated[float, Doc("Score of the correlative search, at least"), Range(0.0, 1.0)] = 0.55
-    most_rival: Annotated[float, Doc("Score of the second best place, as a share of the best, at most"), Range(0.0, 1.0)] = 0.9
+    most_rival: Annotated[
+        float, Doc("Score of the second best place, as a share of the best, at most"), Range(0.0, 1.0)
+    ] = 0.9
     least_inliers: Annotated[float, Doc("Inlier share of the final match, at least"), Range(0.0, 1.0)] = 0.62
     floor_translation: Annotated[float, Doc("Least sigma of a closure's translation"), Range(0.0, 1.0, "m")] = 0.01
     floor_rotation: Annotated[float, Doc("Least sigma of a closure's rotation"), Range(0.0, 0.2, "rad")] = 0.0026
@@ -118,7 +134,9 @@ class LoopClosure:
     agreement_travel: Annotated[float, Doc("Travel over which they must agree"), Range(0.0, 100.0, "m")] = 1.5
     patience: Annotated[float, Doc("Travel for which a closure waits for others"), Range(0.0, 1000.0, "m")] = 15.0
     solve_after: Annotated[int, Doc("Closures that call for a global solve"), Range(1, 1000)] = 15
-    solve_beyond: Annotated[float, Doc("Correction that calls for a global solve at once"), Range(0.0, 10.0, "m")] = 0.15
+    solve_beyond: Annotated[float, Doc("Correction that calls for a global solve at once"), Range(0.0, 10.0, "m")] = (
+        0.15
+    )
 
 
 @dataclass(frozen=True)
@@ -140,10 +158,12 @@ class Window:
 
     enabled: Annotated[bool, Doc("Solve the window at every keyframe")] = True
     keyframes: Annotated[int, Doc("Poses in the window"), Range(2, 32)] = 10
-    voxels: Annotated[int, Doc("Voxels in the window, at most"), Range(64, 4096)] = 512
-    observations: Annotated[int, Doc("Observations in the window, at most"), Range(64, 16384)] = 1024
-    voxel_share: Annotated[float, Doc("Share of a scan's information that its voxel observations get"), Range(0.01, 0.99)] = 0.2
-    iterations: Annotated[int, Doc("Levenberg-Marquardt steps, at most"), Range(1, 100)] = 5
+    voxels: Annotated[int, Doc("Voxels in the window, at most"), Range(64, 4096)] = 256
+    observations: Annotated[int, Doc("Observations in the window, at most"), Range(64, 16384)] = 768
+    voxel_share: Annotated[
+        float, Doc("Share of a scan's information that its voxel observations get"), Range(0.01, 0.99)
+    ] = 0.2
+    iterations: Annotated[int, Doc("Levenberg-Marquardt steps, at most"), Range(1, 100)] = 3
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,9 @@ class Refinement:
 
     enabled: Annotated[bool, Doc("Keep the scans for it (about 2 kB each) and run it at the end")] = True
     keyframes: Annotated[int, Doc("Keyframes on either side"), Range(1, 100)] = 15
-    sigma_translation: Annotated[float, Doc("How loosely a scan is held to its first pose"), Range(0.001, 1.0, "m")] = 0.05
+    sigma_translation: Annotated[float, Doc("How loosely a scan is held to its first pose"), Range(0.001, 1.0, "m")] = (
+        0.05
+    )
     sigma_rotation: Annotated[float, Doc("How loosely it is held in heading"), Range(0.001, 1.0, "rad")] = 0.02
     least_points: Annotated[int, Doc("Scans with fewer points are left"), Range(3, 1000)] = 20
     least_inliers: Annotated[float, Doc("Matches with a smaller inlier share are left"), Range(0.0, 1.0)] = 0.6
@@ -164,9 +186,9 @@ class Learning:
 
     enabled: Annotated[bool, Doc("Learn while mapping; off keeps the parameters as loaded")] = True
     every_keyframes: Annotated[int, Doc("One outer update per this many keyframes"), Range(2, 1000)] = 10
-    parameters: Annotated[
-        str, Doc("What is learned: numbers of the odometry calibration, separated by commas")
-    ] = "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
+    parameters: Annotated[str, Doc("What is learned: numbers of the odometry calibration, separated by commas")] = (
+        "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
+    )
     noise: Annotated[bool, Doc("Learn the odometry's noise too, from told values that are far off")] = False
     robust_width: Annotated[
         float, Doc("Cauchy kernel of held-out innovations, in sigmas a direction"), Range(0.1, 100.0)
@@ -174,12 +196,8 @@ class Learning:
     observable: Annotated[
         float, Doc("A parameter is used once its sigma is below this share of the prior's"), Range(0.001, 1.0)
     ] = 0.2
-    unobservable: Annotated[
-        float, Doc("It is given up again above this share"), Range(0.001, 1.0)
-    ] = 0.3
-    significance: Annotated[
-        float, Doc("It stays where it started within this many sigmas"), Range(0.0, 10.0)
-    ] = 2.0
+    unobservable: Annotated[float, Doc("It is given up again above this share"), Range(0.001, 1.0)] = 0.3
+    significance: Annotated[float, Doc("It stays where it started within this many sigmas"), Range(0.0, 10.0)] = 2.0
     poisoned: Annotated[
         float, Doc("A block is forgotten if it makes the next less likely by a factor exp(this)"), Range(0.1, 1000.0)
     ] = 2.0
@@ -287,7 +305,9 @@ def check(setting: Setting, value: Any) -> Any:
         raise ConfigError(f"{setting.name}: {value!r} is not a finite number")
     if setting.range and not setting.range.low <= value <= setting.range.high:
         limits = setting.range
-        raise ConfigError(f"{setting.name}: {value!r} is outside [{limits.low:g}, {limits.high:g}] {limits.unit}".rstrip())
+        raise ConfigError(
+            f"{setting.name}: {value!r} is outside [{limits.low:g}, {limits.high:g}] {limits.unit}".rstrip()
+        )
     return value
 
 

@@ -70,7 +70,9 @@ class Slam:
         s = self._settings.keyframes
         return bool(np.linalg.norm(since[:3]) > s.distance or np.linalg.norm(since[3:]) > s.angle)
 
-    def _add_keyframe(self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked) -> None:
+    def _add_keyframe(
+        self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked
+    ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
         last = len(self._keyframes) - 1
         key = self._back_end.add_keyframe(tracked.pose)
@@ -117,7 +119,9 @@ class Slam:
             self._local_map = self._mapper.build(self._back_end.trajectory[window], self._keyframes.clouds[window])
             self._tracker.set_map(self._local_map)
 
-    def _estimate(self, frame: Frame, cloud: NDArray[np.float64], odometry: NDArray[np.float64], keyframe: bool) -> Estimate:
+    def _estimate(
+        self, frame: Frame, cloud: NDArray[np.float64], odometry: NDArray[np.float64], keyframe: bool
+    ) -> Estimate:
         newest = len(self._keyframes) - 1
         pose = self._tracker.pose
         relative = poses.between(self._back_end.pose(newest), pose)
@@ -152,7 +156,9 @@ class Slam:
         if not self._settings.refinement.enabled:
             return self.result()
         with self._stopwatch("refinement"):
-            refined = refinement.refine(self._settings.refinement, self._mapper, self._keyframes, self._scans, trajectory)
+            refined = refinement.refine(
+                self._settings.refinement, self._mapper, self._keyframes, self._scans, trajectory
+            )
         return self._result(refined)
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:

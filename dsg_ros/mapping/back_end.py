@@ -46,7 +46,9 @@ class BackEnd:
         self._fresh: list[int] = []
         self._closures_waiting = 0
         self._correction = 0.0
-        self._window_solver = LevenbergMarquardt(SchurVoxels(), max_iterations=settings.window.iterations, tolerance=1e-6)
+        self._window_solver = LevenbergMarquardt(
+            SchurVoxels(), max_iterations=settings.window.iterations, tolerance=1e-6
+        )
         self._graph_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-6)
         window = settings.window
         self._window_capacity = Capacity(
@@ -160,10 +162,15 @@ class BackEnd:
             return
         keys = np.arange(first, newest)
         voxels, held = self._window_voxels(keys)
-        problem = self.world.snapshot(keys[1:], voxels, fixed=keys[:1], fixed_voxels=held, types=WINDOW_TYPES, capacity=self._window_capacity)
+        problem = self.world.snapshot(
+            keys[1:], voxels, fixed=keys[:1], fixed_voxels=held, types=WINDOW_TYPES, capacity=self._window_capacity
+        )
         solution = solve(problem, self._shared(theta), self._window_solver)
         self.counts["window_solves"] += 1
-        self.metrics["window_cost"], self.metrics["window_iterations"] = float(solution.cost), float(solution.iterations)
+        self.metrics["window_cost"], self.metrics["window_iterations"] = (
+            float(solution.cost),
+            float(solution.iterations),
+        )
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
             return

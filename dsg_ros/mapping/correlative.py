@@ -7,6 +7,7 @@ is scored in few calls of one compiled kernel of fixed shape; what cannot reach 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +23,9 @@ POINTS = 256
 ANGLES = 64
 CHUNK = 1024
 MOST_NODES = 65536
+"""Of a level; where wide bounds leave more, the most promising are followed and the search is no longer exact."""
+
+_log = logging.getLogger(__name__)
 
 Placed = tuple[UInt8[Array, "l g g"], Int[Array, "a p 2"], Bool[Array, " p"]]
 """On the device: the pyramid, the points' cells by angle, and which points are real."""
@@ -121,15 +125,16 @@ def search(
     nodes = np.stack(np.meshgrid(np.arange(len(angles)), axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     bound = rival_share * least_score
     scores = _score(device, LEVELS - 1, nodes)
-    bound = max(bound, rival_share * _descend(device, nodes[int(np.argmax(scores))]))
+    bound = max(bound, rival_share * _descend(device, nodes[int(np.argmax(scores))], reach))
     for level in range(LEVELS - 2, -1, -1):
         keep = scores >= bound
         nodes, scores = nodes[keep], scores[keep]
         if not len(nodes):
             return None
         if len(nodes) > MOST_NODES // 4:
+            _log.info("correlative search: %d nodes to follow, only the best %d are", len(nodes), MOST_NODES // 4)
             nodes = nodes[np.argsort(-scores, kind="stable")[: MOST_NODES // 4]]
-        nodes = _children(nodes, 1 << level)
+        nodes = _children(nodes, 1 << level, reach)
         scores = _score(device, level, nodes)
     best = int(np.argmax(scores))
     if scores[best] < least_score:
@@ -141,16 +146,18 @@ def search(
     return Candidate(float(x), float(y), float(angles[nodes[best, 0]]), float(scores[best]), runner_up)
 
 
-def _children(nodes: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+def _children(nodes: NDArray[np.int64], step: int, reach: int) -> NDArray[np.int64]:
+    """The four quarters of each node, ``step`` cells wide, that begin inside the bounds: whole tiles may stand out."""
     offsets = np.array([(0, 0, 0), (0, step, 0), (0, 0, step), (0, step, step)])
-    return (nodes[:, None, :] + offsets).reshape(-1, 3)
+    children = (nodes[:, None, :] + offsets).reshape(-1, 3)
+    return children[np.all(children[:, 1:] <= reach, axis=1)]
 
 
-def _descend(device: Placed, node: NDArray[np.int64]) -> float:
+def _descend(device: Placed, node: NDArray[np.int64], reach: int) -> float:
     """The score of the leaf reached greedily from ``node``: a bound to prune with from the start."""
     nodes, score = node[None], 0.0
     for level in range(LEVELS - 2, -1, -1):
-        nodes = _children(nodes, 1 << level)
+        nodes = _children(nodes, 1 << level, reach)
         scores = _score(device, level, nodes)
         best = int(np.argmax(scores))
         nodes, score = nodes[best : best + 1], float(scores[best])

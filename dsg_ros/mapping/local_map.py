@@ -57,16 +57,24 @@ class LocalMapper:
 
     def build_from_points(self, points: NDArray[np.float64]) -> LocalMap:
         """Local map of ``points`` (n, 3) in the frame the map is to have."""
-        coarse = voxel_map.accumulate(points, self._settings.coarse_voxel, self.planar)
-        fine = voxel_map.accumulate(points, self._settings.fine_voxel, self.planar)
-        alone = voxel_map.accumulate(points, self._settings.coarse_voxel, self.planar, merge=False)
+        coarse = voxel_map.accumulate(points, self._settings.coarse_voxel, planar=self.planar)
+        fine = voxel_map.accumulate(points, self._settings.fine_voxel, planar=self.planar)
+        alone = voxel_map.statistics(coarse, planar=self.planar, merge=False)
         return LocalMap(self._table(coarse), self._table(fine), alone)
 
-    def _table(self, statistics: voxel_map.VoxelStatistics) -> voxel_map.VoxelTable:
+    def _table(self, sums: voxel_map.Sums) -> voxel_map.VoxelTable:
         s = self._settings
-        return voxel_map.table(statistics, self.planar, s.voxels, s.flatness, s.noise)
+        merged = voxel_map.statistics(sums, planar=self.planar, merge=True)
+        return voxel_map.table(merged, self.planar, s.voxels, s.flatness, s.noise)
 
-    def register(self, local_map: LocalMap, points: NDArray[np.float64], starts: NDArray[np.float64], prediction: NDArray[np.float64], prior: NDArray[np.float64]) -> Match:
+    def register(
+        self,
+        local_map: LocalMap,
+        points: NDArray[np.float64],
+        starts: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+        prior: NDArray[np.float64],
+    ) -> Match:
         """Match ``points`` (n, 3), at most `capacity` and in the base frame, from every pose of ``starts`` (s, 7).
 
         ``prior`` (6, 6) is the information of ``prediction`` (7,); zero lets the scan decide alone.
@@ -101,7 +109,9 @@ class LocalMapper:
         held[list(self.axes)] = 0.0
         return self.factor_information(information, s.floor_translation, s.floor_rotation) + np.diag(held)
 
-    def factor_information(self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float) -> NDArray[np.float64]:
+    def factor_information(
+        self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float
+    ) -> NDArray[np.float64]:
         """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent), and
         bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay zero."""
         index = np.array(self.axes)

@@ -87,11 +87,12 @@ def _normal_equations(
     rotation, translation = geometry.rotation_matrix(pose), pose[:3]
     world = points @ rotation.T + translation
     row, found = _lookup(table, world, planar)
-    difference = world - table.means[row]
-    error = jnp.linalg.norm(jnp.einsum("nij,nj->ni", table.projector[row], difference) + 1e-12, axis=-1)
+    mean, whitening, projector = table.shape_at(row)
+    difference = world - mean
+    error = jnp.linalg.norm(jnp.einsum("nij,nj->ni", projector, difference) + 1e-12, axis=-1)
     # Geman-McClure on the metric error (Zhang, "Parameter estimation techniques", 1997, table 1).
     weight = jnp.where(mask & found, (kernel**2 / (kernel**2 + error**2)) ** 2, 0.0)
-    whitening = table.whitening[row] / jnp.sqrt(1.0 + spread**2)
+    whitening = whitening / jnp.sqrt(1.0 + spread**2)
     residual = jnp.einsum("nij,nj->ni", whitening, difference)
     left = jnp.einsum("nij,jk->nik", whitening, rotation)
     # d(R p) under a right rotation: -R [p]x, and u^T [p]x = (u x p)^T, hence each row u gives (p x u)^T.
