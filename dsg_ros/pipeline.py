@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core.compilation import CompileCounter
+from dsg_ros.core.compilation import compilations
 from dsg_ros.interface import Estimate, Frame, Parameter, Path, RunResult, VoxelUpdate
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.mapping import refinement, scan, warm_up
@@ -31,26 +31,32 @@ class Slam:
         self._keyframes = Keyframes()
         self._scans = ScanLog(keep_clouds=settings.refinement.enabled)
         self._stopwatch = Stopwatch()
-        self._compilations = CompileCounter()
+        self._compiled = 0
         self._travel = 0.0
         self._refused = 0
-        self._planar: bool | None = None
+        self._warm = False
+        self._prepare(planar=True)
 
     def warm_up(self, planar: bool) -> None:
         """Choose the kind of scan and compile every kernel, so that nothing compiles while scans come in."""
-        self._planar = planar
-        self._mapper = LocalMapper(self._settings.registration, self._settings.input, planar=planar)
-        self._tracker = Tracker(self._settings, self._mapper, self._calibration.predict)
-        self._closer = LoopCloser(self._settings.loops, self._mapper)
-        self._voxels = WorldVoxels(self._settings.voxels, size=self._settings.registration.coarse_voxel, planar=planar)
+        self._prepare(planar)
+        self._warm = True
         warm_up.compile_mapping(self._settings, self._mapper)
         warm_up.compile_back_end(self._settings, self._calibration.theta)
         self._calibration.warm_up(planar)
-        self._compilations.__enter__()
+        self._compiled = compilations()
+
+    def _prepare(self, planar: bool) -> None:
+        s = self._settings
+        self._planar = planar
+        self._mapper = LocalMapper(s.registration, s.input, planar=planar)
+        self._tracker = Tracker(s, self._mapper, self._calibration.predict)
+        self._closer = LoopCloser(s.loops, self._mapper)
+        self._voxels = WorldVoxels(s.voxels, size=s.registration.coarse_voxel, planar=planar)
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
-        if self._planar is None:
+        if not self._warm:
             self.warm_up(frame.planar)
         odometry = frame.odometry.at(frame.stamp)
         with self._stopwatch("register"):
@@ -186,10 +192,10 @@ class Slam:
             **self._stopwatch.last(),
             **self._back_end.metrics,
             "metres": self._travel,
-            "compilations_after_warm_up": float(self._compilations.count),
+            "compilations_after_warm_up": float(compilations() - self._compiled),
         }
 
     def _counts(self) -> dict[str, int]:
         totals = {"scans": len(self._scans), "keyframes": len(self._keyframes), "loops": len(self._back_end.loops)}
-        totals |= {"voxels": len(self._voxels), "scans_of_other_kind": self._refused}
+        totals |= self._calibration.counts | {"voxels": len(self._voxels), "scans_of_other_kind": self._refused}
         return totals | self._tracker.counts | self._closer.counts | self._back_end.counts

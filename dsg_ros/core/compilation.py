@@ -80,7 +80,13 @@ class CompileCounter:
 
 
 # JAX has no call to take one listener away, so one listener stays for good and serves whoever counts.
-_counters: list[CompileCounter] = []
+_process = CompileCounter()
+_counters: list[CompileCounter] = [_process]
+
+
+def compilations() -> int:
+    """XLA compilations of this process since this module was imported."""
+    return _process.count
 
 
 def _listen(event: str, duration_secs: float, **_: str | int) -> None:
