@@ -1,0 +1,166 @@
+"""Loop closure on drives round a simulated block and along a corridor that looks the same everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import worlds
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.mapping import loop_closure, scan
+from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.loop_closure import Closure, LoopCloser
+
+Array = NDArray[np.float64]
+Keyframes = tuple[Array, list[Array], Array]  # true poses, clouds, metres driven
+
+
+def keyframes_along(walls: Array, truth: Array, mapper: LocalMapper, reach: float) -> Keyframes:
+    clouds = [
+        scan.thin(worlds.scan(walls, pose, reach=reach, noise=0.01, seed=seed), 0.05, mapper.capacity)
+        for seed, pose in enumerate(truth)
+    ]
+    steps = np.linalg.norm(worlds.increments(truth)[:, :3], axis=1)
+    return truth, clouds, np.concatenate([[0.0], np.cumsum(steps)])
+
+
+@pytest.fixture(scope="module")
+def lap(mapper: LocalMapper) -> Keyframes:
+    """A lap and a quarter round the block."""
+    truth = worlds.drive(worlds.laps(worlds.BLOCK_ROUTE, 1.25), step=0.25, turn=0.25)
+    return keyframes_along(worlds.block(), truth, mapper, reach=12.0)
+
+
+def bent(truth: Array, angle: float) -> Array:
+    """``truth`` with the heading wrong by ``angle`` from the far corner of the block on."""
+    far = int(np.argmin(np.linalg.norm(truth[:, :2] - worlds.BLOCK_ROUTE[2], axis=1)))
+    steps = worlds.increments(truth)
+    steps[far] = poses.compose(steps[far], poses.from_planar(0.0, 0.0, angle))
+    return worlds.chained(truth[0], steps)
+
+
+def sweep(closer: LoopCloser, chain: Array, clouds: list[Array], travel: Array) -> list[list[Closure]]:
+    """What every fifth keyframe finds, while the map stays as it is."""
+    found: list[list[Closure]] = []
+    loops: list[tuple[int, int]] = []
+    for newest in range(5, len(chain), 5):
+        closures = closer.search(chain[: newest + 1], clouds[: newest + 1], travel[: newest + 1], loops)
+        loops += [(closure.older, closure.newer) for closure in closures]
+        found.append(closures)
+    return found
+
+
+def assert_true(closures: list[Closure], truth: Array) -> None:
+    for closure in closures:
+        right = poses.between(truth[closure.older], truth[closure.newer])
+        xi = poses.log(poses.between(right, closure.relative))
+        assert np.linalg.norm(xi[:3]) < 0.05
+        assert np.linalg.norm(xi[3:]) < 0.02
+        np.testing.assert_allclose(closure.information, closure.information.T)
+        assert np.linalg.eigvalsh(closure.information).min() > -1e-6
+        assert np.linalg.eigvalsh(closure.information[np.ix_([0, 1, 5], [0, 1, 5])]).min() > 100.0
+
+
+def test_a_small_drift_is_closed_at_once(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    truth, clouds, travel = lap
+    closer = LoopCloser(settings.loops, mapper)
+    closures = [closure for found in sweep(closer, bent(truth, 0.02), clouds, travel) for closure in found]
+    assert len(closures) >= 3
+    assert_true(closures, truth)
+    for closure in closures:
+        assert travel[closure.newer] - travel[closure.older] > settings.loops.least_travel
+        assert 0.1 < closure.jump <= settings.loops.trusted_jump
+    assert closer.counts["loops_considered"] >= len(closures)
+    assert closer.counts["loops_waiting"] == 0
+
+
+def test_a_big_jump_waits_for_agreement(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    truth, clouds, travel = lap
+    closer = LoopCloser(settings.loops, mapper)
+    chain = bent(truth, 0.08)
+    newest = next(n for n in range(100, len(chain), 5) if _verified(closer, chain, clouds, travel, n))
+    assert closer.counts["loops_waiting"] == 1  # true as it is, the first one is not believed alone
+    answers = []
+    for later in range(newest + 1, len(chain)):
+        answers = closer.search(chain[: later + 1], clouds[: later + 1], travel[: later + 1], [])
+        if answers:
+            break
+    assert len(answers) >= settings.loops.agreement_count
+    assert_true(answers, truth)
+    ends = [travel[closure.newer] for closure in answers]
+    assert max(ends) - min(ends) >= settings.loops.agreement_travel
+    assert min(closure.jump for closure in answers) > settings.loops.trusted_jump
+    assert min(closure.newer for closure in answers) == newest  # those that waited come along
+    assert closer.counts["loops_waiting"] <= 1
+
+
+def _verified(closer: LoopCloser, chain: Array, clouds: list[Array], travel: Array, newest: int) -> bool:
+    """Whether the search at ``newest`` found something, which is then waiting."""
+    assert closer.search(chain[: newest + 1], clouds[: newest + 1], travel[: newest + 1], []) == []
+    return closer.counts["loops_waiting"] > 0
+
+
+def test_what_waits_too_long_is_forgotten(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    truth, clouds, travel = lap
+    closer = LoopCloser(settings.loops, mapper)
+    chain = bent(truth, 0.08)
+    newest = next(n for n in range(100, len(chain), 5) if _verified(closer, chain, clouds, travel, n))
+    stretched = travel + np.where(np.arange(len(travel)) > newest, settings.loops.patience, 0.0)
+    for later in range(newest + 1, newest + 6):
+        found = closer.search(chain[: later + 1], clouds[: later + 1], stretched[: later + 1], [])
+        assert newest not in [closure.newer for closure in found]
+
+
+def test_an_ambiguous_corridor_is_refused(mapper: LocalMapper, settings: config.Slam) -> None:
+    """The same pillars every 1.2 m: which of them it is cannot be told, whatever the score."""
+    there = worlds.drive([(-6, 0), (6, 0)], step=0.25)
+    truth = np.concatenate([there, there])
+    truth, clouds, _ = keyframes_along(worlds.pillared_corridor(1.2), truth, mapper, reach=8.0)
+    # The second pass comes 20 m later, half a metre off.
+    travel = np.concatenate([0.25 * np.arange(len(there)), 32 + 0.25 * np.arange(len(there))])
+    chain = truth.copy()
+    chain[len(there) :, 0] += 0.5
+    closer = LoopCloser(settings.loops, mapper)
+    closures = [closure for found in sweep(closer, chain, clouds, travel) for closure in found]
+    assert closures == []
+    assert closer.counts["loops_refused_ambiguous"] >= 3
+
+
+def test_another_place_is_refused(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    """Keyframes of another world, told to lie where the first ones do."""
+    truth, clouds, travel = lap
+    half = len(truth) // 2
+    _, elsewhere, _ = keyframes_along(worlds.room(), poses.from_planar(*np.zeros((2, half)), np.arange(half) * 0.2),
+                                      mapper, reach=12.0)  # fmt: skip
+    chain = np.concatenate([truth[:half], truth[:half]])
+    closer = LoopCloser(settings.loops, mapper)
+    found = sweep(closer, chain, clouds[:half] + elsewhere, np.concatenate([travel[:half], 30 + travel[:half]]))
+    assert [closure for closures in found for closure in closures if closure.newer >= half + 12] == []
+    assert closer.counts["loops_refused_score"] + closer.counts["loops_refused_overlap"] > 3
+
+
+def test_nothing_is_tried_before_there_is_a_loop(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    truth, clouds, travel = lap
+    closer = LoopCloser(settings.loops, mapper)
+    half = int(np.searchsorted(travel, 20.0))
+    assert not any(sweep(closer, truth[:half], clouds[:half], travel[:half]))
+    assert closer.counts["loops_considered"] == 0
+
+
+def test_keyframes_without_points_close_nothing(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    truth, clouds, travel = lap
+    closer = LoopCloser(settings.loops, mapper)
+    empty = [cloud[:0] for cloud in clouds]
+    assert closer.search(truth, empty, travel, []) == []
+    assert closer.counts["loops_considered"] > 0
+
+
+def test_closures_shorten_the_way_back() -> None:
+    travel = np.arange(0.0, 50.0, 0.5)
+    alone = loop_closure._graph_distance(travel, [])
+    np.testing.assert_allclose(alone, travel[-1] - travel)
+    linked = loop_closure._graph_distance(travel, [(0, len(travel) - 1)])
+    assert linked[0] < 0.1
+    assert linked[10] == pytest.approx(5.0 + linked[0])
+    assert np.all(linked <= alone + 1e-12)

@@ -1,0 +1,84 @@
+"""The last pass: scans between keyframes are matched to keyframes on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import worlds
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.mapping import refinement, scan
+from dsg_ros.mapping.keyframes import Keyframes, ScanLog
+from dsg_ros.mapping.local_map import LocalMapper
+
+Array = NDArray[np.float64]
+Recorded = tuple[Keyframes, ScanLog, Array, Array]
+
+
+@pytest.fixture(scope="module")
+def recorded(mapper: LocalMapper) -> Recorded:
+    """A drive through the room: keyframes where they were, the three scans after each 5 cm off."""
+    truth = worlds.drive([(-2, 0.5), (0.5, 0.5), (0.5, -1.5)], step=0.08, turn=0.1)
+    keyframes, scans = Keyframes(), ScanLog(keep_clouds=True)
+    rng = np.random.default_rng(0)
+    for index, pose in enumerate(truth):
+        cloud = scan.thin(worlds.scan(worlds.room(), pose, noise=0.01, seed=index), 0.05, mapper.capacity)
+        if index % 4 == 0:
+            keyframes.add(index, cloud, pose, 0.08 * index)
+        key = len(keyframes) - 1
+        relative = poses.between(truth[4 * key], pose)
+        if index % 4:
+            relative = poses.compose(relative, poses.from_planar(*rng.normal(0, 0.03, 2), rng.normal(0, 0.01)))
+        scans.add(index, key, relative, pose, pose, cloud)
+    return keyframes, scans, truth, truth[::4]
+
+
+def offsets(found: Array, truth: Array) -> Array:
+    return np.linalg.norm(poses.log(poses.between(truth, found))[:, :3], axis=1)
+
+
+def test_scans_are_pulled_to_where_they_were(recorded: Recorded, mapper: LocalMapper, settings: config.Slam) -> None:
+    keyframes, scans, truth, trajectory = recorded
+    before = scans.on(trajectory)
+    refined = refinement.refine(settings.refinement, mapper, keyframes, scans, trajectory)
+    between = np.arange(len(truth)) % 4 > 0
+    assert np.median(offsets(before, truth)[between]) > 0.02
+    assert np.median(offsets(refined, truth)[between]) < 0.005
+    assert offsets(refined, truth).max() < 0.02
+    np.testing.assert_array_equal(refined[~between], before[~between])  # keyframes stay
+
+
+def test_thin_scans_and_poor_matches_stay(recorded: Recorded, mapper: LocalMapper, settings: config.Slam) -> None:
+    keyframes, scans, _, trajectory = recorded
+    rng = np.random.default_rng(1)
+    thin, strange = ScanLog(keep_clouds=True), ScanLog(keep_clouds=True)
+    for index in range(len(scans)):
+        row = (index, int(scans.keyframe.values[index]), scans.relative.values[index], poses.IDENTITY, poses.IDENTITY)
+        thin.add(*row, scans.clouds[index][: settings.refinement.least_points - 1].astype(float))
+        strange.add(*row, np.column_stack([rng.uniform(-6, 6, (200, 2)), np.zeros(200)]))
+    for log in (thin, strange):
+        refined = refinement.refine(settings.refinement, mapper, keyframes, log, trajectory)
+        np.testing.assert_array_equal(refined, log.on(trajectory))
+
+
+def test_a_tight_hold_keeps_scans_in_place(recorded: Recorded, mapper: LocalMapper, settings: config.Slam) -> None:
+    keyframes, scans, _, trajectory = recorded
+    tight = replace(settings.refinement, sigma_translation=1e-3, sigma_rotation=1e-3)
+    loose = replace(settings.refinement, sigma_translation=1.0, sigma_rotation=1.0)
+    before = scans.on(trajectory)
+    moved = [
+        offsets(refinement.refine(choice, mapper, keyframes, scans, trajectory), before) for choice in (tight, loose)
+    ]
+    assert moved[0].max() < 0.5 * moved[1].max()
+
+
+def test_a_run_of_one_scan(mapper: LocalMapper, settings: config.Slam) -> None:
+    keyframes, scans = Keyframes(), ScanLog(keep_clouds=True)
+    cloud = worlds.scan(worlds.room(), poses.IDENTITY)
+    keyframes.add(0, cloud, poses.IDENTITY, 0.0)
+    scans.add(0, 0, poses.IDENTITY, poses.IDENTITY, poses.IDENTITY, cloud)
+    refined = refinement.refine(settings.refinement, mapper, keyframes, scans, poses.IDENTITY[None])
+    np.testing.assert_array_equal(refined, poses.IDENTITY[None])

@@ -1,0 +1,235 @@
+"""Registration of a scan to a local voxel map, on simulated places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import worlds
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.mapping import registration, scan
+from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+
+Array = NDArray[np.float64]
+FREE = np.zeros((6, 6))
+LOOSE = np.diag(1.0 / np.array([0.3, 0.3, 0.3, 0.3, 0.3, 0.3]) ** 2)
+
+
+def thinned(walls: Array, pose: Array, mapper: LocalMapper, seed: int = 0) -> Array:
+    return scan.thin(worlds.scan(walls, pose, noise=0.01, seed=seed), 0.05, mapper.capacity)
+
+
+def map_of(walls: Array, trajectory: Array, mapper: LocalMapper) -> LocalMap:
+    return mapper.build(trajectory, [thinned(walls, pose, mapper, seed) for seed, pose in enumerate(trajectory)])
+
+
+def error(found: Array, truth: Array) -> tuple[float, float]:
+    """Metres and radians."""
+    xi = poses.log(poses.between(truth, found))
+    return float(np.linalg.norm(xi[:3])), float(np.linalg.norm(xi[3:]))
+
+
+@pytest.fixture(scope="module")
+def in_room(mapper: LocalMapper) -> LocalMap:
+    """The room, seen from ten places all round."""
+    k = np.arange(10)
+    return map_of(worlds.room(), poses.from_planar(-1.5 + 0.2 * k, 0.2 * np.sin(k), 0.63 * k), mapper)
+
+
+@pytest.fixture(scope="module")
+def in_corridor(mapper: LocalMapper) -> LocalMap:
+    return map_of(worlds.corridor(), poses.from_planar(np.arange(-2, 2, 0.25), 0.0, 0.0), mapper)
+
+
+@pytest.mark.parametrize("offset", [(0.1, -0.1, 0.05), (-0.2, 0.15, -0.1), (0.0, 0.25, 0.12), (0.0, 0.0, 0.0)])
+def test_known_pose_is_recovered_in_a_room(mapper: LocalMapper, in_room: LocalMap, offset: tuple[float, ...]) -> None:
+    truth = poses.from_planar(-0.3, 0.1, 0.4)
+    start = poses.compose(truth, poses.from_planar(*offset))
+    match = mapper.register(in_room, thinned(worlds.room(), truth, mapper, 77), start[None], start, FREE)
+    metres, radians = error(match.pose, truth)
+    assert metres < 0.005
+    assert radians < 0.003
+    assert match.inliers > 0.9
+    assert match.error < 0.02
+    # All of the pose that a planar scan can see is well known.
+    block = match.information[np.ix_(mapper.axes, mapper.axes)]
+    assert np.linalg.eigvalsh(block).min() > 1 / 0.005**2
+
+
+def test_a_planar_scan_moves_nothing_out_of_the_plane(mapper: LocalMapper, in_room: LocalMap) -> None:
+    truth = poses.from_planar(-0.3, 0.1, 0.4)
+    start = poses.compose(truth, poses.exp(np.array([0.1, 0.1, 0, 0, 0, 0.05])))
+    match = mapper.register(in_room, thinned(worlds.room(), truth, mapper), start[None], start, FREE)
+    np.testing.assert_allclose(match.pose[2:5], 0.0, atol=1e-12)
+    np.testing.assert_allclose(match.information[:, 2], 0.0, atol=1e-6)
+    assert mapper.axes == registration.PLANAR_AXES
+
+
+def test_in_a_corridor_the_scan_says_nothing_along_it(mapper: LocalMapper, in_corridor: LocalMap) -> None:
+    truth = poses.from_planar(0.4, 0.1, 0.05)
+    points = thinned(worlds.corridor(), truth, mapper, 5)
+    start = poses.compose(truth, poses.from_planar(0.15, 0.02, -0.05))
+    odometry = np.diag(1.0 / np.repeat([0.013, 0.1], 3) ** 2)
+    match = mapper.register(in_corridor, points, start[None], start, odometry)
+    assert np.all(np.isfinite(match.pose))
+    turn = poses.matrix(match.pose)[:3, :3]
+    information = turn @ match.information[:3, :3] @ turn.T  # in the map's axes
+    assert information[0, 0] < 0.02 * information[1, 1]
+    # Across and in heading the scan decides, along it the prior.
+    assert abs(match.pose[1] - truth[1]) < 0.005
+    assert abs(poses.yaw(match.pose) - poses.yaw(truth)) < 0.003
+    assert abs(match.pose[0] - start[0]) < 0.03
+
+
+def test_without_any_prior_a_corridor_gives_numbers_all_the_same(mapper: LocalMapper, in_corridor: LocalMap) -> None:
+    truth = poses.from_planar(0.4, 0.1, 0.05)
+    match = mapper.register(in_corridor, thinned(worlds.corridor(), truth, mapper), truth[None], truth, FREE)
+    assert np.all(np.isfinite(match.pose))
+    assert np.isclose(np.linalg.norm(match.pose[3:]), 1.0)
+    assert abs(match.pose[1] - truth[1]) < 0.01
+
+
+def test_a_scan_of_nowhere_stays_at_the_prediction(mapper: LocalMapper, in_room: LocalMap) -> None:
+    away = poses.from_planar(100.0, 0.0, 0.0)
+    match = mapper.register(in_room, thinned(worlds.room(), away * 0 + poses.IDENTITY, mapper), away[None], away, LOOSE)
+    np.testing.assert_allclose(match.pose, away, atol=1e-9)
+    np.testing.assert_array_equal(match.information, 0.0)
+    assert match.inliers == 0.0
+
+
+def test_padding_has_no_influence(mapper: LocalMapper, in_room: LocalMap) -> None:
+    truth = poses.from_planar(0.2, -0.1, 0.1)
+    points = thinned(worlds.room(), truth, mapper)
+    assert len(points) < mapper.capacity
+    start = poses.compose(truth, poses.from_planar(0.1, 0.05, 0.05))
+    settings = config.Slam().registration
+    answers = []
+    for filling in (0.0, 0.3, 1e6):
+        padded, mask = scan.pad(points, mapper.capacity)
+        padded[~mask] = filling
+        answers.append(
+            registration.register(
+                in_room.coarse, in_room.fine, padded, mask, start[None], start, FREE,
+                axes=mapper.axes, planar=True, inlier_distance=settings.inlier_distance,
+            )
+        )  # fmt: skip
+    for other in answers[1:]:
+        np.testing.assert_array_equal(other.pose, answers[0].pose)
+        np.testing.assert_array_equal(other.information, answers[0].information)
+        assert other.inliers == answers[0].inliers
+        assert other.error == answers[0].error
+
+
+def test_restarts_find_a_large_turn(mapper: LocalMapper, in_room: LocalMap) -> None:
+    truth = poses.from_planar(-0.6, 0.0, 0.3)
+    step = poses.from_planar(0.1, 0.0, 0.0)
+    prediction = poses.compose(truth, poses.from_planar(0.0, 0.0, np.deg2rad(25)))
+    points = thinned(worlds.room(), truth, mapper, 3)
+    starts = mapper.restarts(prediction, step)
+    match = mapper.register(in_room, points, starts, prediction, FREE)
+    metres, radians = error(match.pose, truth)
+    assert metres < 0.01
+    assert radians < 0.005
+
+
+def test_restarts_hold_the_prediction_and_the_reversed_step(mapper: LocalMapper) -> None:
+    prediction, step = poses.from_planar(1.0, 2.0, 0.5), poses.from_planar(0.3, 0.0, 0.0)
+    starts = mapper.restarts(prediction, step)
+    before = poses.compose(prediction, poses.inverse(step))
+    for wanted in (prediction, poses.compose(before, poses.inverse(step))):
+        assert np.abs(starts - wanted).max(axis=1).min() < 1e-9
+    turns = np.abs(np.sort(poses.yaw(starts) - 0.5))
+    assert turns.max() <= config.Slam().registration.restart_angle + 1e-9
+    assert turns.max() > np.deg2rad(25)
+
+
+@pytest.fixture(scope="module")
+def in_space(spatial: LocalMapper) -> LocalMap:
+    return spatial.build_from_points(worlds.room_in_space(0, 20000))
+
+
+@pytest.mark.parametrize(
+    "offset", [(0.1, -0.1, 0.05, 0.03, -0.04, 0.05), (-0.1, 0.1, -0.1, -0.05, 0.05, -0.06), (0, 0, 0, 0, 0, 0)]
+)
+def test_known_pose_is_recovered_in_space(spatial: LocalMapper, in_space: LocalMap, offset: tuple[float, ...]) -> None:
+    truth = poses.exp(np.array([0.3, -0.2, 1.1, 0.05, -0.1, 0.7]))
+    points = poses.transform(poses.inverse(truth), worlds.room_in_space(1, 4000))
+    points = scan.thin(points, 0.05, spatial.capacity)
+    start = poses.compose(truth, poses.exp(np.array(offset, float)))
+    match = spatial.register(in_space, points, start[None], start, FREE)
+    metres, radians = error(match.pose, truth)
+    assert metres < 0.02
+    assert radians < 0.01
+    assert np.linalg.eigvalsh(match.information).min() > 1 / 0.02**2
+
+
+def test_information_is_the_curvature_of_the_cost(mapper: LocalMapper, in_room: LocalMap) -> None:
+    """Scans drawn again and again scatter no more than the discounted information says."""
+    truth = poses.from_planar(-0.3, 0.1, 0.4)
+    errors, information = [], np.zeros((6, 6))
+    for seed in range(40):
+        points = thinned(worlds.room(), truth, mapper, 100 + seed)
+        match = mapper.register(in_room, points, truth[None], truth, FREE)
+        errors.append(poses.log(poses.between(truth, match.pose))[list(mapper.axes)])
+        information = match.information
+    scatter = np.cov(np.array(errors).T)
+    told = np.linalg.inv(mapper.registration_information(information)[np.ix_(mapper.axes, mapper.axes)])
+    assert np.linalg.eigvalsh(told - scatter).min() > 0
+
+
+@pytest.mark.parametrize("axes", [registration.PLANAR_AXES, tuple(range(6))])
+def test_fusing_the_prior_back_gives_the_map_estimate(axes: tuple[int, ...]) -> None:
+    """In the linear case: MAP = fusion of the prior's mean with the scan's own optimum, by their information."""
+    rng = np.random.default_rng(0)
+    index = np.array(axes)
+    root = np.zeros((6, 6))
+    root[np.ix_(index, index)] = rng.normal(size=(len(axes), len(axes))) + 4 * np.eye(len(axes))
+    information, prior = root @ root.T * 1e4, np.diag(1.0 / np.array([0.02, 0.03, 0.02, 0.01, 0.01, 0.02]) ** 2)
+    own = np.zeros(6)
+    own[index] = rng.normal(scale=0.02, size=len(axes))  # the scan's optimum, seen from the prediction
+    block = np.ix_(index, index)
+    best = np.zeros(6)
+    best[index] = np.linalg.solve((information + prior)[block], (information @ own)[index])
+    shift, kept = registration.scan_only(information, best, prior, axes)
+    np.testing.assert_allclose(best + shift, own, atol=1e-12)
+    np.testing.assert_allclose(kept, information, rtol=1e-9, atol=1e-6)
+    again = np.linalg.solve((kept + prior)[block], (kept @ (best + shift))[index])
+    np.testing.assert_allclose(again, best[index], atol=1e-12)
+
+
+def test_what_the_scan_knows_less_well_than_the_prior_is_dropped() -> None:
+    information = np.diag([1e6, 1.0, 0, 0, 0, 1e6])
+    prior = np.diag([1e4] * 6)
+    error = np.array([0.01, 0.01, 0, 0, 0, 0.001])
+    shift, kept = registration.scan_only(information, error, prior, registration.PLANAR_AXES)
+    np.testing.assert_allclose(np.diag(kept), [1e6, 0, 0, 0, 0, 1e6])
+    np.testing.assert_allclose(shift, [1e-4, 0, 0, 0, 0, 1e-5], atol=1e-15)
+
+
+def test_a_match_in_a_corridor_leaves_the_length_to_odometry(mapper: LocalMapper, in_corridor: LocalMap) -> None:
+    truth = poses.from_planar(0.4, 0.1, 0.05)
+    prediction = poses.compose(truth, poses.from_planar(0.05, 0.02, -0.02))
+    prior = np.diag(1.0 / np.repeat([0.02, 0.02], 3) ** 2)
+    points = thinned(worlds.corridor(), truth, mapper, 8)
+    match = mapper.register(in_corridor, points, prediction[None], prediction, prior)
+    error = poses.log(poses.between(prediction, match.pose))
+    shift, information = registration.scan_only(match.information, error, prior, mapper.axes)
+    turn = poses.matrix(match.pose)[:3, :3]
+    assert (turn @ information[:3, :3] @ turn.T)[0, 0] < 0.01 * information[1, 1]
+    own = poses.compose(match.pose, poses.exp(shift))
+    assert abs(own[1] - truth[1]) < 0.005
+    assert abs(own[0] - match.pose[0]) < 0.01
+
+
+def test_factor_information_is_bounded_by_its_floors(mapper: LocalMapper) -> None:
+    strong = np.diag([1e12] * 6)
+    bounded = mapper.factor_information(strong, 0.01, 0.002)
+    np.testing.assert_allclose(np.diag(bounded), [1e4, 1e4, 0, 0, 0, 1 / 0.002**2], rtol=1e-3)
+    singular = np.zeros((6, 6))
+    singular[1, 1] = 100.0
+    weak = mapper.factor_information(singular, 0.01, 0.002)
+    expected = 1 / (1 / (config.Slam().registration.discount * 100.0) + 0.01**2)
+    np.testing.assert_allclose(weak, np.diag([0, expected, 0, 0, 0, 0]), atol=1e-9)
+    held = np.diag(mapper.registration_information(singular))
+    np.testing.assert_allclose(held[[2, 3, 4]], config.Slam().registration.planar_sigma ** -2)

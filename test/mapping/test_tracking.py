@@ -1,0 +1,113 @@
+"""Scan after scan: prediction, matching, restarts, and what is kept of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import worlds
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.mapping import scan
+from dsg_ros.mapping.keyframes import Rows, ScanLog
+from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+from dsg_ros.mapping.tracking import Tracker
+
+Array = NDArray[np.float64]
+SIGMAS = np.repeat([0.02, 0.01], 3)
+
+
+@pytest.fixture(scope="module")
+def in_room(mapper: LocalMapper) -> LocalMap:
+    places = poses.from_planar(-1.5 + 0.1 * np.arange(20), 0.0, 0.3 * np.arange(20))
+    return mapper.build(places, [cloud_at(pose, mapper) for pose in places])
+
+
+def cloud_at(pose: Array, mapper: LocalMapper) -> Array:
+    return scan.thin(worlds.scan(worlds.room(), pose, noise=0.01), 0.05, mapper.capacity)
+
+
+@pytest.fixture
+def tracker(settings: config.Slam, mapper: LocalMapper) -> Tracker:
+    return Tracker(settings, mapper, lambda measured, seconds: (measured, SIGMAS))
+
+
+def test_without_a_map_poses_follow_odometry(tracker: Tracker, mapper: LocalMapper) -> None:
+    first, second = poses.from_planar(5, 5, 1), poses.from_planar(5.1, 5, 1.1)
+    cloud = cloud_at(poses.IDENTITY, mapper)
+    np.testing.assert_allclose(tracker.track(cloud, first, 0).pose, poses.IDENTITY, atol=1e-12)
+    tracked = tracker.track(cloud, second, 1)
+    np.testing.assert_allclose(tracked.pose, poses.between(first, second), atol=1e-12)
+    np.testing.assert_array_equal(tracked.information, 0.0)
+    assert tracker.counts["scans_on_odometry_alone"] == 0  # that is no lack of points
+
+
+def test_a_drive_is_followed_in_spite_of_its_odometry(tracker: Tracker, mapper: LocalMapper, in_room: LocalMap) -> None:
+    truth = worlds.drive([(-1.4, 0.1), (0.2, 0.1)], step=0.1)
+    wheels = worlds.biased(truth, scale=1.1, turn_per_metre=0.1)
+    tracker.set_map(in_room)
+    tracker.move(truth[0])
+    for index, (pose, odometry) in enumerate(zip(truth, wheels, strict=True)):
+        tracked = tracker.track(cloud_at(pose, mapper), odometry, index * worlds.SECOND // 10)
+        assert np.linalg.norm(poses.log(poses.between(pose, tracked.pose))[:3]) < 0.02
+        assert tracked.inliers > 0.9
+    assert tracker.counts == {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0}
+    # The scan's own opinion is nearer to the truth than the prediction, and the innovation leads there.
+    error = np.linalg.norm(poses.log(poses.between(truth[-1], tracked.own))[:3])
+    assert error < 0.01
+    assert tracked.innovation[0] < -0.005  # odometry told 11 cm of 10
+
+
+def test_few_points_follow_odometry(tracker: Tracker, mapper: LocalMapper, in_room: LocalMap) -> None:
+    tracker.set_map(in_room)
+    start = tracker.track(cloud_at(poses.IDENTITY, mapper), poses.IDENTITY, 0).pose
+    step = poses.from_planar(0.3, 0.1, 0.2)
+    tracked = tracker.track(np.zeros((0, 3)), step, 1)
+    np.testing.assert_allclose(tracked.pose, poses.compose(start, step), atol=1e-12)
+    assert tracked.inliers == 0.0
+    assert tracker.counts["scans_on_odometry_alone"] == 1
+
+
+def test_a_turn_that_odometry_missed_is_found_by_restarts(
+    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap
+) -> None:
+    tracker.set_map(in_room)
+    here = poses.from_planar(-0.6, 0.0, 0.0)
+    tracker.move(here)
+    tracker.track(cloud_at(here, mapper), poses.IDENTITY, 0)
+    turned = poses.compose(here, poses.from_planar(0.0, 0.0, np.deg2rad(25)))
+    tracked = tracker.track(cloud_at(turned, mapper), poses.IDENTITY, 1)
+    assert tracked.restarted
+    assert tracker.counts["restarts_taken"] == 1
+    assert np.linalg.norm(poses.log(poses.between(turned, tracked.pose))) < 0.02
+
+
+def test_stamps_that_run_backwards_are_no_negative_time(settings: config.Slam, mapper: LocalMapper) -> None:
+    asked = []
+
+    def predict(measured: Array, seconds: float) -> tuple[Array, Array]:
+        asked.append(seconds)
+        return measured, SIGMAS
+
+    tracker = Tracker(settings, mapper, predict)
+    for stamp in (0, 2 * worlds.SECOND, worlds.SECOND):
+        tracker.track(np.zeros((0, 3)), poses.IDENTITY, stamp)
+    assert asked == [0.0, 2.0, 0.0]
+
+
+def test_rows_grow_and_keep_their_values() -> None:
+    rows = Rows(2)
+    for number in range(200):
+        rows.append([number, -number])
+    assert len(rows) == 200
+    np.testing.assert_array_equal(rows.values, np.column_stack([np.arange(200), -np.arange(200)]))
+
+
+def test_scans_hang_on_their_keyframes() -> None:
+    log = ScanLog(keep_clouds=False)
+    step = poses.from_planar(1.0, 0.0, 0.0)
+    for keyframe in (0, 0, 1):
+        log.add(0, keyframe, step, poses.IDENTITY, poses.IDENTITY, np.zeros((5, 3)))
+    moved = poses.from_planar(np.array([0.0, 10.0]), 0.0, np.array([0.0, np.pi / 2]))
+    np.testing.assert_allclose(log.on(moved)[:, :2], [[1, 0], [1, 0], [10, 1]], atol=1e-12)
+    assert log.clouds == []
