@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -206,11 +207,13 @@ class WorldModel:
         sizes = {Kind.POSE: room.poses, Kind.VOXEL: room.voxels}
         touched = {kind: np.zeros(sizes[kind], bool) for kind in Kind}
         stacks = []
-        nothing = (np.zeros(0, np.int64), np.zeros((0, 2), np.int32))
         for cls, table in self._tables.items():
-            slots, local = parts.get(cls, nothing)
+            if not room.rows.get(cls, 0):
+                stacks.append(_no_rows(cls))
+                continue
+            slots, local = parts.get(cls, (np.zeros(0, np.int64), np.zeros((0, len(table.kinds)), np.int32)))
             weighted = table.columns["weight"].view[slots] > 0
-            fields = cls.stack(room.rows.get(cls, 0))
+            fields = cls.stack(room.rows[cls])
             for i, (name, kind) in enumerate(zip(table.key_names, table.kinds, strict=True)):
                 getattr(fields, name)[: len(slots)] = local[:, i]
                 touched[kind][local[weighted, i]] = True
@@ -288,6 +291,12 @@ class WorldModel:
         if unknown.any():
             raise KeyError(f"no row has the id {int(chosen[np.argmax(unknown)])}")
         return [(tables[n], chosen[numbers == n]) for n in np.unique(numbers)]
+
+
+@cache
+def _no_rows(cls: type[Factor]) -> Factor:
+    """An empty stack: making one anew for every absent type takes longer than filling the others."""
+    return cls.stack(0)
 
 
 def _union(free: Keys, held: Keys) -> Keys:
