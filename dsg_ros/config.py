@@ -1,6 +1,7 @@
 """Every setting of the system, with its default, unit, range and meaning: the only place where a default value stands.
 
-The command line (tyro), the ROS parameters with their descriptors, and config/hero.yaml all derive from these dataclasses.
+The command line (tyro), the ROS parameters with their descriptors, and config/hero.yaml all derive from these
+dataclasses.
 A ROS parameter's name is the dotted path of the field: ``keyframes.distance``, ``qos.odom.depth``.
 """
 
@@ -54,7 +55,9 @@ class Keyframes:
 
 @dataclass(frozen=True)
 class Odometry:
-    """Standard deviation of an odometry increment: a floor plus what distance and turn add; the start of what is learned."""
+    """Standard deviation of an odometry increment: a floor plus what distance and turn add; the start of what is
+    learned.
+    """
 
     sigma_translation: Annotated[float, Doc("Floor of the translation"), Range(1e-5, 1.0, "m")] = 0.01
     translation_per_metre: Annotated[float, Doc("Translation, per metre driven"), Range(0.0, 1.0, "m/m")] = 0.03
@@ -262,7 +265,9 @@ class Node(Slam):
 
 
 class ConfigError(ValueError):
-    """A setting has an unknown name, a wrong type or a value out of range; the message says which and what is allowed."""
+    """A setting has an unknown name, a wrong type or a value out of range; the message says which and what is
+    allowed.
+    """
 
 
 @dataclass(frozen=True)

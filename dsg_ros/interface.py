@@ -1,6 +1,7 @@
 """What goes into the pipeline and what comes out: plain immutable records of NumPy arrays.
 
-Both processes (the node, which imports no JAX, and the worker, which imports no ROS) speak only these.  Poses and tangents
+Both processes (the node, which imports no JAX, and the worker, which imports no ROS) speak only these.  Poses and
+tangents
 are as `dsg_ros.poses` says; stamps are int nanoseconds; lengths are metres, angles radians.
 """
 
@@ -17,7 +18,9 @@ from dsg_ros import poses
 
 @dataclass(frozen=True)
 class OdometryTrack:
-    """Odometry around one scan: ``stamps`` (k,) int64, strictly increasing, and ``poses`` (k, 7), base in odom, k >= 1."""
+    """Odometry around one scan: ``stamps`` (k,) int64, strictly increasing, and ``poses`` (k, 7), base in odom, k
+    >= 1.
+    """
 
     stamps: NDArray[np.int64]
     poses: NDArray[np.float64]
@@ -52,7 +55,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learned parameter as told to the world: ``sigma`` is one standard deviation; ``status`` is learned, frozen or unobservable."""
+    """A learned parameter as told to the world: ``sigma`` is one standard deviation; ``status`` is learned, frozen
+    or unobservable.
+    """
 
     name: str
     value: float
@@ -64,7 +69,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Path:
-    """Optimised keyframes: ``stamps`` (k,) int64, ``poses`` (k, 7) base in map; ``loops`` (l, 2) int32 keyframe indices."""
+    """Optimised keyframes: ``stamps`` (k,) int64, ``poses`` (k, 7) base in map; ``loops`` (l, 2) int32 keyframe
+    indices.
+    """
 
     stamps: NDArray[np.int64]
     poses: NDArray[np.float64]
@@ -75,7 +82,8 @@ class Path:
 class VoxelUpdate:
     """Voxels that changed since the last update, by stable id, and ids that went away.
 
-    ``ids`` (n,) int64, ``means`` (n, 3) float32 in map, ``normals`` (n, 3) float32 (zero where not planar), ``counts`` (n,)
+    ``ids`` (n,) int64, ``means`` (n, 3) float32 in map, ``normals`` (n, 3) float32 (zero where not planar),
+    ``counts`` (n,)
     int32 points merged, ``last_seen`` (n,) int64 ns; ``size`` is the voxel edge [m].
     """
 
@@ -92,9 +100,12 @@ class VoxelUpdate:
 class Estimate:
     """The pipeline's answer to one frame.
 
-    ``pose`` and ``odometry`` (7,) are base in map and base in odom at the same ``stamp``; ``covariance`` (6, 6) is that of
-    ``pose`` in its own tangent (right perturbation, translation first).  ``path`` and ``voxels`` are None unless they changed
-    and were asked for.  ``parameters`` are theta as of now, ``metrics`` figures for diagnostics (seconds, losses, ratios),
+    ``pose`` and ``odometry`` (7,) are base in map and base in odom at the same ``stamp``; ``covariance`` (6, 6) is
+    that of
+    ``pose`` in its own tangent (right perturbation, translation first).  ``path`` and ``voxels`` are None unless
+    they changed
+    and were asked for.  ``parameters`` are theta as of now, ``metrics`` figures for diagnostics (seconds, losses,
+    ratios),
     ``counts`` totals since the start (scans, keyframes, loops, and every kind of refusal by cause).
     """
 
@@ -117,7 +128,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LearningStep:
-    """One outer update: when, after how many metres, the held-out loss before and after, and theta with its deviations."""
+    """One outer update: when, after how many metres, the held-out loss before and after, and theta with its
+    deviations.
+    """
 
     stamp: int
     metres: float
@@ -132,7 +145,8 @@ class RunResult:
     """Everything a run leaves behind; `dsg_ros.report.save` writes it as files.
 
     ``stamps`` (n,) one per input scan, in input order.  Base poses (n, 7): ``trajectory`` after the final refinement,
-    ``causal`` with each scan registered against earlier keyframes only, on the final keyframes, ``live`` as published at the
+    ``causal`` with each scan registered against earlier keyframes only, on the final keyframes, ``live`` as
+    published at the
     time, ``odometry`` raw, in the odom frame.  ``voxels`` is the whole map.
     """
 

@@ -1,4 +1,6 @@
-"""The whole system on one page: `Slam.process` turns a frame into an estimate; the node and the command line both call it."""
+"""The whole system on one page: `Slam.process` turns a frame into an estimate; the node and the command line both
+call it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from dsg_ros.stopwatch import Stopwatch
 
 
 class Slam:
-    """Odometry and points in; poses, voxels and learned parameters out.  ``parameters`` start theta elsewhere than neutral."""
+    """Odometry and points in; poses, voxels and learned parameters out.  ``parameters`` start theta elsewhere than
+    neutral.
+    """
 
     def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
         self._settings = settings

@@ -1,6 +1,7 @@
 """The factor graph of a run: keyframes and voxels in, optimised keyframes and voxels out.
 
-A scan enters in two forms: as a registration, its marginal over the local map, and as voxel observations.  The window solves
+A scan enters in two forms: as a registration, its marginal over the local map, and as voxel observations.  The
+window solves
 for poses and voxels together, each form with its share of the scan's information; the whole graph solves for poses over
 registrations and closures, and the voxels follow their observations.
 """
@@ -74,12 +75,12 @@ class BackEnd:
             self.world.add(PosePrior, pose=key, mean=pose, sqrt_info=np.eye(6) / ANCHOR_SIGMA)
         return key
 
-    def add_odometry(self, key: int, increment: NDArray[np.float64], seconds: float, scale: float = 1.0) -> None:
-        """Raw odometry increment (7,) over ``seconds`` that led from the keyframe before to ``key``; ``scale`` its noise."""
+    def add_odometry(self, key: int, increment: NDArray[np.float64], seconds: float) -> None:
+        """Raw odometry increment (7,) over ``seconds`` that led from the keyframe before to ``key``."""
         o = self._settings.odometry
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
-        fields = noise(increment, tuple(scale * s for s in translation), tuple(scale * s for s in rotation))
+        fields = noise(increment, translation, rotation)
         self.world.add(OdomSE3, previous=key - 1, current=key, duration=seconds, **fields)
         sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
         self._link_information = np.diag(1.0 / sigmas**2)
@@ -98,7 +99,8 @@ class BackEnd:
         self._seen.append(seen.voxels)
         if len(seen.voxels):
             self.world.add_rows(
-                VoxelSensorObs, pose=np.full(len(seen.voxels), key), voxel=seen.voxels, point=seen.points, sqrt_info=seen.sqrt_info,
+                VoxelSensorObs, pose=np.full(len(seen.voxels), key), voxel=seen.voxels, point=seen.points,
+                sqrt_info=seen.sqrt_info,
                 kernel=int(Kernel.CAUCHY), kernel_width=self._settings.voxels.robust_scale,
             )  # fmt: skip
 
@@ -106,7 +108,8 @@ class BackEnd:
         """Loop rows, without a robust kernel until the next global solve has pulled the map over."""
         for closure in closures:
             row = self.world.add(
-                Loop, first=closure.older, second=closure.newer, measured=closure.relative, sqrt_info=square_root(closure.information),
+                Loop, first=closure.older, second=closure.newer, measured=closure.relative,
+                sqrt_info=square_root(closure.information),
                 kernel=int(Kernel.NONE), kernel_width=self._settings.loops.robust_scale,
             )  # fmt: skip
             self._fresh.append(row)
@@ -122,7 +125,8 @@ class BackEnd:
     def solve_graph(self, theta: Theta) -> None:
         """All keyframes over odometry, registrations and closures; then every voxel to the mean of its observations.
 
-        New closures act first as they are: from hundreds of deviations away a robust kernel would never let them in.  Then all
+        New closures act first as they are: from hundreds of deviations away a robust kernel would never let them
+        in.  Then all
         are Cauchy, so that one that disagrees with the others is voted out.
         """
         self.counts["graph_solves"] += 1
@@ -155,7 +159,9 @@ class BackEnd:
         self.world.set_voxels(seen, means[seen] / total[seen, None])
 
     def solve_window(self, theta: Theta) -> None:
-        """The newest keyframes and the voxels they saw, together; the oldest of them and voxels known from before are held."""
+        """The newest keyframes and the voxels they saw, together; the oldest of them and voxels known from before
+        are held.
+        """
         window, newest = self._settings.window, self._keyframe_count
         first = newest - window.keyframes
         if not window.enabled or first < 0:
@@ -179,7 +185,8 @@ class BackEnd:
     def _shared(self, theta: Theta) -> Theta:
         """Theta with a scan's information split between its registration and its voxel observations.
 
-        Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent whatever
+        Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent
+        whatever
         their correlation (covariance intersection; Julier and Uhlmann, 1997).
         """
         share = self._settings.window.voxel_share
@@ -189,7 +196,8 @@ class BackEnd:
         )
 
     def _window_voxels(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Voxels that tie keyframes ``keys`` together: free ones, seen by several of them, and held ones, known from before.
+        """Voxels that tie keyframes ``keys`` together: free ones, seen by several of them, and held ones, known
+        from before.
 
         Where there are more than the window has room for, those seen most often are taken.
         """

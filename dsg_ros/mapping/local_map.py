@@ -41,7 +41,9 @@ class Match:
 
 
 class LocalMapper:
-    """Builds local maps and registers scans to them, for planar or spatial scans; holds the fixed shapes of the kernels."""
+    """Builds local maps and registers scans to them, for planar or spatial scans; holds the fixed shapes of the
+    kernels.
+    """
 
     def __init__(self, settings: config.Registration, input_settings: config.Input, *, planar: bool) -> None:
         self._settings = settings
@@ -88,7 +90,8 @@ class LocalMapper:
         return Match(match.pose, match.information, float(match.inliers), float(match.error))
 
     def restarts(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Other poses to try when a match is poor: turned by up to +-30 degrees, with the odometry's step and with its reverse.
+        """Other poses to try when a match is poor: turned by up to +-30 degrees, with the odometry's step and with
+        its reverse.
 
         Some robots report forward motion while they reverse, and some turn far between two scans.
         """
@@ -101,7 +104,8 @@ class LocalMapper:
     def registration_information(self, information: NDArray[np.float64]) -> NDArray[np.float64]:
         """`factor_information` of a scan matched to the map of the keyframes before it.
 
-        A planar scan says nothing of height, roll and pitch.  They are held to the plane: free, closing a loop would find it
+        A planar scan says nothing of height, roll and pitch.  They are held to the plane: free, closing a loop
+        would find it
         cheaper to fold the trajectory out of the plane than to bend it within.
         """
         s = self._settings
@@ -112,14 +116,18 @@ class LocalMapper:
     def factor_information(
         self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float
     ) -> NDArray[np.float64]:
-        """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent), and
-        bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay zero."""
+        """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not
+        independent), and
+        bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay
+        zero.
+        """
         index = np.array(self.axes)
         block = np.ix_(index, index)
         floors = np.where(index < 3, floor_translation, floor_rotation) ** 2
         values, vectors = np.linalg.eigh(self._settings.discount * information[block])
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        # (H^-1 + F)^-1 by the matrix inversion lemma, for an H that may be singular: root (I + root^T F root)^-1 root^T.
+        # (H^-1 + F)^-1 by the matrix inversion lemma, for an H that may be singular: root (I + root^T F root)^-1
+        # root^T.
         bounded = root @ np.linalg.solve(np.eye(len(index)) + (root.T * floors) @ root, root.T)
         out = np.zeros((6, 6))
         out[block] = 0.5 * (bounded + bounded.T)

@@ -3,13 +3,14 @@
 A local map is a pure function of keyframe poses and points: when the graph moves, it is simply built again (about a
 millisecond for thirty planar keyframes), so nothing can go stale.  Each voxel keeps the additive statistics (n, sum x,
 sum x x^T); the mean and the normal come from the statistics of the voxel and its neighbours merged, which keeps a wall
-that straddles a voxel border one wall (Biber and Strasser, "The normal distributions transform", 2003; Magnusson, 2009).
+that straddles a voxel border one wall (Biber and Strasser, "The normal distributions transform", 2003; Magnusson,
+2009).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,10 +25,13 @@ _EMPTY = np.int64(-1)
 class VoxelTable(NamedTuple):
     """A local map on the device, of fixed shape: ``S`` hash slots, ``V`` voxel rows.
 
-    A point belongs to the voxel whose own mean, ``anchors`` (V, 3), is nearest; its residual is taken against the mean of
+    A point belongs to the voxel whose own mean, ``anchors`` (V, 3), is nearest; its residual is taken against the
+    mean of
     the merged neighbourhood, ``means`` (V, 3).
-    ``whitening`` (V, 3, 3) maps ``point - mean`` to a residual of unit variance: one row (normal / sigma) where the voxel is
-    planar, the inverse square root of its covariance elsewhere.  ``projector`` (V, 3, 3) keeps the part of ``point - mean``
+    ``whitening`` (V, 3, 3) maps ``point - mean`` to a residual of unit variance: one row (normal / sigma) where the
+    voxel is
+    planar, the inverse square root of its covariance elsewhere.  ``projector`` (V, 3, 3) keeps the part of ``point
+    - mean``
     that counts as metric error: along the normal where planar, everything elsewhere.
     """
 
@@ -37,7 +41,9 @@ class VoxelTable(NamedTuple):
     shapes: Float[Array, "V 21"]
     size: Float[Array, ""]
 
-    def shape_at(self, rows: Int[Array, " n"]) -> tuple[Float[Array, "n 3"], Float[Array, "n 3 3"], Float[Array, "n 3 3"]]:
+    def shape_at(
+        self, rows: Int[Array, " n"]
+    ) -> tuple[Float[Array, "n 3"], Float[Array, "n 3 3"], Float[Array, "n 3 3"]]:
         """Means, whitening and projectors of ``rows``: side by side in one array, which moves to the device as one."""
         shape = self.shapes[rows]
         return shape[:, :3], shape[:, 3:12].reshape(-1, 3, 3), shape[:, 12:].reshape(-1, 3, 3)
@@ -47,7 +53,8 @@ class VoxelTable(NamedTuple):
 class VoxelStatistics:
     """Host-side statistics of occupied voxels, sorted by packed ``keys`` (v,).
 
-    ``anchors`` (v, 3) are the voxels' own means; ``counts`` (v,), ``means`` (v, 3) and ``covariances`` (v, 3, 3) those of
+    ``anchors`` (v, 3) are the voxels' own means; ``counts`` (v,), ``means`` (v, 3) and ``covariances`` (v, 3, 3)
+    those of
     the merged neighbourhoods.
     """
 
@@ -68,7 +75,8 @@ def pack(cells: NDArray[np.int64]) -> NDArray[np.int64]:
 def cells_of(points: NDArray[np.float64], size: float, *, planar: bool = False) -> NDArray[np.int64]:
     """Integer cells ``(n, 3)`` of points ``(n, 3)`` for a voxel edge ``size`` [m].
 
-    ``planar``: all in one layer, whatever their height, which a planar scan does not measure: it is zero up to rounding, and
+    ``planar``: all in one layer, whatever their height, which a planar scan does not measure: it is zero up to
+    rounding, and
     zero is the border of two layers.
     """
     cells = np.floor(points / size).astype(np.int64)
@@ -85,8 +93,10 @@ def neighbour_offsets(planar: bool) -> NDArray[np.int64]:
 
 
 class Sums(NamedTuple):
-    """Additive statistics of occupied voxels, by packed ``keys`` (v,) sorted: ``own`` (v, 10) counts, first and second moments
-    about ``origin`` (3,), the centroid of all points: within a local map, float64 then keeps second moments to a picometre.
+    """Additive statistics of occupied voxels, by packed ``keys`` (v,) sorted: ``own`` (v, 10) counts, first and
+    second moments
+    about ``origin`` (3,), the centroid of all points: within a local map, float64 then keeps second moments to a
+    picometre.
     """
 
     size: float
@@ -101,7 +111,7 @@ def accumulate(points: NDArray[np.float64], size: float, *, planar: bool) -> Sum
     local = points - origin
     keys, inverse = np.unique(pack(cells_of(points, size, planar=planar)), return_inverse=True)
     columns = [np.ones(len(points)), *local.T, *(local[:, a] * local[:, b] for a, b in _PAIRS)]
-    own = np.stack([np.bincount(inverse, column, len(keys)) for column in columns], axis=1)
+    own = np.stack([np.bincount(inverse, column, len(keys)).astype(np.float64) for column in columns], axis=1)
     return Sums(size, origin, keys, own)
 
 
@@ -137,7 +147,9 @@ def _merge_neighbours(own: NDArray[np.float64], keys: NDArray[np.int64], planar:
 
 class Surfaces(NamedTuple):
     """Shape of voxels: ``axes`` (v, 3, 3) principal axes as rows, that of least variance first, whether the voxel is a
-    ``flat`` (v,) surface, and ``whitening`` (v, 3, 3), whose rows are the axes over their deviations, zero where unconstrained."""
+    ``flat`` (v,) surface, and ``whitening`` (v, 3, 3), whose rows are the axes over their deviations, zero where
+    unconstrained.
+    """
 
     axes: NDArray[np.float64]
     flat: NDArray[np.bool_]
@@ -152,7 +164,8 @@ class Surfaces(NamedTuple):
 def surfaces(statistics: VoxelStatistics, planar: bool, flatness: float, noise: float) -> Surfaces:
     """Shapes of the merged neighbourhoods of ``statistics``.
 
-    A voxel is a surface when its smallest variance is below ``flatness`` times the next one; ``noise`` [m] is the standard
+    A voxel is a surface when its smallest variance is below ``flatness`` times the next one; ``noise`` [m] is the
+    standard
     deviation added to every variance (range noise, and what the voxel model does not explain).
     """
     values, vectors = _eigen_planar(statistics.covariances) if planar else np.linalg.eigh(statistics.covariances)
@@ -182,7 +195,8 @@ def _eigen_planar(covariances: NDArray[np.float64]) -> tuple[NDArray[np.float64]
 def hash_slots(keys: NDArray[np.int64], slots: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Open-addressing table of ``keys`` (unique): slot keys (S,), -1 where empty, and slot rows (S,).
 
-    ``slots`` is a power of two; keys that find no place within `PROBES` probes are left out (at a load of a quarter that is
+    ``slots`` is a power of two; keys that find no place within `PROBES` probes are left out (at a load of a quarter
+    that is
     about one key in a thousand): a voxel less in a map of thousands, never a wrong one.
     """
     slot_keys = np.full(slots, _EMPTY)
@@ -200,7 +214,8 @@ def hash_slots(keys: NDArray[np.int64], slots: int) -> tuple[NDArray[np.int64], 
     return slot_keys, slot_rows
 
 
-def hash_of(keys):  # NumPy and JAX arrays alike
+def hash_of(keys: Any) -> Any:
+    """Non-negative hash of packed keys (...): multiplicative, on NumPy and JAX arrays alike."""
     mixed = keys ^ (keys >> 21) ^ (keys >> 39)
     return (mixed * np.int64(0x9E3779B97F4A7C1)) >> 20 & np.int64(0x7FFFFFFF)
 
@@ -212,7 +227,7 @@ def table(statistics: VoxelStatistics, planar: bool, capacity: int, flatness: fl
     projector = np.where(shape.flat[:, None, None], along, np.eye(3))
     if planar:
         projector[:, 2, :] = 0.0
-    keep = slice(None)
+    keep: Any = slice(None)
     if len(statistics.keys) > capacity - 1:
         keep = np.sort(np.argpartition(-statistics.counts, capacity - 1)[: capacity - 1])
     keys = statistics.keys[keep]
@@ -225,4 +240,5 @@ def table(statistics: VoxelStatistics, planar: bool, capacity: int, flatness: fl
     shapes[:filled, :3] = statistics.means[keep]
     shapes[:filled, 3:12] = shape.whitening[keep].reshape(-1, 9)
     shapes[:filled, 12:] = projector[keep].reshape(-1, 9)
-    return jax.device_put(VoxelTable(slot_keys, slot_rows, anchors, shapes, np.float64(statistics.size)))
+    columns: tuple[Any, ...] = (slot_keys, slot_rows, anchors, shapes, np.float64(statistics.size))
+    return jax.device_put(VoxelTable(*columns))
