@@ -195,7 +195,7 @@ def test_a_table_keeps_the_fullest_voxels_when_there_are_too_many() -> None:
     points = np.column_stack([2 * SIZE * columns + 0.1, rng.uniform(0, 0.4, len(columns)), np.zeros(len(columns))])
     statistics = voxel_map.statistics(voxel_map.accumulate(points, SIZE, planar=True), planar=True, merge=True)
     table = voxel_map.table(statistics, True, 256, 0.15, 0.02)
-    assert table.means.shape == (256, 3)
+    assert table.anchors.shape == (256, 3)
     kept = np.asarray(table.slot_rows)[np.asarray(table.slot_keys) >= 0]
     assert 250 <= len(kept) <= 255
     fullest = np.sort(statistics.counts)[-255]
@@ -206,6 +206,10 @@ def test_a_table_keeps_the_fullest_voxels_when_there_are_too_many() -> None:
 def test_padding_of_a_table_is_harmless() -> None:
     table = voxel_map.table(wall(0.3, 0.005), True, 256, 0.15, 0.02)
     assert np.count_nonzero(np.asarray(table.slot_keys) >= 0) == 1
-    assert np.all(np.asarray(table.whitening)[1:] == 0)
-    assert np.all(np.isfinite(np.asarray(table.whitening)))
-    assert np.linalg.norm(np.asarray(table.projector)[0] @ np.array([0, 0, 1.0])) == 0
+    means, whitening, projector = (np.asarray(part) for part in table.shape_at(jnp.arange(256)))
+    assert np.all(np.isfinite(means))
+    assert np.all(np.isfinite(whitening))
+    assert np.all(whitening[1:] == 0)
+    assert np.all(projector[1:] == 0)
+    assert np.linalg.norm(whitening[0]) > 1 / 0.03
+    assert np.linalg.norm(projector[0] @ np.array([0, 0, 1.0])) == 0
