@@ -27,16 +27,20 @@ def deskew(frame: Frame) -> NDArray[np.float64]:
 
 
 def thin(points: NDArray[np.float64], cell: float, capacity: int) -> NDArray[np.float64]:
-    """Points averaged in cells of edge ``cell`` [m]; the cell grows until at most ``capacity`` points are left."""
-    if cell <= 0.0 and len(points) <= capacity:
-        return points
-    edge = max(cell, 0.01)
-    while len(points):
-        _, inverse, counts = np.unique(pack(cells_of(points, edge)), return_inverse=True, return_counts=True)
-        if len(counts) <= capacity:
-            return np.stack([np.bincount(inverse, points[:, axis]) for axis in range(3)], axis=1) / counts[:, None]
+    """Points (n, 3) averaged in cells of edge ``cell`` [m], 0 for not at all; at most ``capacity`` of them.
+
+    Where they are more, one is kept in each cell of a larger edge.  Averages over those would cut corners: clouds of a
+    room, at 256 points a scan, were then tracked with 0.36 m of error instead of 0.03 m.
+    """
+    if cell > 0.0 and len(points):
+        _, inverse, counts = np.unique(pack(cells_of(points, cell)), return_inverse=True, return_counts=True)
+        points = np.stack([np.bincount(inverse, points[:, axis]) for axis in range(3)], axis=1) / counts[:, None]
+    edge, kept = max(cell, 0.01), points
+    while len(kept) > capacity:
         edge *= 1.25
-    return points
+        _, first = np.unique(pack(cells_of(points, edge)), return_index=True)
+        kept = points[first]
+    return kept
 
 
 def pad(points: NDArray[np.float64], capacity: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

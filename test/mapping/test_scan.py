@@ -83,6 +83,19 @@ def test_thinning_averages_what_lies_in_one_cell() -> None:
     np.testing.assert_allclose(scan.thin(points, 0.05, 10), [[0.02, 0.01, 0.0], [1.01, 0.0, 0.0]])
 
 
+def test_thinning_to_a_capacity_keeps_points_on_their_surfaces() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 3, (3000, 3))
+    corner[np.arange(3000), rng.integers(0, 3, 3000)] = 0.0  # on one of three walls
+    thinned = scan.thin(corner, 0.0, 100)
+    assert 50 < len(thinned) <= 100
+    np.testing.assert_array_equal(thinned.min(axis=1), 0.0)
+    assert {tuple(point) for point in thinned} <= {tuple(point) for point in corner}
+    smooth = scan.thin(corner, 0.05, 100)
+    assert 50 < len(smooth) <= 100
+    assert smooth.min(axis=1).max() < 0.05
+
+
 def test_without_a_cell_few_points_stay_as_they_are() -> None:
     points = np.random.default_rng(0).normal(size=(20, 3))
     assert scan.thin(points, 0.0, 20) is points
