@@ -86,9 +86,6 @@ class Registration:
     )
     floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
     least_points: Annotated[int, Doc("Scans with fewer points follow odometry alone"), Range(3, 1000)] = 20
-    planar_sigma: Annotated[
-        float, Doc("Height, roll and pitch between keyframes, for a planar scanner"), Range(1e-5, 1.0, "m, rad")
-    ] = 1e-3
     restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
     restart_gain: Annotated[float, Doc("Inlier share another start must add"), Range(0.0, 1.0)] = 0.06
     restart_least: Annotated[float, Doc("Inlier share another start must reach"), Range(0.0, 1.0)] = 0.75

@@ -31,7 +31,6 @@ class Slam:
     def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
         self._settings = settings
         self._calibration = Calibration(settings, parameters)
-        self._back_end = BackEnd(settings)
         self._keyframes = Keyframes()
         self._scans = ScanLog(keep_clouds=settings.refinement.enabled)
         self._stopwatch = Stopwatch()
@@ -46,7 +45,7 @@ class Slam:
         self._prepare(planar)
         self._warm = True
         warm_up.compile_mapping(self._settings, self._mapper)
-        warm_up.compile_back_end(self._settings, self._calibration.theta)
+        warm_up.compile_back_end(self._settings, self._mapper.axes, self._calibration.theta)
         self._calibration.warm_up(planar)
         self._compiled = compilations()
 
@@ -55,6 +54,7 @@ class Slam:
         self._planar = planar
         self._mapper = LocalMapper(s.registration, s.input, planar=planar)
         self._tracker = Tracker(s, self._mapper, self._calibration.predict)
+        self._back_end = BackEnd(s, axes=self._mapper.axes)
         self._closer = LoopCloser(s.loops, self._mapper)
         self._voxels = WorldVoxels(s.voxels, size=s.registration.coarse_voxel, planar=planar)
 

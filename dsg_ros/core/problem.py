@@ -39,11 +39,11 @@ class Problem(eqx.Module):
     """Initial ``state``, stacks of rows (one per factor type, possibly empty) and which variables may move.
 
     ``pose_keys`` and ``voxel_keys`` are the world's keys of the rows of ``state``, -1 for padding.  Padding variables,
-    variables held by request and variables that no row touches are not free.
+    variables held by request and variables that no row touches are not free; of a pose, each direction of the tangent is.
     """
 
     state: State
-    free_poses: Bool[Array, " P"]
+    free_poses: Bool[Array, "P 6"]
     free_voxels: Bool[Array, " V"]
     factors: tuple[Factor, ...]
     pose_keys: Int[Array, " P"]
@@ -52,7 +52,7 @@ class Problem(eqx.Module):
     @property
     def free(self) -> Bool[Array, " D"]:
         """Which numbers of the tangent may move."""
-        return jnp.concatenate([jnp.repeat(self.free_poses, 6), jnp.repeat(self.free_voxels, 3)])
+        return jnp.concatenate([self.free_poses.ravel(), jnp.repeat(self.free_voxels, 3)])
 
     def cost(self, theta: Theta, state: State) -> Float[Array, ""]:
         """``0.5 sum weight rho(|W e|^2)``."""

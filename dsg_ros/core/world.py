@@ -151,12 +151,14 @@ class WorldModel:
         fixed: Iterable[int] = (),
         fixed_voxels: Iterable[int] = (),
         types: Iterable[type[Factor]] = FACTOR_TYPES,
+        axes: Iterable[int] = range(6),
         capacity: Capacity | None = None,
     ) -> Problem:
         """The whole graph, or the part among some poses, as a problem padded to ``capacity`` (default:
         `Capacity.fitting`).
 
-        Only rows of ``types`` take part.  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With
+        Only rows of ``types`` take part, and poses move only in the directions ``axes`` of their tangents (x, y, yaw for a
+        robot in the plane).  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With
         ``poses`` given, rows count whose variables all take part, and ``voxels`` defaults to those that rows of these
         poses touch.  Rows between held variables are left out.  ValueError if the part does not fit into
         ``capacity``, KeyError for a key that is not there.
@@ -181,7 +183,8 @@ class WorldModel:
         size = {Kind.POSE: len(keys[Kind.POSE]), Kind.VOXEL: len(keys[Kind.VOXEL])}
         room = capacity or Capacity.fitting(size[Kind.POSE], size[Kind.VOXEL], counts)
         _fits(room, size, counts)
-        return self._padded(room, keys, movable, parts)
+        moving = np.isin(np.arange(6), list(axes))
+        return self._padded(room, keys, movable, parts, moving)
 
     def _part(
         self, table: Table, keys: dict[Kind, Keys], movable: dict[Kind, NDArray[np.bool_]], whole: bool
@@ -203,6 +206,7 @@ class WorldModel:
         keys: dict[Kind, Keys],
         movable: dict[Kind, NDArray[np.bool_]],
         parts: dict[type[Factor], tuple[Keys, NDArray[np.int32]]],
+        moving: NDArray[np.bool_],
     ) -> Problem:
         sizes = {Kind.POSE: room.poses, Kind.VOXEL: room.voxels}
         touched = {kind: np.zeros(sizes[kind], bool) for kind in Kind}
@@ -234,7 +238,12 @@ class WorldModel:
         voxels: Any = np.zeros((room.voxels, 3))
         voxels[: len(keys[Kind.VOXEL])] = self._values[Kind.VOXEL].view[keys[Kind.VOXEL]]
         return Problem(
-            State(poses, voxels), free[Kind.POSE], free[Kind.VOXEL], tuple(stacks), named[Kind.POSE], named[Kind.VOXEL]
+            State(poses, voxels),
+            free[Kind.POSE][:, None] & moving,
+            free[Kind.VOXEL],
+            tuple(stacks),
+            named[Kind.POSE],
+            named[Kind.VOXEL],
         )
 
     def _seen_from(self, poses: Keys) -> Keys:

@@ -61,7 +61,9 @@ class Block(eqx.Module):
         keys = jnp.arange(count, dtype=jnp.int32)
         none = jnp.zeros(1, bool)
         state = State(jnp.asarray(self.start), jnp.zeros((1, 3)))
-        return Problem(state, keys > 0, none, (self.odometry,), keys, -jnp.ones(1, jnp.int32))
+        return Problem(
+            state, jnp.repeat(keys[:, None] > 0, 6, axis=1), none, (self.odometry,), keys, -jnp.ones(1, jnp.int32)
+        )
 
 
 def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.Odometry) -> Block:

@@ -32,15 +32,21 @@ GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
 
 class BackEnd:
-    """Owns the WorldModel.  Keyframe and voxel numbers are the world's keys."""
+    """Owns the WorldModel.  Keyframe and voxel numbers are the world's keys.
 
-    def __init__(self, settings: config.Slam) -> None:
+    ``axes`` are the tangent directions in which poses move: x, y, yaw for planar scans.  Free in all six, closing a loop
+    would find it cheaper to fold the trajectory out of the plane, of which such a scan says nothing, than to bend it within.
+    """
+
+    def __init__(self, settings: config.Slam, *, axes: tuple[int, ...]) -> None:
         self._settings = settings
+        self._axes = axes
         self.world = WorldModel()
         self.loops: list[tuple[int, int]] = []
         self.counts = {"window_solves": 0, "graph_solves": 0, "solves_refused": 0}
         self.metrics: dict[str, float] = {}
-        self._covariance = np.eye(6) * ANCHOR_SIGMA**2
+        self._moving = np.diag(np.isin(np.arange(6), axes).astype(float))
+        self._covariance = self._moving * ANCHOR_SIGMA**2
         self._keyframe_count = 0
         self._seen: list[NDArray[np.int64]] = []
         self._first_seen = Rows(dtype=np.int32)
@@ -88,7 +94,8 @@ class BackEnd:
     def add_registration(self, key: int, relative: NDArray[np.float64], information: NDArray[np.float64]) -> None:
         """The scan matcher's opinion of ``key`` in the frame of the keyframe before."""
         self.world.add(Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information))
-        self._covariance = self.covariance(relative) + np.linalg.inv(self._link_information + information)
+        link = np.linalg.inv(self._link_information + information)
+        self._covariance = self.covariance(relative) + self._moving @ link @ self._moving
 
     def add_voxels(self, key: int, seen: Observations) -> None:
         """Voxel variables for those seen the first time, and one observation a voxel."""
@@ -131,10 +138,10 @@ class BackEnd:
         """
         self.counts["graph_solves"] += 1
         if self._fresh:
-            self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES), theta, self._graph_solver))
+            self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES, axes=self._axes), theta, self._graph_solver))
             self.world.set_rows(self._fresh, kernel=int(Kernel.CAUCHY))
             self._fresh.clear()
-        self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES), theta, self._graph_solver))
+        self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES, axes=self._axes), theta, self._graph_solver))
         self._closures_waiting, self._correction = 0, 0.0
         self._carry_voxels()
 
@@ -169,7 +176,13 @@ class BackEnd:
         keys = np.arange(first, newest)
         voxels, held = self._window_voxels(keys)
         problem = self.world.snapshot(
-            keys[1:], voxels, fixed=keys[:1], fixed_voxels=held, types=WINDOW_TYPES, capacity=self._window_capacity
+            keys[1:],
+            voxels,
+            fixed=keys[:1],
+            fixed_voxels=held,
+            types=WINDOW_TYPES,
+            axes=self._axes,
+            capacity=self._window_capacity,
         )
         solution = solve(problem, self._shared(theta), self._window_solver)
         self.counts["window_solves"] += 1

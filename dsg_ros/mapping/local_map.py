@@ -102,16 +102,9 @@ class LocalMapper:
         return poses.compose(bases[:, None, :], self._starts[None]).reshape(-1, 7)
 
     def registration_information(self, information: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`factor_information` of a scan matched to the map of the keyframes before it.
-
-        A planar scan says nothing of height, roll and pitch.  They are held to the plane: free, closing a loop
-        would find it
-        cheaper to fold the trajectory out of the plane than to bend it within.
-        """
+        """`factor_information` of a scan matched to the map of the keyframes before it."""
         s = self._settings
-        held = np.full(6, s.planar_sigma**-2)
-        held[list(self.axes)] = 0.0
-        return self.factor_information(information, s.floor_translation, s.floor_rotation) + np.diag(held)
+        return self.factor_information(information, s.floor_translation, s.floor_rotation)
 
     def factor_information(
         self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float

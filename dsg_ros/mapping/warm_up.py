@@ -15,10 +15,10 @@ from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import Closure
 
 
-def compile_back_end(settings: config.Slam, theta: Theta) -> None:
+def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> None:
     """Run the window's and the graph's solvers once, on a short made-up run."""
     chunks.warm_up(theta)
-    back_end = BackEnd(settings)
+    back_end = BackEnd(settings, axes=axes)
     step, information = poses.from_planar(0.3, 0.0, 0.0), np.eye(6) * 1e4
     corners = np.array([[2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [4.0, 1.0, 0.0]])
     pose, numbers = poses.IDENTITY, np.arange(len(corners))

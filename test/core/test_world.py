@@ -108,7 +108,7 @@ class WorldMachine(RuleBasedStateMachine):
         touched = {
             k for cls, keys, _ in self.rows.values() for n, k in zip(KEYS[cls], keys, strict=True) if n != "voxel"
         }
-        assert set(np.flatnonzero(problem.free_poses).tolist()) == touched
+        assert set(np.flatnonzero(problem.free_poses.any(axis=1)).tolist()) == touched
 
     @invariant()
     def part_snapshot_is_the_model_restricted(self):
@@ -119,7 +119,7 @@ class WorldMachine(RuleBasedStateMachine):
         held_names = {(n, k) for k in held for n in ("first", "second", "pose")}
         wanted = self.expected(lambda n, k: k in (voxels if n == "voxel" else free | held), held_names)
         assert self.found(problem) == wanted
-        assert not set(problem.pose_keys[problem.free_poses].tolist()) & held
+        assert not set(problem.pose_keys[problem.free_poses.all(axis=1)].tolist()) & held
 
 
 WorldMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

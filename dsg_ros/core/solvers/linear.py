@@ -33,7 +33,7 @@ def _scaled(problem: Problem, normal: Normal, scale: Array, damping: Array) -> t
     """Pose block (6P, 6P), cross block (6P, V, 3) and voxel blocks (V, 3, 3): unit diagonal plus damping."""
     p, v = normal.poses.shape[0], normal.voxels.shape[0]
     sp, sv = scale[: 6 * p], scale[6 * p :].reshape(v, 3)
-    held_poses = jnp.where(jnp.repeat(problem.free_poses, 6), 0.0, 1.0)
+    held_poses = jnp.where(problem.free_poses.ravel(), 0.0, 1.0)
     held_voxels = jnp.where(problem.free_voxels, 0.0, 1.0)
     poses = normal.poses.transpose(0, 2, 1, 3).reshape(6 * p, 6 * p) * sp[:, None] * sp + jnp.diag(held_poses + damping)
     cross = normal.cross.transpose(0, 2, 1, 3).reshape(6 * p, v, 3) * sp[:, None, None] * sv

@@ -26,7 +26,7 @@ class Pattern:
         # Every pair of free variables that shares a row, and every variable with itself, as column * count + row.
         pairs = [np.arange(count) * (count + 1)]
         for rows in chunks.rows:
-            blocks = block_of[rows.local[:, _first_numbers(rows.cls)]]
+            blocks = np.maximum.reduceat(block_of[rows.local], _first_numbers(rows.cls), axis=1)
             for a in range(blocks.shape[1]):
                 for b in range(a, blocks.shape[1]):
                     low, high = np.minimum(blocks[:, a], blocks[:, b]), np.maximum(blocks[:, a], blocks[:, b])
@@ -113,5 +113,5 @@ def _blocks(chunks: Chunks) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     used, block = np.unique(variable[chunks.free], return_inverse=True)
     block_of = np.full(chunks.dof, -1, np.int64)
     block_of[chunks.free] = block
-    dims = np.where(used < poses, 6, 3).astype(np.int64)
+    dims = np.bincount(block, minlength=len(used)).astype(np.int64)
     return np.cumsum(dims) - dims, dims, block_of
