@@ -181,7 +181,8 @@ def test_covariances_are_valid_and_grow_until_a_loop_closes(run: Run) -> None:
     headings = np.array([covariance[5, 5] for covariance in open_])
     assert np.diff(headings).min() > -1e-15
     assert headings[-1] > 5 * headings[5]
-    volumes = np.array([np.linalg.slogdet(covariance)[1] for covariance in open_])
+    planar = np.ix_([0, 1, 5], [0, 1, 5])
+    volumes = np.array([np.linalg.slogdet(covariance[planar])[1] for covariance in open_])
     assert np.diff(volumes).min() > -1e-6
     # A closure takes back what had added up.
     assert run.estimates[-1].counts["graph_solves"] > 0
