@@ -158,12 +158,12 @@ class Window:
 
     enabled: Annotated[bool, Doc("Solve the window at every keyframe")] = True
     keyframes: Annotated[int, Doc("Poses in the window"), Range(2, 32)] = 10
-    voxels: Annotated[int, Doc("Voxels in the window, at most"), Range(64, 4096)] = 256
-    observations: Annotated[int, Doc("Observations in the window, at most"), Range(64, 16384)] = 768
+    voxels: Annotated[int, Doc("Voxels in the window, at most"), Range(64, 4096)] = 192
+    observations: Annotated[int, Doc("Observations in the window, at most"), Range(64, 16384)] = 512
     voxel_share: Annotated[
         float, Doc("Share of a scan's information that its voxel observations get"), Range(0.01, 0.99)
     ] = 0.2
-    iterations: Annotated[int, Doc("Levenberg-Marquardt steps, at most"), Range(1, 100)] = 3
+    iterations: Annotated[int, Doc("Levenberg-Marquardt steps, at most"), Range(1, 100)] = 2
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Slam:
         with self._stopwatch("window"):
             seen = self._voxels.observe(key, stamp, tracked.pose, cloud, self._local_map.statistics)
             self._back_end.add_voxels(key, seen)
-            self._back_end.solve_window(self._calibration.theta)
+            self._voxels.moved(self._back_end.solve_window(self._calibration.theta))
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
         if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:

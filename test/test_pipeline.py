@@ -232,7 +232,6 @@ def test_empty_scans_follow_odometry(drive: Drive) -> None:
     assert len(slam.finish().trajectory) == 60
 
 
-@pytest.mark.xfail(reason="voxel_map.accumulate takes the mean of no points", raises=RuntimeWarning)
 def test_a_run_may_begin_with_empty_scans(drive: Drive) -> None:
     slam = Slam(still())
     for frame in emptied(drive.frames[:10]):
@@ -294,7 +293,6 @@ def test_the_refinement_may_be_left_out(drive: Drive) -> None:
     np.testing.assert_array_equal(result.trajectory, result.causal)
 
 
-@pytest.mark.xfail(reason="voxels moved by the window's solve are not told to be changed", raises=AssertionError)
 def test_updates_keep_a_listener_up_to_date_between_global_solves(drive: Drive) -> None:
     slam = Slam(still())
     held: dict[int, Array] = {}

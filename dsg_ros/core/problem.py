@@ -39,7 +39,8 @@ class Problem(eqx.Module):
     """Initial ``state``, stacks of rows (one per factor type, possibly empty) and which variables may move.
 
     ``pose_keys`` and ``voxel_keys`` are the world's keys of the rows of ``state``, -1 for padding.  Padding variables,
-    variables held by request and variables that no row touches are not free; of a pose, each direction of the tangent is.
+    variables held by request and variables that no row touches are not free; of a pose, each direction of the
+    tangent is.
     """
 
     state: State

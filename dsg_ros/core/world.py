@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -157,7 +158,8 @@ class WorldModel:
         """The whole graph, or the part among some poses, as a problem padded to ``capacity`` (default:
         `Capacity.fitting`).
 
-        Only rows of ``types`` take part, and poses move only in the directions ``axes`` of their tangents (x, y, yaw for a
+        Only rows of ``types`` take part, and poses move only in the directions ``axes`` of their tangents (x, y,
+        yaw for a
         robot in the plane).  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With
         ``poses`` given, rows count whose variables all take part, and ``voxels`` defaults to those that rows of these
         poses touch.  Rows between held variables are left out.  ValueError if the part does not fit into
@@ -305,7 +307,7 @@ class WorldModel:
 @cache
 def _no_rows(cls: type[Factor]) -> Factor:
     """An empty stack: making one anew for every absent type takes longer than filling the others."""
-    return cls.stack(0)
+    return jax.device_put(cls.stack(0))
 
 
 def _union(free: Keys, held: Keys) -> Keys:

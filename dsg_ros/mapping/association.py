@@ -117,6 +117,10 @@ class WorldVoxels:
         rows = np.where(flat[:, :, None] & np.any(tight != 0.0, axis=2, keepdims=True), tight, loose)
         return rows @ rotation, np.where(flat, shape.normals[at] @ rotation, 0.0)
 
+    def moved(self, voxels: NDArray[np.int64]) -> None:
+        """Voxels (n,) whose positions a solve changed: they are in the next update."""
+        self._changed.update(voxels.tolist())
+
     def reindex(self, means: NDArray[np.float64]) -> None:
         """After the map moved: voxels find the cells of their ``means`` (v, 3); the oldest of several keeps it."""
         keys = voxel_map.pack(voxel_map.cells_of(means, self.size, planar=self._planar))

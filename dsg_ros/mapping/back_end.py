@@ -30,12 +30,15 @@ ANCHOR_SIGMA = 1e-3
 WINDOW_TYPES = (OdomSE3, Registration, VoxelSensorObs)
 GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
+NOTHING = np.zeros(0, np.int64)
+
 
 class BackEnd:
     """Owns the WorldModel.  Keyframe and voxel numbers are the world's keys.
 
-    ``axes`` are the tangent directions in which poses move: x, y, yaw for planar scans.  Free in all six, closing a loop
-    would find it cheaper to fold the trajectory out of the plane, of which such a scan says nothing, than to bend it within.
+    ``axes`` are the tangent directions in which poses move: x, y, yaw for planar scans.  Free in all six, closing a
+    loop would find it cheaper to fold the trajectory out of the plane, of which such a scan says nothing, than to bend
+    it within.
     """
 
     def __init__(self, settings: config.Slam, *, axes: tuple[int, ...]) -> None:
@@ -165,14 +168,15 @@ class BackEnd:
         seen = np.nonzero(total)[0]
         self.world.set_voxels(seen, means[seen] / total[seen, None])
 
-    def solve_window(self, theta: Theta) -> None:
-        """The newest keyframes and the voxels they saw, together; the oldest of them and voxels known from before
-        are held.
+    def solve_window(self, theta: Theta) -> NDArray[np.int64]:
+        """The newest keyframes and the voxels they saw, together; returns the voxels that moved.
+
+        The oldest of these keyframes, and voxels known from before, are held.
         """
         window, newest = self._settings.window, self._keyframe_count
         first = newest - window.keyframes
         if not window.enabled or first < 0:
-            return
+            return NOTHING
         keys = np.arange(first, newest)
         voxels, held = self._window_voxels(keys)
         problem = self.world.snapshot(
@@ -192,20 +196,20 @@ class BackEnd:
         )
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
-            return
+            return NOTHING
         self.world.adopt(solution)
+        return voxels
 
     def _shared(self, theta: Theta) -> Theta:
         """Theta with a scan's information split between its registration and its voxel observations.
 
-        Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent
-        whatever
-        their correlation (covariance intersection; Julier and Uhlmann, 1997).
+        Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent,
+        whatever their correlation (covariance intersection; Julier and Uhlmann, 1997).
         """
         share = self._settings.window.voxel_share
         return theta.replace(
-            registration_noise=theta.registration_noise - 0.5 * np.log(1.0 - share),
-            voxel_noise=theta.voxel_noise - 0.5 * np.log(share),
+            registration_noise=np.asarray(theta.registration_noise) - 0.5 * np.log(1.0 - share),
+            voxel_noise=np.asarray(theta.voxel_noise) - 0.5 * np.log(share),
         )
 
     def _window_voxels(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -25,16 +25,17 @@ PLANAR_AXES = (0, 1, 5)
 class Stage(NamedTuple):
     """One resolution: ``kernel`` [m] of the Geman-McClure weight, ``spread`` added to a point's sigma (in sigmas).
 
-    ``iterations`` bounds the Gauss-Newton steps.
+    ``iterations`` bounds the Gauss-Newton steps; they end when none of a step's numbers [m, rad] exceeds ``tolerance``.
     """
 
     kernel: float
     spread: float
     iterations: int
+    tolerance: float
 
 
-COARSE = Stage(kernel=0.3, spread=2.0, iterations=6)
-FINE = Stage(kernel=0.1, spread=0.0, iterations=15)
+COARSE = Stage(kernel=0.3, spread=2.0, iterations=6, tolerance=2e-3)
+FINE = Stage(kernel=0.1, spread=0.0, iterations=15, tolerance=1e-4)
 
 Carry = tuple[Float[Array, " 7"], Float[Array, ""], Int[Array, ""]]
 """Of the Gauss-Newton loop: pose, largest number of the last step [m, rad], steps taken."""
@@ -130,7 +131,7 @@ def _minimise(
         return geometry.compose(pose, geometry.exp(delta)), jnp.max(jnp.abs(delta)), count + 1
 
     def going(carry: Carry) -> Bool[Array, ""]:
-        return (carry[1] > 1e-4) & (carry[2] < stage.iterations)
+        return (carry[1] > stage.tolerance) & (carry[2] < stage.iterations)
 
     return jax.lax.while_loop(going, step, (start, jnp.asarray(jnp.inf), jnp.asarray(0)))[0]
 

@@ -107,7 +107,7 @@ class Sums(NamedTuple):
 
 def accumulate(points: NDArray[np.float64], size: float, *, planar: bool) -> Sums:
     """Sums of ``points`` (n, 3) in voxels of edge ``size`` [m]."""
-    origin = points.mean(axis=0)
+    origin = points.mean(axis=0) if len(points) else np.zeros(3)
     local = points - origin
     keys, inverse = np.unique(pack(cells_of(points, size, planar=planar)), return_inverse=True)
     columns = [np.ones(len(points)), *local.T, *(local[:, a] * local[:, b] for a, b in _PAIRS)]
