@@ -1,8 +1,7 @@
 """Every setting of the system, with its default, unit, range and meaning: the only place where a default value stands.
 
 The command line (tyro), the ROS parameters with their descriptors, and config/hero.yaml all derive from these
-dataclasses.
-A ROS parameter's name is the dotted path of the field: ``keyframes.distance``, ``qos.odom.depth``.
+dataclasses. A ROS parameter's name is the dotted path of the field: ``keyframes.distance``, ``qos.odom.depth``.
 """
 
 from __future__ import annotations

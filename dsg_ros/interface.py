@@ -1,8 +1,7 @@
 """What goes into the pipeline and what comes out: plain immutable records of NumPy arrays.
 
 Both processes (the node, which imports no JAX, and the worker, which imports no ROS) speak only these.  Poses and
-tangents
-are as `dsg_ros.poses` says; stamps are int nanoseconds; lengths are metres, angles radians.
+tangents are as `dsg_ros.poses` says; stamps are int nanoseconds; lengths are metres, angles radians.
 """
 
 from __future__ import annotations
@@ -83,8 +82,7 @@ class VoxelUpdate:
     """Voxels that changed since the last update, by stable id, and ids that went away.
 
     ``ids`` (n,) int64, ``means`` (n, 3) float32 in map, ``normals`` (n, 3) float32 (zero where not planar),
-    ``counts`` (n,)
-    int32 points merged, ``last_seen`` (n,) int64 ns; ``size`` is the voxel edge [m].
+    ``counts`` (n,) int32 points merged, ``last_seen`` (n,) int64 ns; ``size`` is the voxel edge [m].
     """
 
     size: float
@@ -101,12 +99,10 @@ class Estimate:
     """The pipeline's answer to one frame.
 
     ``pose`` and ``odometry`` (7,) are base in map and base in odom at the same ``stamp``; ``covariance`` (6, 6) is
-    that of
-    ``pose`` in its own tangent (right perturbation, translation first).  ``path`` and ``voxels`` are None unless
-    they changed
-    and were asked for.  ``parameters`` are theta as of now, ``metrics`` figures for diagnostics (seconds, losses,
-    ratios),
-    ``counts`` totals since the start (scans, keyframes, loops, and every kind of refusal by cause).
+    that of ``pose`` in its own tangent (right perturbation, translation first).  ``path`` and ``voxels`` are None
+    unless they changed and were asked for.  ``parameters`` are theta as of now, ``metrics`` figures for diagnostics
+    (seconds, losses, ratios), ``counts`` totals since the start (scans, keyframes, loops, and every kind of refusal
+    by cause).
     """
 
     stamp: int
@@ -145,9 +141,8 @@ class RunResult:
     """Everything a run leaves behind; `dsg_ros.report.save` writes it as files.
 
     ``stamps`` (n,) one per input scan, in input order.  Base poses (n, 7): ``trajectory`` after the final refinement,
-    ``causal`` with each scan registered against earlier keyframes only, on the final keyframes, ``live`` as
-    published at the
-    time, ``odometry`` raw, in the odom frame.  ``voxels`` is the whole map.
+    ``causal`` with each scan registered against earlier keyframes only, on the final keyframes, ``live`` as published
+    at the time, ``odometry`` raw, in the odom frame.  ``voxels`` is the whole map.
     """
 
     stamps: NDArray[np.int64]

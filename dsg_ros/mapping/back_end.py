@@ -1,9 +1,8 @@
 """The factor graph of a run: keyframes and voxels in, optimised keyframes and voxels out.
 
-A scan enters in two forms: as a registration, its marginal over the local map, and as voxel observations.  The
-window solves
-for poses and voxels together, each form with its share of the scan's information; the whole graph solves for poses over
-registrations and closures, and the voxels follow their observations.
+A scan enters in two forms: as a registration, its marginal over the local map, and as voxel observations.  The window
+solves for poses and voxels together, each form with its share of the scan's information; the whole graph solves for
+poses over registrations and closures, and the voxels follow their observations.
 """
 
 from __future__ import annotations
@@ -135,9 +134,8 @@ class BackEnd:
     def solve_graph(self, theta: Theta) -> None:
         """All keyframes over odometry, registrations and closures; then every voxel to the mean of its observations.
 
-        New closures act first as they are: from hundreds of deviations away a robust kernel would never let them
-        in.  Then all
-        are Cauchy, so that one that disagrees with the others is voted out.
+        New closures act first as they are: from hundreds of deviations away a robust kernel would never let them in.
+        Then all are Cauchy, so that one that disagrees with the others is voted out.
         """
         self.counts["graph_solves"] += 1
         if self._fresh:

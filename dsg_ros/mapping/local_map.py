@@ -109,9 +109,8 @@ class LocalMapper:
     def factor_information(
         self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float
     ) -> NDArray[np.float64]:
-        """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not
-        independent), and
-        bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay
+        """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent),
+        and bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay
         zero.
         """
         index = np.array(self.axes)

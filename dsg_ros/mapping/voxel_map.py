@@ -54,8 +54,7 @@ class VoxelStatistics:
     """Host-side statistics of occupied voxels, sorted by packed ``keys`` (v,).
 
     ``anchors`` (v, 3) are the voxels' own means; ``counts`` (v,), ``means`` (v, 3) and ``covariances`` (v, 3, 3)
-    those of
-    the merged neighbourhoods.
+    those of the merged neighbourhoods.
     """
 
     size: float
@@ -76,8 +75,7 @@ def cells_of(points: NDArray[np.float64], size: float, *, planar: bool = False) 
     """Integer cells ``(n, 3)`` of points ``(n, 3)`` for a voxel edge ``size`` [m].
 
     ``planar``: all in one layer, whatever their height, which a planar scan does not measure: it is zero up to
-    rounding, and
-    zero is the border of two layers.
+    rounding, and zero is the border of two layers.
     """
     cells = np.floor(points / size).astype(np.int64)
     if planar:
@@ -94,9 +92,8 @@ def neighbour_offsets(planar: bool) -> NDArray[np.int64]:
 
 class Sums(NamedTuple):
     """Additive statistics of occupied voxels, by packed ``keys`` (v,) sorted: ``own`` (v, 10) counts, first and
-    second moments
-    about ``origin`` (3,), the centroid of all points: within a local map, float64 then keeps second moments to a
-    picometre.
+    second moments about ``origin`` (3,), the centroid of all points: within a local map, float64 then keeps second
+    moments to a picometre.
     """
 
     size: float
@@ -165,8 +162,7 @@ def surfaces(statistics: VoxelStatistics, planar: bool, flatness: float, noise: 
     """Shapes of the merged neighbourhoods of ``statistics``.
 
     A voxel is a surface when its smallest variance is below ``flatness`` times the next one; ``noise`` [m] is the
-    standard
-    deviation added to every variance (range noise, and what the voxel model does not explain).
+    standard deviation added to every variance (range noise, and what the voxel model does not explain).
     """
     values, vectors = _eigen_planar(statistics.covariances) if planar else np.linalg.eigh(statistics.covariances)
     enough = statistics.counts >= (3 if planar else 5)
@@ -196,8 +192,7 @@ def hash_slots(keys: NDArray[np.int64], slots: int) -> tuple[NDArray[np.int64], 
     """Open-addressing table of ``keys`` (unique): slot keys (S,), -1 where empty, and slot rows (S,).
 
     ``slots`` is a power of two; keys that find no place within `PROBES` probes are left out (at a load of a quarter
-    that is
-    about one key in a thousand): a voxel less in a map of thousands, never a wrong one.
+    that is about one key in a thousand): a voxel less in a map of thousands, never a wrong one.
     """
     slot_keys = np.full(slots, _EMPTY)
     slot_rows = np.zeros(slots, np.int32)
