@@ -43,7 +43,7 @@ demo: $(RUNTIME)
 	$(PYTHON_IN_VENV) -m dsg_ros demo --out out/demo
 
 test: $(DEVELOPMENT)
-	$(PYTHON_IN_VENV) -m pytest
+	$(PYTHON_IN_VENV) -m pytest -n 2 --dist loadfile
 
 test-oldest: $(OLDEST)
 	$(VENV_OLDEST)/bin/python -m pytest

@@ -1,6 +1,4 @@
-"""The whole system on one page: `Slam.process` turns a frame into an estimate; the node and the command line both
-call it.
-"""
+"""The whole system on one page: `Slam.process` makes an estimate of a frame; node and command line both call it."""
 
 from __future__ import annotations
 
@@ -24,8 +22,9 @@ from dsg_ros.stopwatch import Stopwatch
 
 
 class Slam:
-    """Odometry and points in; poses, voxels and learned parameters out.  ``parameters`` start theta elsewhere than
-    neutral.
+    """Odometry and points in; poses, voxels and learned parameters out.
+
+    ``parameters`` are starting values of theta (from a learned.yaml); what is not named starts neutral.
     """
 
     def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
@@ -65,17 +64,16 @@ class Slam:
         odometry = frame.odometry.at(frame.stamp)
         with self._stopwatch("register"):
             cloud = scan.thin(scan.deskew(frame), self._settings.input.cell, self._settings.input.max_points)
-            if frame.planar != self._planar:  # the kernels are for one kind of scan
+            usable = frame.planar == self._planar  # the kernels are for one kind of scan
+            if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             tracked = self._tracker.track(cloud, odometry, frame.stamp)
-        keyframe = self._is_keyframe(tracked, cloud)
+        keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._add_keyframe(frame.stamp, cloud, odometry, tracked)
         return self._estimate(frame, cloud, odometry, keyframe)
 
-    def _is_keyframe(self, tracked: Tracked, cloud: NDArray[np.float64]) -> bool:
-        if not len(self._keyframes):
-            return True
+    def _is_keyframe(self, tracked: Tracked) -> bool:
         since = poses.log(poses.between(self._back_end.pose(-1), tracked.pose))
         s = self._settings.keyframes
         return bool(np.linalg.norm(since[:3]) > s.distance or np.linalg.norm(since[3:]) > s.angle)
@@ -92,8 +90,7 @@ class Slam:
             self._travel += float(np.linalg.norm(measured[:3]))
             relative = poses.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
-            self._back_end.add_odometry(key, measured, seconds)
-            self._back_end.add_registration(key, relative, information)
+            self._back_end.add_link(key, measured, seconds, relative, information)
             self._calibration.add(key, measured, seconds, relative, information)
         self._keyframes.add(stamp, cloud, odometry, self._travel)
         self._refresh_local_map()
@@ -195,6 +192,7 @@ class Slam:
         return {
             **self._stopwatch.last(),
             **self._back_end.metrics,
+            **self._calibration.losses(),
             "metres": self._travel,
             "compilations_after_warm_up": float(compilations() - self._compiled),
         }

@@ -79,6 +79,13 @@ class Calibration:
         """The newest outer updates, oldest first."""
         return tuple(self._history)
 
+    def losses(self) -> dict[str, float]:
+        """Held-out loss of the newest block before and after the newest update; empty before the first."""
+        if not self._history:
+            return {}
+        newest = self._history[-1]
+        return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
+
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
         """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
         return self._model.predict(increment, seconds)

@@ -83,21 +83,26 @@ class BackEnd:
             self.world.add(PosePrior, pose=key, mean=pose, sqrt_info=np.eye(6) / ANCHOR_SIGMA)
         return key
 
-    def add_odometry(self, key: int, increment: NDArray[np.float64], seconds: float) -> None:
-        """Raw odometry increment (7,) over ``seconds`` that led from the keyframe before to ``key``."""
+    def add_link(
+        self,
+        key: int,
+        increment: NDArray[np.float64],
+        seconds: float,
+        relative: NDArray[np.float64],
+        information: NDArray[np.float64],
+    ) -> None:
+        """What ties ``key`` to the keyframe before: raw odometry ``increment`` (7,) over ``seconds``, and the scan
+        matcher's opinion ``relative`` (7,) with its ``information`` (6, 6).
+        """
         o = self._settings.odometry
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
         fields = noise(increment, translation, rotation)
         self.world.add(OdomSE3, previous=key - 1, current=key, duration=seconds, **fields)
-        sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
-        self._link_information = np.diag(1.0 / sigmas**2)
-
-    def add_registration(self, key: int, relative: NDArray[np.float64], information: NDArray[np.float64]) -> None:
-        """The scan matcher's opinion of ``key`` in the frame of the keyframe before."""
         self.world.add(Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information))
-        link = np.linalg.inv(self._link_information + information)
-        self._covariance = self.covariance(relative) + self._moving @ link @ self._moving
+        sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
+        link = np.linalg.inv(np.diag(1.0 / sigmas**2) + information)
+        self._covariance = self._carried(relative) + self._moving @ link @ self._moving
 
     def add_voxels(self, key: int, seen: Observations) -> None:
         """Voxel variables for those seen the first time, and one observation a voxel."""
@@ -228,9 +233,13 @@ class BackEnd:
         """Covariance (6, 6) of the pose at ``relative`` (7,) to the newest keyframe, in its own tangent.
 
         Between global solves it is carried along the chain; it is that of the graph's factorisation after each.
+        Directions that are held have the anchor's deviation: filters downstream take no singular matrix.
         """
-        carried = poses.adjoint(poses.inverse(relative))
-        return carried @ self._covariance @ carried.T
+        return self._carried(relative) + (np.eye(6) - self._moving) * ANCHOR_SIGMA**2
+
+    def _carried(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
+        back = poses.adjoint(poses.inverse(relative))
+        return back @ self._covariance @ back.T
 
 
 def square_root(information: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,8 +25,7 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
     for key in range(settings.window.keyframes + 1):
         back_end.add_keyframe(pose)
         if key:
-            back_end.add_odometry(key, step, 0.1)
-            back_end.add_registration(key, step, information)
+            back_end.add_link(key, step, 0.1, step, information)
         seen = poses.transform(poses.inverse(pose), corners)
         root = np.broadcast_to(np.eye(3), (len(corners), 3, 3)) * 10.0
         new = np.full(len(corners), key == 0)
