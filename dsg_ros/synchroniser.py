@@ -28,10 +28,12 @@ _SECOND = 1_000_000_000
 _HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
 _REPORT_EVERY = 5.0  # seconds of wall time between two messages about the same cause
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
+_SMALLEST_NORM, _LARGEST_NORM = 1e-6, 1e6  # quaternions beyond are no orientation, whatever their direction
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
+    number: int
     frame: Frame
     start: int
     end: int
@@ -41,17 +43,19 @@ class _Scan:
 class Synchroniser:
     """Pairs scans with the odometry around them.
 
-    `add_odometry` and `add_scan` return the frames that became ready, in order of the scans' arrival.  A frame's
+    `add_odometry` and `add_scan` return the frames that became ready, in order of the scans' arrival; only a scan
+    stamped ahead of the newest odometry by more than the timeout is overtaken by others that are ready.  A frame's
     track holds the samples within the scan plus the nearest one before and after; one sample alone where its stamp is
     that of an instantaneous scan.  After the last message, `flush` emits what still waits.
 
-    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_unnormalised
-    (used, normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place), odometry_too_old;
+    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_huge_quaternion,
+    odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place),
+    odometry_too_old;
     scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_without_odometry
     (older than the first sample or, at the end, farther than the timeout from the last one), scans_too_old (older
     than the samples kept), scans_odometry_silent (waited, or still wait, because odometry stopped),
-    scans_held_odometry (emitted by `flush` with the last sample held), dropped_queue_full, dropped_clock_jump,
-    clock_jumped_back.
+    scans_held_odometry (emitted by `flush` with the last sample held), dropped_queue_full (as many scans as the queue
+    holds came after it), dropped_clock_jump, clock_jumped_back.
     """
 
     def __init__(self, settings: Input, report: Report | None = None) -> None:
@@ -64,6 +68,7 @@ class Synchroniser:
         self._poses: list[NDArray[np.float64]] = []
         self._trimmed = False
         self._pending: deque[_Scan] = deque()
+        self._admitted = 0
         self._latest_scan: dict[str, int] = {}
         self._said: dict[str, float] = {}
 
@@ -117,7 +122,8 @@ class Synchroniser:
             self._count(
                 "scans_odometry_silent", source, stamp, f"the latest odometry is {behind:.1f} s older; it waits"
             )
-        if len(self._pending) > self._settings.queue:
+        # Counted from the oldest: one that others overtake must not wait for ever because the queue stays short.
+        if scan.number - self._pending[0].number >= self._settings.queue:
             oldest = self._pending.popleft()
             why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
             self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
@@ -166,9 +172,12 @@ class Synchroniser:
         if not np.isfinite(checked).all():
             self._count("odometry_not_finite", topic, stamp, f"refused: the pose holds {_non_finite(checked)}")
             return None
-        norm = math.sqrt(float(checked[3:] @ checked[3:]))
-        if norm < 1e-6:
+        norm = math.hypot(*checked[3:])
+        if norm <= _SMALLEST_NORM:
             self._count("odometry_zero_quaternion", topic, stamp, "refused: the orientation is a zero quaternion")
+            return None
+        if norm >= _LARGEST_NORM:
+            self._count("odometry_huge_quaternion", topic, stamp, f"refused: the quaternion's norm is {norm:.4g}")
             return None
         if abs(norm - 1.0) > _UNIT:
             self._count("odometry_unnormalised", topic, stamp, f"the quaternion's norm is {norm:.4g}: normalised")
@@ -237,12 +246,20 @@ class Synchroniser:
         # The track is filled in when odometry spans the scan.
         track = OdometryTrack(np.empty(0, np.int64), np.empty((0, 7)))
         frame = Frame(stamp, points, track, np.array(base_from_sensor, np.float64), times, planar)
-        return _Scan(frame, start, end, source)
+        self._admitted += 1
+        return _Scan(self._admitted, frame, start, end, source)
 
     def _ready(self) -> list[Frame]:
         frames: list[Frame] = []
-        while self._pending and self._stamps and self._pending[0].end <= self._stamps[-1]:
+        far = self._settings.odometry_timeout * _SECOND
+        waiting: list[_Scan] = []
+        while self._pending and self._stamps:
             scan = self._pending.popleft()
+            if scan.end > self._stamps[-1]:
+                waiting.append(scan)
+                if scan.end - self._stamps[-1] > far:
+                    continue  # a stamp from the future must not hold up what stands behind it
+                break
             first = bisect_right(self._stamps, scan.start) - 1
             if first < 0:
                 cause = "scans_too_old" if self._trimmed else "scans_without_odometry"
@@ -252,6 +269,7 @@ class Synchroniser:
             last = bisect_left(self._stamps, scan.end) + 1
             self.counts["frames"] += 1
             frames.append(_framed(scan, self._stamps[first:last], self._poses[first:last]))
+        self._pending.extendleft(reversed(waiting))
         return frames
 
     def _count(self, cause: str, topic: str, stamp: int, text: str) -> None:

@@ -138,6 +138,36 @@ def test_a_scan_from_the_future_does_not_block_the_others_for_ever():
     assert _stamps(room.odom(40)) == [10, 20, 30]
 
 
+def test_a_scan_stamped_an_hour_ahead_is_overtaken_and_goes_when_a_queue_of_scans_came_after_it():
+    room = Room(queue=5)
+    room.odom(0)
+    room.scan(3_600_000)
+    assert "the latest odometry is 3600.0 s older" in room.said[0]
+    emitted = []
+    for stamp in range(10, 60, 10):
+        emitted += _stamps(room.scan(stamp - 5) + room.odom(stamp))
+        assert room.sync.waiting == (stamp < 50)
+    assert emitted == [5, 15, 25, 35, 45]
+    assert room.counts["dropped_queue_full"] == 1
+    assert "scan at 3600.000000: dropped" in room.said[1]
+
+
+def test_a_scan_within_the_timeout_is_not_overtaken():
+    room = Room(odometry_timeout=1.0)
+    room.odom(0, 100)
+    room.scan(1099)
+    assert room.scan(50) == []
+    assert _stamps(room.odom(1100)) == [1099, 50]
+
+
+def test_after_an_outage_of_odometry_scans_leave_in_order_of_arrival():
+    room = Room(odometry_timeout=0.5)
+    room.odom(0)
+    for stamp in (1000, 3000, 2000, 4000):
+        room.scan(stamp)
+    assert _stamps(room.odom(5000)) == [1000, 3000, 2000, 4000]
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("column", [0, 5])
 def test_odometry_that_is_not_finite_is_refused(bad, column):
@@ -159,6 +189,17 @@ def test_zero_quaternions_are_refused_and_others_normalised():
     np.testing.assert_array_equal(frame.odometry.poses, [[1, 2, 3, 0, 0, 0, 1]])
     assert room.counts["odometry_zero_quaternion"] == 1
     assert room.counts["odometry_unnormalised"] == 1
+
+
+@pytest.mark.parametrize("size", [1e6, 1e200, 1.7e308])
+def test_absurdly_long_quaternions_are_refused(size):
+    room = Room()
+    room.sync.add_odometry(0, [0, 0, 0, 0, size, 0, size], "wheel_odom")
+    assert room.counts == {"odometry_received": 1, "odometry_huge_quaternion": 1}
+    assert room.said[0].startswith("warning: wheel_odom at 0.000000: refused: the quaternion's norm is ")
+    room.sync.add_odometry(0, [0, 0, 0, 0, 0, 0, 1e5], "wheel_odom")
+    (frame,) = room.scan(0)
+    np.testing.assert_array_equal(frame.odometry.poses, [poses.IDENTITY])
 
 
 def test_a_repeated_odometry_stamp_is_ignored():

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.io.records import MalformedMessage, PointSet, ScanRecord
 
+_LONGEST_SWEEP = 2.0  # seconds; no scanner turns slower, but a time_increment in milliseconds looks like it
+
 
 def decode(
     ranges: ArrayLike,
@@ -24,8 +26,8 @@ def decode(
     REP-117: a range counts only where it is finite and ``range_min <= range <= range_max``; NaN is an invalid
     reading, +inf no return, -inf too close.  ``times`` are ``i * time_increment`` [s] after the message's stamp
     (which is that of the first beam), None where ``time_increment`` is zero.  ``dropped`` counts by cause:
-    not_a_number, no_return, too_close, too_far. Raises `MalformedMessage` where the geometry is not finite or beams
-    coincide.
+    not_a_number, no_return, too_close, too_far. Raises `MalformedMessage` where the geometry is not finite, beams
+    coincide, or the sweep from the first beam to the last takes longer than two seconds.
     """
     measured = np.asarray(ranges, np.float32)
     geometry = (angle_min, angle_increment, range_min, range_max, time_increment)
@@ -39,6 +41,12 @@ def decode(
         )
     if angle_increment == 0 and len(measured) > 1:
         raise MalformedMessage(f"angle_increment is 0 with {len(measured)} ranges")
+    sweep = max(len(measured) - 1, 0) * float(time_increment)
+    if abs(sweep) > _LONGEST_SWEEP:
+        raise MalformedMessage(
+            f"time_increment {time_increment:g} s makes {len(measured)} ranges a sweep of {sweep:g} s; at most "
+            f"{_LONGEST_SWEEP:g} s is believed: time_increment is in seconds between two beams, 0 if unknown"
+        )
     valid = (measured >= range_min) & (measured <= range_max)  # false for NaN
     if not (math.isfinite(range_min) and math.isfinite(range_max)):
         valid &= np.isfinite(measured)

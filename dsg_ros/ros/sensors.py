@@ -177,4 +177,10 @@ class Sensors:
             self._held.popleft().source.refused[cause] += 1
 
 
-_REFUSALS = ("odometry_not_finite", "odometry_zero_quaternion", "odometry_repeated_stamp", "odometry_too_old")
+_REFUSALS = (
+    "odometry_not_finite",
+    "odometry_zero_quaternion",
+    "odometry_huge_quaternion",
+    "odometry_repeated_stamp",
+    "odometry_too_old",
+)

@@ -56,6 +56,23 @@ def test_contradictory_geometry_is_refused(geometry, message):
         decode([1.0, 1.0], *geometry)
 
 
+@pytest.mark.parametrize("increment", [2.1, -2.1, 1e30, 3e38])
+def test_sweeps_no_scanner_makes_are_refused(increment):
+    with pytest.raises(MalformedMessage, match=r"time_increment .* 2 ranges a sweep of .* s; at most 2 s"):
+        decode([1.0, 1.0], 0.0, 0.1, 0.0, 2.0, increment)
+    assert decode([1.0], 0.0, 0.1, 0.0, 2.0, increment).times == pytest.approx([0.0])
+
+
+def test_a_sweep_too_long_for_a_float_is_refused():
+    with pytest.raises(MalformedMessage, match="a sweep of inf s"):
+        decode([1.0] * 20, 0.0, 0.1, 0.0, 2.0, 1e308)
+
+
+def test_a_slow_sweep_of_either_direction_is_kept():
+    assert decode([1.0] * 3, 0.0, 0.1, 0.0, 2.0, 1.0).times == pytest.approx([0.0, 1.0, 2.0])
+    assert decode([1.0] * 3, 0.0, 0.1, 0.0, 2.0, -1.0).times == pytest.approx([0.0, -1.0, -2.0])
+
+
 def test_ranges_must_be_a_list():
     with pytest.raises(MalformedMessage, match="2 dimensions"):
         decode([[1.0, 2.0]], 0.0, 0.1, 0.0, 2.0)

@@ -153,6 +153,7 @@ def test_a_big_endian_cloud_is_read(robot, datatype):
         ((np.nan, 0, 0, 0, 0, 0, 1), "odometry_not_finite"),
         ((0, 0, np.inf, 0, 0, 0, 1), "odometry_not_finite"),
         ((0, 0, 0, 0, 0, 0, 0), "odometry_zero_quaternion"),
+        ((0, 0, 0, 0, 0, 0, 1e200), "odometry_huge_quaternion"),
     ],
 )
 def test_odometry_that_is_no_pose(robot, pose, cause):
