@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,7 +71,7 @@ class Slam:
             tracked = self._tracker.track(cloud, odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
-            self._add_keyframe(frame.stamp, cloud, odometry, tracked)
+            self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
         return self._estimate(frame, cloud, odometry, keyframe)
 
     def _is_keyframe(self, tracked: Tracked) -> bool:
@@ -97,13 +98,22 @@ class Slam:
         with self._stopwatch("window"):
             seen = self._voxels.observe(key, stamp, tracked.pose, cloud, self._local_map.statistics)
             self._back_end.add_voxels(key, seen)
-            self._voxels.moved(self._back_end.solve_window(self._calibration.theta))
+            self._back_end.start_window(self._calibration.theta)
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
         if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:
             with self._stopwatch("learn"):
                 self._calibration.step(stamp, self._travel)
-        self._tracker.move(self._back_end.pose(-1))
+
+    def _settle(self, tracked: Tracked) -> Tracked:
+        """Adopt the window that was solved while scans came in; what hangs on the newest keyframe moves with it."""
+        if not len(self._keyframes):
+            return tracked
+        before = self._back_end.pose(-1)
+        self._voxels.moved(self._back_end.settle_window())
+        correction = poses.compose(self._back_end.pose(-1), poses.inverse(before))
+        self._tracker.move(poses.compose(correction, tracked.pose))
+        return dataclasses.replace(tracked, pose=self._tracker.pose, own=poses.compose(correction, tracked.own))
 
     def _close_loops(self) -> None:
         with self._stopwatch("loops"):
@@ -112,10 +122,12 @@ class Slam:
         self._back_end.add_closures(closures)
         if self._back_end.needs_global_solve():
             self._solve_graph()
+            self._tracker.move(self._back_end.pose(-1))
             self._refresh_local_map()
 
     def _solve_graph(self) -> None:
         """All keyframes together; the voxels follow their observations."""
+        self._voxels.moved(self._back_end.settle_window())
         with self._stopwatch("graph"):
             self._back_end.solve_graph(self._calibration.theta)
             self._voxels.reindex(self._back_end.world.voxels)

@@ -52,6 +52,7 @@ class BackEnd:
         self._keyframe_count = 0
         self._seen: list[NDArray[np.int64]] = []
         self._first_seen = Rows(dtype=np.int32)
+        self._window: tuple[Solution, NDArray[np.int64]] | None = None
         self._fresh: list[int] = []
         self._closures_waiting = 0
         self._correction = 0.0
@@ -171,15 +172,16 @@ class BackEnd:
         seen = np.nonzero(total)[0]
         self.world.set_voxels(seen, means[seen] / total[seen, None])
 
-    def solve_window(self, theta: Theta) -> NDArray[np.int64]:
-        """The newest keyframes and the voxels they saw, together; returns the voxels that moved.
+    def start_window(self, theta: Theta) -> None:
+        """Begin to solve for the newest keyframes and the voxels they saw, together; `settle_window` takes the answer.
 
-        The oldest of these keyframes, and voxels known from before, are held.
+        The oldest of these keyframes, and voxels known from before, are held.  The solve runs beside whatever comes
+        next: JAX hands back its results before they are there.
         """
         window, newest = self._settings.window, self._keyframe_count
         first = newest - window.keyframes
         if not window.enabled or first < 0:
-            return NOTHING
+            return
         keys = np.arange(first, newest)
         voxels, held = self._window_voxels(keys)
         problem = self.world.snapshot(
@@ -191,12 +193,16 @@ class BackEnd:
             axes=self._axes,
             capacity=self._window_capacity,
         )
-        solution = solve(problem, self._shared(theta), self._window_solver)
+        self._window = solve(problem, self._shared(theta), self._window_solver), voxels
+
+    def settle_window(self) -> NDArray[np.int64]:
+        """Adopt the window being solved, if there is one; returns the voxels that moved."""
+        if self._window is None:
+            return NOTHING
+        (solution, voxels), self._window = self._window, None
         self.counts["window_solves"] += 1
-        self.metrics["window_cost"], self.metrics["window_iterations"] = (
-            float(solution.cost),
-            float(solution.iterations),
-        )
+        self.metrics["window_cost"] = float(solution.cost)
+        self.metrics["window_iterations"] = float(solution.iterations)
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
             return NOTHING

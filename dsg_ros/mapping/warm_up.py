@@ -32,7 +32,8 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
         back_end.add_voxels(key, Observations(numbers, seen, root, np.ones(len(corners), np.int64), new, corners))
         pose = poses.compose(pose, step)
     back_end.add_closures([Closure(0, key, poses.between(back_end.pose(0), back_end.pose(-1)), information, 0.0)])
-    back_end.solve_window(theta)
+    back_end.start_window(theta)
+    back_end.settle_window()
     back_end.solve_graph(theta)
 
 
