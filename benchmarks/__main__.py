@@ -36,7 +36,7 @@ class Figure:
 
 def node_imports(folder: Path) -> list[Figure]:
     """The node process with all that it imports, as long as it does nothing yet."""
-    seconds, _ = timed([sys.executable, "-c", "import dsg_ros.ros.main"], folder)
+    seconds, _ = timed([sys.executable, "-c", "import dsg_ros.ros.running"], folder)
     return [Figure("node: interpreter and imports", seconds, 1.0, "s")]
 
 

@@ -17,6 +17,9 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = Path(get_package_share_directory("dsg_ros"))
 OUTPUTS = ("path", "voxels", "voxel_cloud", "pose")
+WARM_UP = 600
+"""Longest wait [s] of the player for hero_node, which listens when it has compiled everything: minutes, the first time,
+on a slow machine."""
 ARGUMENTS = {
     "params_file": (str(SHARE / "config" / "hero.yaml"), "Parameters of hero_node"),
     "use_sim_time": ("auto", "Follow /clock (true, false, or auto: with a bag)"),
@@ -49,7 +52,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     else:
         started = [mapper(given["params_file"], namespace, sim_time, remap=bool(bag))]
     if bag:
-        command = [ExecutableInPackage("dsg_ros", "dsg_ros"), "play", bag, "--rate", given["rate"]]
+        play = ["play", bag, "--rate", given["rate"], "--wait", str(WARM_UP)]
+        command = [ExecutableInPackage("dsg_ros", "dsg_ros"), *play]
         started.append(ExecuteProcess(cmd=command, name="player", output="screen"))
     if truth("rviz", given["rviz"]):
         started.append(rviz(namespace, sim_time))

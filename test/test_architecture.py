@@ -107,7 +107,7 @@ NODE_PROCESS = [
     "dsg_ros.worker",
     "dsg_ros.io.pointcloud",
     "dsg_ros.io.laserscan",
-    "dsg_ros.ros.main",
+    "dsg_ros.ros.running",
     "dsg_ros.commands.node",
 ]
 

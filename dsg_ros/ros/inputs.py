@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from nav_msgs.msg import Odometry
 from rclpy.event_handler import QoSMessageLostInfo, QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
@@ -74,9 +76,11 @@ class Input:
         self.reported_lost = 0
         self.gaps = 0
         self.frame_changes = 0
-        self.frame = ""
+        """How often frame_id or child_frame_id were others than in the message before."""
+        self._frames: dict[str, str] = {}
         self.topic = name
         self._sequence = 0
+        self._window: tuple[float, int] = (time.monotonic(), 0)
         self._subscription: Subscription | None = None
 
     @property
@@ -110,17 +114,31 @@ class Input:
             node.destroy_subscription(self._subscription)
             self._subscription = None
 
+    def measured_rate(self) -> float:
+        """Messages received a second since the last call."""
+        now, (since, count) = time.monotonic(), self._window
+        self._window = now, self.received
+        return (self.received - count) / max(now - since, 1e-3)
+
+    def unexpected(self, stamp: int, error: Exception) -> None:
+        """Count the message of ``stamp`` [ns] as refused for ``error``, which nobody foresaw, and say where."""
+        self.refused["unexpected"] += 1
+        trace = "".join(traceback.format_exception(error))
+        self._throttled("error", "unexpected", f"{self.topic} at {stamp / 1e9:.6f}: refused, unexpectedly:\n{trace}")
+
     def _take(self, message: Any, info: dict[str, Any]) -> None:
         began = time.perf_counter()
         self.received += 1
         self._follow(info.get("publication_sequence_number"))
         try:
-            self._check_frame(message)
+            self._check_frames(message)
             self._handle(message)
         except MalformedMessage as error:
             self.refused["malformed"] += 1
             stamp = convert.nanoseconds(message.header.stamp) / 1e9
             self._throttled("warning", "malformed", f"{self.topic} at {stamp:.6f}: refused: {error}")
+        except Exception as error:  # noqa: BLE001 - one message, whatever is wrong with it, must not end the node
+            self.unexpected(convert.nanoseconds(message.header.stamp), error)
         self._latencies.add(time.perf_counter() - began)
 
     def _follow(self, sequence: int | None) -> None:
@@ -133,14 +151,18 @@ class Input:
             self._throttled("warning", "gap", f"{self.topic}: {missing} messages were sent and never arrived here")
         self._sequence = sequence
 
-    def _check_frame(self, message: Any) -> None:
-        frame = message.header.frame_id
-        if self.frame and frame != self.frame:
-            self.frame_changes += 1
-            stamp = convert.nanoseconds(message.header.stamp) / 1e9
-            text = f"{self.topic} at {stamp:.6f}: frame_id changed from {self.frame!r} to {frame!r}"
-            self._throttled("warning", "frame", text)
-        self.frame = frame
+    def _check_frames(self, message: Any) -> None:
+        frames = {"frame_id": message.header.frame_id}
+        if isinstance(message, Odometry):
+            frames["child_frame_id"] = message.child_frame_id
+        for field, frame in frames.items():
+            before = self._frames.get(field)
+            if before and frame != before:
+                self.frame_changes += 1
+                stamp = convert.nanoseconds(message.header.stamp) / 1e9
+                text = f"{self.topic} at {stamp:.6f}: {field} changed from {before!r} to {frame!r}"
+                self._throttled("warning", field, text)
+        self._frames = frames
 
     def _lost(self, info: QoSMessageLostInfo) -> None:
         self.reported_lost += info.total_count_change

@@ -29,6 +29,7 @@ from tf2_msgs.msg import TFMessage
 from dsg_ros import worker_session as session
 from dsg_ros.interface import Estimate
 from dsg_ros.ros import convert, frames, parameters, services, status
+from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.outputs import OUTPUTS, Output, World
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
@@ -70,11 +71,13 @@ class HeroNode(LifecycleNode):
         self._worker: WorkerProcess | None = None
         self._tf_publisher = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._throttled = Throttle(self.say)
         self.tf = TfBroadcaster(
             self._broadcast,
             self._now,
             rate=lambda: self.config.tf_rate,
             tolerance=lambda: self.config.transform_tolerance,
+            on_error=self._tf_trouble,
         )
         self.frames = frames.listen(self)
         self._patient = ReentrantCallbackGroup()
@@ -89,13 +92,12 @@ class HeroNode(LifecycleNode):
         self.state = "warming up"
         self.world = World(self.config.map_frame, VoxelStore(self.config.chunk), self._now)
         self._outputs = [output(self, self.world) for output in OUTPUTS]
-        self._worker = WorkerProcess(
+        worker = WorkerProcess(
             self.config, self._take, self._event, self.config.queue, self.pipeline, self.config.sensors != "points"
         )
-        self.sensors = Sensors(
-            lambda: self.config, self.frames, self._worker.submit, self._odometry, self._restart, self.say
-        )
-        self._worker.start()
+        self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
+        self._worker = worker
+        worker.start()
         self._tickers = [
             Ticker("map", lambda: 1.0 / self.config.map_rate, self._publish_map, self._trouble),
             Ticker("report", lambda: 1.0, self.report, self._trouble),
@@ -109,6 +111,7 @@ class HeroNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen and publish."""
         super().on_activate(state)
+        self._publish_again()  # what was published while inactive reached nobody
         self.tf.start()
         self.sensors.subscribe(self)
         topics = ", ".join(source.topic for source in self.sensors.inputs.values())
@@ -138,8 +141,7 @@ class HeroNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition failed: leave nothing running, be unconfigured again."""
-        self.tf.stop()
-        self._stop_worker()
+        self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
     def say(self, level: str, text: str) -> None:
@@ -218,6 +220,17 @@ class HeroNode(LifecycleNode):
         for output in self._outputs:
             output.publish()
 
+    def _publish_again(self) -> None:
+        for output in self._outputs:
+            output.again()
+
+    def _jumped(self, reset: bool) -> None:
+        """The clock jumped back: rviz has forgotten the map, so it gets a new one or the same again."""
+        if reset:
+            self._restart()
+        else:
+            self._publish_again()
+
     def _restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
         assert self._worker is not None
@@ -265,20 +278,31 @@ class HeroNode(LifecycleNode):
                 self.state = "save failed"
                 self.get_logger().error(f"not saved: {error}")
             self.report()
+        self._tear_down()
+
+    def _tear_down(self) -> None:
+        """Nothing runs, listens or is remembered any more; from whatever state."""
+        self.tf.stop()
         for ticker in self._tickers:
             ticker.stop()
-        self._stop_worker()
+        self._tickers = []
+        if self._worker is not None:
+            self.sensors.unsubscribe(self)
+            self._worker.stop()
+            self._worker = None
+        # The worker is gone: no late estimate can bring the old map's transform back.
+        self.tf.set(None)
+        self._estimate = self._before = None
         for output in self._outputs:
             output.destroy()
         self._outputs = []
 
-    def _stop_worker(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
-
     def _trouble(self, error: Exception) -> None:
         self.get_logger().error("".join(traceback.format_exception(error)))
+
+    def _tf_trouble(self, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        self._throttled("error", "tf", f"cannot broadcast map->odom:\n{trace}")
 
     def _wake(self) -> None:
         if self.executor is not None:

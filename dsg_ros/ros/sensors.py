@@ -41,8 +41,9 @@ class _Held:
 class Sensors:
     """Subscriptions to odom, scan and points, joined to frames by the `Synchroniser`.
 
-    ``submit`` gets each frame; ``on_odometry`` every usable odometry pose with its stamp (for odom->base on /tf);
-    ``on_reset`` is called when the clock jumped back and the policy is to start anew.
+    ``submit`` gets each frame; ``on_odometry`` every usable odometry pose with its stamp, newer than those before,
+    its quaternion normalised (for odom->base on /tf); ``on_jump`` is called when the clock jumped back, with whether
+    the policy is to start anew.
     """
 
     def __init__(
@@ -51,11 +52,11 @@ class Sensors:
         frames: Frames,
         submit: Callable[[Frame], None],
         on_odometry: Callable[[int, NDArray[np.float64]], None],
-        on_reset: Callable[[], object],
+        on_jump: Callable[[bool], object],
         say: Say,
     ) -> None:
         self._config, self._frames, self._submit = config, frames, submit
-        self._on_odometry, self._on_reset = on_odometry, on_reset
+        self._on_odometry, self._on_jump = on_odometry, on_jump
         self._throttled = Throttle(say)
         self.synchroniser = Synchroniser(config().input, say)
         self.latencies = Latencies()
@@ -109,16 +110,19 @@ class Sensors:
         config = self._config()
         self.odom_frame = config.odom_frame or message.header.frame_id or "odom"
         self.base_frame = config.base_frame or message.child_frame_id or "base_link"
-        before = self.synchroniser.resets
-        refused = sum(self.synchroniser.counts[cause] for cause in _REFUSALS)
+        counts = self.synchroniser.counts
+        resets, jumps = self.synchroniser.resets, counts["clock_jumped_back"]
+        unfit = sum(counts[cause] for cause in _NOT_FOR_TF)
         ready = self.synchroniser.add_odometry(stamp, pose, self.inputs["odom"].topic)
-        if self.synchroniser.resets != before:
+        if counts["clock_jumped_back"] != jumps:
             self._count_held("dropped_clock_jump")
-            self._on_reset()
+            self._on_jump(self.synchroniser.resets != resets)
         self._emit(ready)
         self._release()
-        if sum(self.synchroniser.counts[cause] for cause in _REFUSALS) == refused:
-            self._on_odometry(stamp, np.array(pose))
+        if sum(counts[cause] for cause in _NOT_FOR_TF) == unfit:
+            checked = np.array(pose)
+            checked[3:] /= np.linalg.norm(checked[3:])
+            self._on_odometry(stamp, checked)
 
     def _scan(self, message: LaserScan) -> None:
         self._take(self.inputs["scan"], message.header, convert.scan_points(message), planar=True)
@@ -132,22 +136,37 @@ class Sensors:
         self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))
         self._release()
         if len(self._held) > self._config().input.queue:
-            self._held.popleft().source.refused["no_transform"] += 1
+            self._drop_oldest_held()
+
+    def _drop_oldest_held(self) -> None:
+        oldest = self._held.popleft()
+        cause = "no_transform" if self.base_frame else "no_odometry"
+        missing = "the transform of its sensor" if self.base_frame else "the first odometry, which names the base frame"
+        oldest.source.refused[cause] += 1
+        where = f"{oldest.source.topic} at {oldest.stamp / 1e9:.6f}"
+        text = f"{where}: dropped: it waited for {missing} and {self._config().input.queue} newer scans came [{cause}]"
+        self._throttled("warning", cause, text)
 
     def _release(self) -> None:
         """Pass on the scans whose sensor's place is known, in order."""
         while self._held:
             scan = self._held[0]
-            extrinsic = self._extrinsic(scan)
-            if extrinsic is None:
-                return
+            try:
+                extrinsic = self._extrinsic(scan)
+                if extrinsic is None:
+                    return
+                self._hand_over(scan, extrinsic)
+            except Exception as error:  # noqa: BLE001 - this scan is at fault, not the message that set it free
+                scan.source.unexpected(scan.stamp, error)
             self._held.popleft()
-            points = scan.points
-            self._emit(
-                self.synchroniser.add_scan(
-                    scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
-                )
+
+    def _hand_over(self, scan: _Held, extrinsic: NDArray[np.float64]) -> None:
+        points = scan.points
+        self._emit(
+            self.synchroniser.add_scan(
+                scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
             )
+        )
 
     def _extrinsic(self, scan: _Held) -> NDArray[np.float64] | None:
         """``base_from_sensor``, or None, with a message, while it is not known."""
@@ -177,10 +196,12 @@ class Sensors:
             self._held.popleft().source.refused[cause] += 1
 
 
-_REFUSALS = (
+_NOT_FOR_TF = (
     "odometry_not_finite",
     "odometry_zero_quaternion",
     "odometry_huge_quaternion",
     "odometry_repeated_stamp",
+    "odometry_backwards",
     "odometry_too_old",
 )
+"""Odometry that is no pose, or older than what tf2 was told already."""

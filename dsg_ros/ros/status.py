@@ -47,11 +47,18 @@ def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, est
         },
         "odometry": {
             "received": odometry.received,
-            "refused": {k: n for k, n in counts.items() if k.startswith("odometry_") and k != "odometry_received"},
+            "refused": dict(odometry.refused)
+            | {k: n for k, n in counts.items() if k.startswith("odometry_") and k != "odometry_received"},
             "lost": odometry.lost,
         },
         "inputs": {
-            i.name: {"topic": i.topic, "publishers": i.publishers, "received": i.received, "lost": i.lost}
+            i.name: {
+                "topic": i.topic,
+                "publishers": i.publishers,
+                "received": i.received,
+                "rate_hz": round(i.measured_rate(), 2),
+                "lost": i.lost,
+            }
             | ({"frame_changes": i.frame_changes} if i.frame_changes else {})
             for i in inputs.values()
         },

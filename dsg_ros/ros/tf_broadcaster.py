@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsg_ros.ros.ticker import Ticker
+
 _SECOND = 1_000_000_000
-_PAUSE = 1.0
-"""A ROS clock that stands for longer [s] is taken as paused; the gap it causes is not the broadcaster's."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class TfBroadcaster:
 
     ``now()`` is the ROS clock [ns].  Each transform is dated ``tolerance()`` seconds ahead, so that it still holds
     when the next one is due.  While the ROS clock stands, nothing is published: no stamp goes out twice.
+    An exception of any of them goes to ``on_error``; the next transform is tried all the same.
     """
 
     def __init__(
@@ -37,14 +37,17 @@ class TfBroadcaster:
         now: Callable[[], int],
         rate: Callable[[], float],
         tolerance: Callable[[], float],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._publish, self._now, self._rate, self._tolerance = publish, now, rate, tolerance
+        self._on_error = on_error
         self._correction: Correction | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ticker: Ticker | None = None
+        self._latest_stamp: int | None = None
+        self._quiet_since: float | None = None  # None: nothing went out before, so no gap begins
         self.published = 0
         self.largest_gap = 0.0
-        """Longest wall time [s] between two transforms while the ROS clock ran."""
+        """Longest wall time [s] to a transform from the one before, or from the last look at a clock that stood."""
         self._window: tuple[float, int] = (time.monotonic(), 0)
 
     def set(self, correction: Correction | None) -> None:
@@ -52,15 +55,14 @@ class TfBroadcaster:
         self._correction = correction
 
     def start(self) -> None:
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="tf", daemon=True)
-        self._thread.start()
+        self._quiet_since = None
+        self._ticker = Ticker("tf", lambda: 1.0 / self._rate(), self._tick, self._on_error)
+        self._ticker.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
 
     def measured_rate(self) -> float:
         """Transforms a second since the last call."""
@@ -68,23 +70,21 @@ class TfBroadcaster:
         self._window = now, self.published
         return (self.published - count) / max(now - since, 1e-3)
 
-    def _run(self) -> None:
-        latest_stamp, latest_wall = None, time.monotonic()
-        due = time.monotonic()
-        while not self._stop.wait(max(0.0, due - time.monotonic())):
-            wall = time.monotonic()
-            # After a stall go on from here: catching up would publish a burst.
-            due = max(due + 1.0 / self._rate(), wall)
-            correction = self._correction
-            if correction is None:
-                latest_stamp = None
-                continue
-            now = self._now()
-            if now == latest_stamp or now == 0:  # zero: simulated time of which nothing was heard yet
-                continue
-            self._publish(correction, now + round(self._tolerance() * _SECOND))
-            gap = wall - latest_wall
-            if latest_stamp is not None and gap < _PAUSE:
-                self.largest_gap = max(self.largest_gap, gap)
-            self.published += 1
-            latest_stamp, latest_wall = now, wall
+    def _tick(self) -> None:
+        wall, correction = time.monotonic(), self._correction
+        if correction is None:
+            self._quiet_since = None
+            return
+        now = self._now()
+        if now == 0:  # simulated time of which nothing was heard yet
+            return
+        if now == self._latest_stamp:
+            # The clock stands: what has passed so far is not the broadcaster's gap.
+            if self._quiet_since is not None:
+                self._quiet_since = wall
+            return
+        self._publish(correction, now + round(self._tolerance() * _SECOND))
+        if self._quiet_since is not None:
+            self.largest_gap = max(self.largest_gap, wall - self._quiet_since)
+        self.published += 1
+        self._latest_stamp, self._quiet_since = now, wall

@@ -51,6 +51,15 @@ def test_the_node_ends_in_order_at_any_time(tmp_path, number):
         assert "Traceback" not in node.text
 
 
+@pytest.mark.parametrize("name", ["main", "simulator"])
+def test_ctrl_c_while_an_executable_imports(tmp_path, name):
+    program = f"import sys; from dsg_ros.ros.{name} import main; sys.exit(main([]))"
+    with Program(["-X", "importtime", "-c", program], tmp_path / "log", free_domain()) as node:
+        wait_until(lambda: "rclpy" in node.text, "imports of rclpy")
+        assert node.interrupt(timeout=60) in (0, 130), node.text
+    assert "Traceback" not in node.text
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
     """Fifty odometry messages, 20 a second."""

@@ -164,6 +164,14 @@ def test_diagnostics_tell_what_is_learned_and_how_fast(run):
     assert {"value", "sigma", "status"} <= {key.rpartition(".")[2] for key in told["/hero: parameters"]}
 
 
+def test_diagnostics_tell_the_rate_of_every_input(run):
+    inputs = [s.values for m in run.graph.messages("/diagnostics") for s in m.status if s.name == "/hero: inputs"]
+    told = [{v.key: v.value for v in values} for values in inputs]
+    for name in ("odom", "scan"):
+        assert max(float(values[f"{name}.rate_hz"]) for values in told) > 1.0
+    assert float(told[-1]["points.rate_hz"]) == 0.0
+
+
 def test_parameters_change_while_running_or_say_why_not(run):
     def change(name: str, **value):
         request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(**value))])

@@ -17,7 +17,8 @@ class Recorder:
     def __init__(self, now):
         self.stamps: list[int] = []
         self.reached = threading.Event()
-        self.tf = TfBroadcaster(self.publish, now, lambda: 200.0, lambda: 0.25)
+        self.errors: list[Exception] = []
+        self.tf = TfBroadcaster(self.publish, now, lambda: 200.0, lambda: 0.25, self.errors.append)
 
     def publish(self, correction, stamp):
         assert correction is HERE
@@ -74,3 +75,65 @@ def test_simulated_time_that_has_not_begun_is_no_time(stopping):
     recorder.tf.start()
     time.sleep(0.05)
     assert recorder.stamps == []
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_a_gap_counts_unless_the_clock_stood(stopping):
+    now, looks = [5], []
+
+    def clock():
+        looks.append(now[0])
+        return now[0]
+
+    recorder = Recorder(clock)
+    stopping(recorder.tf)
+    recorder.tf.set(HERE)
+    recorder.tf.start()
+    until(lambda: recorder.stamps)
+    looks.clear()
+    began = time.monotonic()
+    until(lambda: len(looks) > 100)  # half a second and more of a clock that stands
+    paused = time.monotonic() - began
+    now[0] = 6
+    until(lambda: len(recorder.stamps) == 2)
+    recorder.tf.stop()
+    assert 0 < recorder.tf.largest_gap < paused
+
+
+def test_a_stall_of_more_than_a_second_counts(stopping):
+    ticks = itertools.count(1)
+    recorder = Recorder(lambda: stalled() if len(recorder.stamps) == 1 else next(ticks))
+
+    def stalled():
+        time.sleep(1.2)
+        return next(ticks)
+
+    stopping(recorder.tf)
+    recorder.tf.set(HERE)
+    recorder.tf.start()
+    until(lambda: len(recorder.stamps) >= 4)
+    assert recorder.tf.largest_gap > 1.0
+
+
+def test_a_failure_is_told_and_the_next_transform_goes_out(stopping):
+    ticks = itertools.count(1)
+
+    def clock():
+        tick = next(ticks)
+        if tick == 3:
+            raise RuntimeError("no time")
+        return tick
+
+    recorder = Recorder(clock)
+    stopping(recorder.tf)
+    recorder.tf.set(HERE)
+    recorder.tf.start()
+    assert recorder.reached.wait(20)
+    assert [str(error) for error in recorder.errors] == ["no time"]
+    assert recorder.stamps[:3] == [250_000_001, 250_000_002, 250_000_004]

@@ -1,0 +1,144 @@
+"""The callbacks between messages and frames, called as rclpy calls them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import LaserScan
+
+from dsg_ros import config
+from dsg_ros.interface import Frame
+from dsg_ros.ros import convert
+from dsg_ros.ros.frames import TransformTree
+from dsg_ros.ros.sensors import Sensors
+
+SECOND = 1_000_000_000
+START = 1000 * SECOND
+BASE = (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+class Robot:
+    """`Sensors` with what it hands over and says."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.config = config.replace(config.Node(), settings)
+        self.frames: list[Frame] = []
+        self.broadcast: list[tuple[int, np.ndarray]] = []
+        self.jumps: list[bool] = []
+        self.said: list[tuple[str, str]] = []
+        self.sensors = Sensors(
+            lambda: self.config,
+            TransformTree(),
+            self.submit,
+            lambda stamp, pose: self.broadcast.append((stamp, pose)),
+            self.jumps.append,
+            lambda level, text: self.said.append((level, text)),
+        )
+
+    def submit(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def take(self, name: str, message: object) -> None:
+        self.sensors.inputs[name]._take(message, {})
+
+    def drive(self, stamp: int, pose=BASE, child: str = "base_link") -> None:
+        message = Odometry(header=convert.header(stamp, "odom"), child_frame_id=child)
+        message.pose.pose = convert.pose(np.array(pose))
+        self.take("odom", message)
+
+    def scan(self, stamp: int, frame: str = "base_link") -> None:
+        message = LaserScan(header=convert.header(stamp, frame), angle_increment=0.1, range_min=0.1, range_max=50.0)
+        message.ranges = [2.0] * 10
+        self.take("scan", message)
+
+    def text(self) -> str:
+        return "\n".join(text for _, text in self.said)
+
+
+def test_odometry_for_tf_is_normalised_and_never_goes_back():
+    robot = Robot()
+    robot.drive(START, (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 2.0))
+    robot.drive(START + 2 * SECOND)
+    robot.drive(START + SECOND)
+    robot.drive(START + 2 * SECOND)
+    robot.drive(START + 3 * SECOND)
+    assert [stamp for stamp, _ in robot.broadcast] == [START, START + 2 * SECOND, START + 3 * SECOND]
+    np.testing.assert_array_equal(robot.broadcast[0][1], BASE)
+
+
+@pytest.mark.parametrize("policy", ["reset", "continue"])
+def test_a_clock_jump_is_told_with_its_policy_and_drops_what_was_held(policy):
+    robot = Robot(**{"input.on_clock_jump": policy})
+    robot.drive(START)
+    robot.scan(START, "unknown")
+    robot.drive(START - 100 * SECOND)
+    assert robot.jumps == [policy == "reset"]
+    assert robot.sensors.inputs["scan"].refused == {"dropped_clock_jump": 1}
+    assert robot.sensors.waiting == 0
+    assert [stamp for stamp, _ in robot.broadcast] == [START, START - 100 * SECOND]
+
+
+@pytest.mark.parametrize(("odometry", "cause"), [(False, "no_odometry"), (True, "no_transform")])
+def test_what_overflows_is_counted_by_what_it_waited_for(odometry, cause):
+    robot = Robot(**{"input.queue": 3})
+    if odometry:
+        robot.drive(START)
+    for i in range(5):
+        robot.scan(START + i * SECOND, "unknown")
+    assert robot.sensors.inputs["scan"].refused == {cause: 2}
+    assert "scan at 1000.000000: dropped: it waited for" in robot.text()
+    assert sum(f"[{cause}]" in text for _, text in robot.said) == 1  # throttled
+
+
+def test_a_child_frame_that_changes_is_said_and_counted():
+    robot = Robot()
+    robot.drive(START)
+    robot.drive(START + SECOND, child="other_base")
+    assert robot.sensors.inputs["odom"].frame_changes == 1
+    assert "odom at 1001.000000: child_frame_id changed from 'base_link' to 'other_base'" in robot.text()
+
+
+def test_an_error_nobody_foresaw_costs_one_message(monkeypatch):
+    robot = Robot()
+    robot.drive(START)
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "scan_points", lambda message: 1 / 0)
+        robot.scan(START)
+    assert robot.sensors.inputs["scan"].refused == {"unexpected": 1}
+    level, text = robot.said[-1]
+    assert level == "error"
+    assert "scan at 1000.000000" in text
+    assert "ZeroDivisionError" in text
+    robot.scan(START)
+    assert len(robot.frames) == 1
+
+
+def test_a_held_scan_that_fails_does_not_block_those_behind(monkeypatch):
+    robot = Robot()
+    robot.scan(START)
+    robot.scan(START + SECOND)
+    add, failing = robot.sensors.synchroniser.add_scan, [START]
+
+    def add_scan(stamp, *rest):
+        if stamp in failing:
+            raise RuntimeError("cannot add it")
+        return add(stamp, *rest)
+
+    monkeypatch.setattr(robot.sensors.synchroniser, "add_scan", add_scan)
+    robot.drive(START)
+    robot.drive(START + SECOND)
+    assert robot.sensors.inputs["scan"].refused == {"unexpected": 1}
+    assert robot.sensors.inputs["odom"].refused == {}
+    assert [frame.stamp for frame in robot.frames] == [START + SECOND]
+
+
+def test_rates_are_since_the_last_look():
+    robot = Robot()
+    for i in range(20):
+        robot.drive(START + i * SECOND)
+    odometry = robot.sensors.inputs["odom"]
+    assert odometry.measured_rate() > 0
+    assert odometry.measured_rate() == 0
