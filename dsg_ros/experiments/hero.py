@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,13 @@ def supervision(state: State) -> Float[Array, " 13"]:
 
 def supervised_loss(theta: Theta, problem: Problem, solver: Solver) -> Float[Array, ""]:
     """``(x5 - 5)^2 + mean_i((vx_i - i)^2 + 0.1 vy_i^2)`` of the inner loop's estimate."""
-    return jnp.sum(supervision(inner_solve(problem, theta, solver)) ** 2)
+    return _loss_and_estimate(theta, problem, solver)[0]
+
+
+def _loss_and_estimate(theta: Theta, problem: Problem, solver: Solver) -> tuple[Float[Array, ""], State]:
+    """`supervised_loss` with the estimate it judges, so that learning need not solve a second time to show it."""
+    state = inner_solve(problem, theta, solver)
+    return jnp.sum(supervision(state) ** 2), state
 
 
 class Progress(NamedTuple):
@@ -133,7 +139,8 @@ def learn(graph: HybridGraph, inner: Inner, outer: Outer, steps: int) -> Iterato
     """Yield before each of ``steps`` outer steps, and once after the last."""
     problem, solver = jax.device_put(snapshot(graph)), INNER[inner]
     step = partial(_STEPS[outer], solver=solver)
-    theta, memory = graph.theta, None
+    theta = graph.theta
+    memory = _adam().init(flatten(theta, mask(theta, "odom", "obs"))) if outer == "adam" else None
     for _ in range(steps + 1):
         # The last pass only evaluates; taking the step's program for that saves compiling another one.
         loss, state, following, memory = step(problem, theta, memory)
@@ -141,16 +148,8 @@ def learn(graph: HybridGraph, inner: Inner, outer: Outer, steps: int) -> Iterato
         theta = following
 
 
-Outcome = tuple[Array, State, Theta, "Memory | None"]
-
-
-class Memory(NamedTuple):
-    """What Adam remembers: means of the gradient and of its square, and how many steps it took."""
-
-    mean: Float[Array, " K"]
-    square: Float[Array, " K"]
-    steps: Array
-
+Outcome = tuple[Array, State, Theta, Any]
+"""Loss, estimate, the next theta, and what the optimiser remembers (None where nothing)."""
 
 # Six poses take no time to solve: what counts is how fast the program compiles.
 _compiled = partial(jax.jit, static_argnames="solver", compiler_options=quick_compilation())
@@ -160,8 +159,7 @@ def _loss_gradient(problem: Problem, theta: Theta, solver: Solver) -> tuple[Arra
     chosen = mask(theta, "odom", "obs")
 
     def loss(vector: Array) -> tuple[Array, State]:
-        state = inner_solve(problem, unflatten(vector, theta, chosen), solver)
-        return jnp.sum(supervision(state) ** 2), state
+        return _loss_and_estimate(unflatten(vector, theta, chosen), problem, solver)
 
     (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(flatten(theta, chosen))
     return value, state, gradient
@@ -175,15 +173,19 @@ def _gradient_step(problem: Problem, theta: Theta, memory: None, solver: Solver)
     return value, state, unflatten(flatten(theta, chosen) - 0.2 * gradient, theta, chosen), None
 
 
+def _adam() -> Any:
+    import optax  # type: ignore[import-untyped]  # here: the other outer loops start quicker without it
+
+    return optax.adam(0.02)
+
+
 @_compiled
-def _adam_step(problem: Problem, theta: Theta, memory: Memory | None, solver: Solver) -> Outcome:
+def _adam_step(problem: Problem, theta: Theta, memory: Any, solver: Solver) -> Outcome:
     """Adam (Kingma & Ba 2015) with the paper's constants and a rate of 0.02."""
     value, state, gradient = _loss_gradient(problem, theta, solver)
-    m = memory or Memory(jnp.zeros_like(gradient), jnp.zeros_like(gradient), jnp.zeros(()))
-    m = Memory(0.9 * m.mean + 0.1 * gradient, 0.999 * m.square + 0.001 * gradient**2, m.steps + 1)
-    step = m.mean / (1 - 0.9**m.steps) / (jnp.sqrt(m.square / (1 - 0.999**m.steps)) + 1e-8)
     chosen = mask(theta, "odom", "obs")
-    return value, state, unflatten(flatten(theta, chosen) - 0.02 * step, theta, chosen), m
+    step, memory = _adam().update(gradient, memory)
+    return value, state, unflatten(flatten(theta, chosen) + step, theta, chosen), memory
 
 
 @_compiled
