@@ -34,6 +34,7 @@ setup(
         "jinja2>=3.1.2",
         "lz4>=4.3",
         "matplotlib>=3.8",
+        "numba>=0.61.2",
         "numpy>=1.26",
         "optax>=0.2.5",
         "pillow>=10.2",

@@ -73,7 +73,6 @@ class Registration:
     window: Annotated[int, Doc("Keyframes in the local map"), Range(2, 200)] = 30
     coarse_voxel: Annotated[float, Doc("Voxel edge of the first stage"), Range(0.05, 10.0, "m")] = 0.3
     fine_voxel: Annotated[float, Doc("Voxel edge of the second stage"), Range(0.02, 5.0, "m")] = 0.1
-    voxels: Annotated[int, Doc("Voxels a local map can hold"), Range(256, 65536)] = 4096
     flatness: Annotated[
         float, Doc("A voxel is a surface if its smallest variance is below this share of the next"), Range(0.0, 1.0)
     ] = 0.15

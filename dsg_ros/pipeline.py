@@ -96,7 +96,7 @@ class Slam:
         self._keyframes.add(stamp, cloud, odometry, self._travel)
         self._refresh_local_map()
         with self._stopwatch("window"):
-            seen = self._voxels.observe(key, stamp, tracked.pose, cloud, self._local_map.statistics)
+            seen = self._voxels.observe(key, stamp, tracked.pose, cloud, self._local_map.coarse)
             self._back_end.add_voxels(key, seen)
             self._back_end.start_window(self._calibration.theta)
         if key % self._settings.loops.every_keyframes == 0:

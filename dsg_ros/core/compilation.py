@@ -1,9 +1,10 @@
-"""XLA compilation: kept on disk between runs, and counted, so that "nothing compiles while running" can be checked."""
+"""Compilation by XLA and Numba: kept on disk, and counted, so that "nothing compiles while running" can be checked."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -63,37 +64,63 @@ _QUICK: dict[str, bool | str] = {"xla_backend_optimization_level": "0", "xla_cpu
 
 
 class CompileCounter:
-    """Counts XLA compilations between enter and exit; a fetch from the disk cache counts, for it stalls too."""
+    """Counts compilations between enter and exit; a fetch from the disk cache counts, for it stalls too.
+
+    ``seconds`` are XLA's alone.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
         self.seconds = 0.0
+        self._xla = 0
+        self._native = 0
+        self._running = False
+
+    @property
+    def count(self) -> int:
+        """Compilations so far."""
+        return self._xla + (self._native + _native() if self._running else self._native)
 
     def __enter__(self) -> CompileCounter:
         _counters.append(self)
+        self._native -= _native()
+        self._running = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _counters.remove(self)
+        self._native += _native()
+        self._running = False
+
+    def note(self, seconds: float) -> None:
+        """XLA compiled something."""
+        self._xla += 1
+        self.seconds += seconds
+
+
+native_counters: list[Callable[[], int]] = []
+"""Who else compiles, and how often it has so far (`dsg_ros.core.native`)."""
+
+
+def _native() -> int:
+    return sum(count() for count in native_counters)
 
 
 # JAX has no call to take one listener away, so one listener stays for good and serves whoever counts.
-_process = CompileCounter()
-_counters: list[CompileCounter] = [_process]
+_counters: list[CompileCounter] = []
+_process = CompileCounter().__enter__()
 
 
 def compilations() -> int:
-    """XLA compilations of this process since this module was imported."""
+    """Compilations by XLA and Numba in this process since this module was imported."""
     return _process.count
 
 
 def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     if event == _COMPILE_EVENT:
         for counter in _counters:
-            counter.count += 1
-            counter.seconds += duration_secs
+            counter.note(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -86,6 +86,9 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     du = _forward(lower, held.root @ held.jacobian @ sensitivity)
     squared, width2 = jnp.sum(u**2, axis=1), width**2 * jnp.maximum(block.directions, 1.0)
     cost = 0.5 * jnp.sum(width2 * jnp.log1p(squared / width2))
+    # Some processors' triangular solve makes zeros of numbers beyond 1e200 instead of letting the square overflow.
+    told = jnp.einsum("mij,mj->mi", held.root, held.innovation)
+    cost = jnp.where(jnp.isfinite(jnp.sum(told**2)), cost, jnp.inf)
     weight = width2 / (width2 + squared)
     return Score(
         2 * cost / jnp.maximum(jnp.sum(block.directions), 1.0),

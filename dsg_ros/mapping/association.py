@@ -56,12 +56,12 @@ class WorldVoxels:
         stamp: int,
         pose: NDArray[np.float64],
         cloud: NDArray[np.float64],
-        surroundings: voxel_map.VoxelStatistics,
+        surroundings: voxel_map.VoxelTable,
     ) -> Observations:
         """Associate ``cloud`` (n, 3) by cell, making voxels where there are none.
 
         The cloud is in the base frame of ``keyframe``, at ``pose`` (7,) in map and ``stamp`` [ns].  ``surroundings``
-        are the local map's statistics at this voxel size; they give each observation its normal.
+        is the local map at this voxel size; it gives each observation its normal.
         """
         s = self._settings
         world = poses.transform(pose, cloud)
@@ -97,25 +97,27 @@ class WorldVoxels:
         keys: NDArray[np.int64],
         counts: NDArray[np.int64],
         pose: NDArray[np.float64],
-        surroundings: voxel_map.VoxelStatistics,
+        surroundings: voxel_map.VoxelTable,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Square-root information (m, 3, 3) [1/m] of observed means and normals (m, 3), zero where not a surface.
 
         Both are in the base frame of the keyframe at ``pose`` (7,); ``keys`` (m,) and ``counts`` (m,) are by voxel.
         """
-        s = self._settings
-        shape = voxel_map.surfaces(surroundings, self._planar, s.flatness, s.noise)
-        at = np.minimum(np.searchsorted(surroundings.keys, keys), len(surroundings.keys) - 1)
-        known = (surroundings.keys[at] == keys)[:, None, None]
+        s, around = self._settings, surroundings
+        at = around.rows_of(keys)
+        known = at >= 0
+        own = around.moments[at]  # of voxels each for itself: the shape of what a voxel holds
+        shape = voxel_map.shapes_of(
+            own, around.origin, self.size, planar=self._planar, flatness=s.flatness, noise=s.noise
+        )
+        flat = known & shape.flat
         rotation = poses.matrix(pose)[:3, :3]
         # Along a surface an observation says next to nothing; that little keeps every voxel's block regular.
-        loose = np.where(known, shape.axes[at], np.eye(3)) / self.size
-        flat = known[:, :, 0] & shape.flat[at][:, None]
+        rows = np.where(known[:, None, None], shape.axes, np.eye(3)) / self.size
         # The mean of n points is n times surer, but not surer than the voxel is a plane.
         sigma = np.sqrt(s.noise**2 / (s.discount * counts) + s.roughness**2)
-        tight = np.where(shape.whitening[at] != 0.0, shape.axes[at], 0.0) / sigma[:, None, None]
-        rows = np.where(flat[:, :, None] & np.any(tight != 0.0, axis=2, keepdims=True), tight, loose)
-        return rows @ rotation, np.where(flat, shape.normals[at] @ rotation, 0.0)
+        rows[flat, 0] = shape.axes[flat, 0] / sigma[flat, None]
+        return rows @ rotation, np.where(flat[:, None], shape.axes[:, 0] @ rotation, 0.0)
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
         """Voxels (n,) whose positions a solve changed: they are in the next update."""

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.mapping import registration, scan, voxel_map
+from dsg_ros.mapping import registration, voxel_map
 
 
 @dataclass(frozen=True)
 class LocalMap:
-    """Voxel tables on the device, ``coarse`` to find the way and ``fine`` to be precise, and the statistics of
-    voxels of the coarse size taken each for itself: the shape of what a voxel holds."""
+    """Voxel tables, ``coarse`` to find the way and ``fine`` to be precise."""
 
     coarse: voxel_map.VoxelTable
     fine: voxel_map.VoxelTable
-    statistics: voxel_map.VoxelStatistics
 
 
 def merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -30,27 +27,14 @@ def merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]
     return np.concatenate(parts) if parts else np.zeros((0, 3))
 
 
-@dataclass(frozen=True)
-class Match:
-    """A registration on the host: see `registration.Match`."""
-
-    pose: NDArray[np.float64]
-    information: NDArray[np.float64]
-    inliers: float
-    error: float
-
-
 class LocalMapper:
-    """Builds local maps and registers scans to them, for planar or spatial scans; holds the fixed shapes of the
-    kernels.
-    """
+    """Builds local maps and registers scans to them, for planar or spatial scans."""
 
     def __init__(self, settings: config.Registration, input_settings: config.Input, *, planar: bool) -> None:
         self._settings = settings
         self.planar = planar
         self.axes = registration.observed_axes(planar)
         self.capacity = input_settings.max_points
-        self.reference_capacity = settings.voxels
         self._starts = _restarts(settings)
 
     def build(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> LocalMap:
@@ -59,15 +43,11 @@ class LocalMapper:
 
     def build_from_points(self, points: NDArray[np.float64]) -> LocalMap:
         """Local map of ``points`` (n, 3) in the frame the map is to have."""
-        coarse = voxel_map.accumulate(points, self._settings.coarse_voxel, planar=self.planar)
-        fine = voxel_map.accumulate(points, self._settings.fine_voxel, planar=self.planar)
-        alone = voxel_map.statistics(coarse, planar=self.planar, merge=False)
-        return LocalMap(self._table(coarse), self._table(fine), alone)
-
-    def _table(self, sums: voxel_map.Sums) -> voxel_map.VoxelTable:
         s = self._settings
-        merged = voxel_map.statistics(sums, planar=self.planar, merge=True)
-        return voxel_map.table(merged, self.planar, s.voxels, s.flatness, s.noise)
+        sizes = (s.coarse_voxel, s.fine_voxel)
+        return LocalMap(
+            *(voxel_map.build(points, size, planar=self.planar, flatness=s.flatness, noise=s.noise) for size in sizes)
+        )
 
     def register(
         self,
@@ -76,18 +56,15 @@ class LocalMapper:
         starts: NDArray[np.float64],
         prediction: NDArray[np.float64],
         prior: NDArray[np.float64],
-    ) -> Match:
-        """Match ``points`` (n, 3), at most `capacity` and in the base frame, from every pose of ``starts`` (s, 7).
+    ) -> registration.Match:
+        """Match ``points`` (n, 3), in the base frame, from every pose of ``starts`` (s, 7).
 
         ``prior`` (6, 6) is the information of ``prediction`` (7,); zero lets the scan decide alone.
         """
-        padded, mask = scan.pad(points, self.capacity)
-        match = registration.register(
-            local_map.coarse, local_map.fine, padded, mask, starts, prediction, prior,
-            axes=self.axes, planar=self.planar, inlier_distance=self._settings.inlier_distance,
+        return registration.register(
+            local_map.coarse, local_map.fine, points, starts, prediction, prior,
+            axes=self.axes, inlier_distance=self._settings.inlier_distance,
         )  # fmt: skip
-        match = jax.device_get(match)
-        return Match(match.pose, match.information, float(match.inliers), float(match.error))
 
     def restarts(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> NDArray[np.float64]:
         """Other poses to try when a match is poor: turned by up to +-30 degrees, with the odometry's step and with

@@ -142,15 +142,12 @@ class LoopCloser:
     ) -> correlative.Candidate | None:
         """Where ``points`` (n, 3) fit ``reference`` (m, 3), both in the older keyframe; turns are about ``pivot``."""
         s = self._settings
-        size = self._mapper.reference_capacity
-        padded, mask = scan.pad(scan.thin(reference, s.search_resolution, size), size)
-        grids = correlative.pyramid(padded[:, :2], mask, pivot, resolution=s.search_resolution)
+        extent = drift + float(np.abs(points[:, :2] - pivot).max(initial=0.0)) * np.sqrt(2.0)
+        grids = correlative.pyramid(reference[:, :2], pivot, extent, resolution=s.search_resolution)
         return correlative.search(
             grids,
-            pivot,
             points[:, :2],
             pivot=pivot,
-            resolution=s.search_resolution,
             radius=drift,
             angle=min(s.most_turn, 0.1 + 0.06 * drift),
             angle_step=s.search_angle,

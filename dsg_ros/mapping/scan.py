@@ -41,10 +41,3 @@ def thin(points: NDArray[np.float64], cell: float, capacity: int) -> NDArray[np.
         _, first = np.unique(pack(cells_of(points, edge)), return_index=True)
         kept = points[first]
     return kept
-
-
-def pad(points: NDArray[np.float64], capacity: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Points (capacity, 3) filled up with zeros, and the mask of the real ones."""
-    out = np.zeros((capacity, 3))
-    out[: len(points)] = points
-    return out, np.arange(capacity) < len(points)

@@ -9,7 +9,7 @@ from dsg_ros import config, poses
 from dsg_ros.core import chunks
 from dsg_ros.core.theta import Theta
 from dsg_ros.mapping import correlative, scan
-from dsg_ros.mapping.association import Observations
+from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import Closure
@@ -38,18 +38,19 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
 
 
 def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
-    """Run registration, its restarts and the correlative search once, on a made-up room."""
+    """Run registration, its restarts, association and the correlative search once, on a made-up room."""
     room = _room()
     local_map = mapper.build(poses.IDENTITY[None], [room])
     start, prior = poses.IDENTITY[None], np.eye(6)
     points = scan.thin(room, settings.input.cell, settings.input.max_points)
     mapper.register(local_map, points, start, start[0], prior)
     mapper.register(local_map, points, mapper.restarts(start[0], start[0]), start[0], prior)
-    padded, mask = scan.pad(scan.thin(room, 0.1, mapper.reference_capacity), mapper.reference_capacity)
-    grids = correlative.pyramid(padded[:, :2], mask, np.zeros(2), resolution=settings.loops.search_resolution)
+    voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=mapper.planar)
+    voxels.observe(0, 0, start[0], points, local_map.coarse)
+    grids = correlative.pyramid(points[:, :2], np.zeros(2), 10.0, resolution=settings.loops.search_resolution)
     correlative.search(
-        grids, np.zeros(2), points[:, :2], pivot=np.zeros(2), resolution=settings.loops.search_resolution, radius=1.0,
-        angle=0.1, angle_step=settings.loops.search_angle, least_score=0.5, rival_share=0.9,
+        grids, points[:, :2], pivot=np.zeros(2), radius=1.0, angle=0.1, angle_step=settings.loops.search_angle,
+        least_score=0.5, rival_share=0.9,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ class Mapped:
     def see(self, pose: Array, cloud: Array) -> Observations:
         key = len(self.trajectory)
         self.trajectory = np.concatenate([self.trajectory, pose[None]])
-        surroundings = self.mapper.build(pose[None], [cloud]).statistics
+        surroundings = self.mapper.build(pose[None], [cloud]).coarse
         seen = self.voxels.observe(key, 1000 + key, pose, cloud, surroundings)
         self.means = np.concatenate([self.means, seen.means[seen.new]])
         assert len(self.means) == len(self.voxels)
@@ -72,7 +72,7 @@ def test_lone_points_make_no_voxel(mapped: Mapped, settings: config.Slam) -> Non
 
 def test_an_empty_cloud_sees_nothing(mapped: Mapped) -> None:
     pose = poses.IDENTITY
-    surroundings = mapped.mapper.build(pose[None], [cloud_at(pose, mapped.mapper)]).statistics
+    surroundings = mapped.mapper.build(pose[None], [cloud_at(pose, mapped.mapper)]).coarse
     seen = mapped.voxels.observe(0, 0, pose, np.zeros((0, 3)), surroundings)
     assert seen.points.shape == (0, 3)
     assert seen.sqrt_info.shape == (0, 3, 3)

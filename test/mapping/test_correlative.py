@@ -8,38 +8,38 @@ import worlds
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.mapping import correlative, scan
+from dsg_ros.mapping import correlative
 
 Array = NDArray[np.float64]
 RESOLUTION, STEP = 0.1, 0.02
-CAPACITY = 1024
+EXTENT = 20.0
 
 
-def grids_of(reference: Array, centre: Array):
-    padded, mask = scan.pad(scan.thin(reference, RESOLUTION, CAPACITY), CAPACITY)
-    return correlative.pyramid(padded[:, :2], mask, centre, resolution=RESOLUTION)
+def grids_of(reference: Array, centre: Array) -> correlative.Pyramid:
+    return correlative.pyramid(reference[:, :2], centre, EXTENT, resolution=RESOLUTION)
 
 
-def brute_force(grid: Array, centre: Array, points: Array, pivot: Array, radius: float, angle: float):
+def brute_force(reference: correlative.Pyramid, points: Array, pivot: Array, radius: float, angle: float):
     """Scores (a, x, y) of every placement, and the axes: angles, and offsets in cells."""
     half = int(np.ceil(angle / STEP))
     angles = np.arange(-half, half + 1) * STEP
     reach = int(np.ceil(radius / RESOLUTION))
     offsets = np.arange(-reach, reach + 1)
     scores = np.zeros((len(angles), len(offsets), len(offsets)))
+    around = 200
+    grid = np.pad(reference.grids[0], around)
     for a, turn in enumerate(angles):
         c, s = np.cos(turn), np.sin(turn)
-        turned = (points - pivot) @ np.array([[c, s], [-s, c]]) + pivot - centre
-        cells = np.floor(turned / RESOLUTION).astype(int) + correlative.GRID // 2
+        cells = reference.cells((points - pivot) @ np.array([[c, s], [-s, c]]) + pivot) + around
         for i, x in enumerate(offsets):
             for j, y in enumerate(offsets):
                 scores[a, i, j] = grid[cells[:, 0] + x, cells[:, 1] + y].astype(int).sum() / (255 * len(points))
     return scores, angles, offsets * RESOLUTION
 
 
-def search(grids, points: Array, pivot: Array, **settings):
+def search(reference: correlative.Pyramid, points: Array, pivot: Array, **settings):
     bounds = {"radius": 1.0, "angle": 0.2, "least_score": 0.3, "rival_share": 0.8} | settings
-    return correlative.search(grids, pivot, points, pivot=pivot, resolution=RESOLUTION, angle_step=STEP, **bounds)
+    return correlative.search(reference, points, pivot=pivot, angle_step=STEP, **bounds)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_best_placement_is_that_of_brute_force(reference: Array, offset: tuple[f
     grids = grids_of(reference, pivot)
     found = search(grids, points, pivot)
     assert found is not None
-    scores, angles, offsets = brute_force(np.asarray(grids[0]), pivot, points, pivot, 1.0, 0.2)
+    scores, angles, offsets = brute_force(grids, points, pivot, 1.0, 0.2)
     assert found.score == pytest.approx(scores.max(), abs=1e-6)
     at = (np.argmin(np.abs(angles - found.yaw)), *(np.argmin(np.abs(offsets - v)) for v in (found.x, found.y)))
     assert scores[at] == pytest.approx(scores.max(), abs=1e-6)
@@ -82,7 +82,7 @@ def test_runner_up_is_exact_in_an_ambiguous_place() -> None:
     grids = grids_of(reference, pivot)
     found = search(grids, points, pivot, radius=1.5)
     assert found is not None
-    scores, angles, offsets = brute_force(np.asarray(grids[0]), pivot, points, pivot, 1.5, 0.2)
+    scores, angles, offsets = brute_force(grids, points, pivot, 1.5, 0.2)
     assert found.score == pytest.approx(scores.max(), abs=1e-6)
     far = np.hypot(offsets[:, None] - found.x, offsets - found.y)[None] > 0.8
     far = far | (np.abs(angles - found.yaw) > 0.15)[:, None, None]
@@ -96,8 +96,7 @@ def test_nothing_is_found_where_nothing_fits(reference: Array) -> None:
 
 
 def test_an_empty_reference_gives_nothing() -> None:
-    grids = correlative.pyramid(np.zeros((CAPACITY, 2)), np.zeros(CAPACITY, bool), np.zeros(2), resolution=RESOLUTION)
-    assert int(grids.max()) == 0
+    grids = grids_of(np.zeros((0, 3)), np.zeros(2))
     assert search(grids, worlds.scan(worlds.room(), poses.IDENTITY)[:, :2], np.zeros(2)) is None
 
 
@@ -112,16 +111,17 @@ def test_placements_lie_within_the_radius(radius: float) -> None:
 
 
 def test_pyramid_levels_are_maxima_over_blocks(reference: Array) -> None:
-    grids = np.asarray(grids_of(reference, np.zeros(2)))
-    base = grids[0].astype(int)
-    rng = np.random.default_rng(1)
+    grids = grids_of(reference, np.zeros(2)).grids
+    assert grids[0].max() == 255
     for level in range(1, correlative.LEVELS):
         width = 1 << level
-        for x, y in rng.integers(200, 560, (200, 2)):
-            assert grids[level, x, y] == base[x : x + width, y : y + width].max()
+        for x, y in np.ndindex(grids[0].shape):
+            assert grids[level, x, y] == grids[0, x : x + width, y : y + width].max()
 
 
 def test_far_points_are_left_out_of_the_grid() -> None:
     far = np.array([[1e4, 0.0, 0.0], [0.0, -1e4, 0.0]])
-    padded, mask = scan.pad(far, CAPACITY)
-    assert int(correlative.pyramid(padded[:, :2], mask, np.zeros(2), resolution=RESOLUTION).max()) == 0
+    assert int(grids_of(far, np.zeros(2)).grids.max()) == 0
+    some = grids_of(np.concatenate([far, [[1.0, 2.0, 0.0]]]), np.zeros(2))
+    assert some.grids.size < 10000
+    assert int(some.grids.max()) == 255

@@ -98,29 +98,6 @@ def test_a_scan_of_nowhere_stays_at_the_prediction(mapper: LocalMapper, in_room:
     assert match.inliers == 0.0
 
 
-def test_padding_has_no_influence(mapper: LocalMapper, in_room: LocalMap) -> None:
-    truth = poses.from_planar(0.2, -0.1, 0.1)
-    points = thinned(worlds.room(), truth, mapper)
-    assert len(points) < mapper.capacity
-    start = poses.compose(truth, poses.from_planar(0.1, 0.05, 0.05))
-    settings = config.Slam().registration
-    answers = []
-    for filling in (0.0, 0.3, 1e6):
-        padded, mask = scan.pad(points, mapper.capacity)
-        padded[~mask] = filling
-        answers.append(
-            registration.register(
-                in_room.coarse, in_room.fine, padded, mask, start[None], start, FREE,
-                axes=mapper.axes, planar=True, inlier_distance=settings.inlier_distance,
-            )
-        )  # fmt: skip
-    for other in answers[1:]:
-        np.testing.assert_array_equal(other.pose, answers[0].pose)
-        np.testing.assert_array_equal(other.information, answers[0].information)
-        assert other.inliers == answers[0].inliers
-        assert other.error == answers[0].error
-
-
 def test_restarts_find_a_large_turn(mapper: LocalMapper, in_room: LocalMap) -> None:
     truth = poses.from_planar(-0.6, 0.0, 0.3)
     step = poses.from_planar(0.1, 0.0, 0.0)

@@ -99,11 +99,3 @@ def test_thinning_to_a_capacity_keeps_points_on_their_surfaces() -> None:
 def test_without_a_cell_few_points_stay_as_they_are() -> None:
     points = np.random.default_rng(0).normal(size=(20, 3))
     assert scan.thin(points, 0.0, 20) is points
-
-
-def test_padding() -> None:
-    points = np.arange(9.0).reshape(3, 3)
-    padded, mask = scan.pad(points, 5)
-    np.testing.assert_array_equal(padded[mask], points)
-    assert padded.shape == (5, 3)
-    assert mask.tolist() == [True] * 3 + [False] * 2

@@ -1,0 +1,184 @@
+"""The compiled loops of `dsg_ros.mapping.registration`: normal equations of a scan against a voxel table, and steps."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros.core.native import compiled, se3
+from dsg_ros.core.native.cells import pack, slot_of
+from dsg_ros.core.native.small import solve_positive
+from dsg_ros.mapping.voxel_map import VoxelTable
+
+Floats = NDArray[np.float64]
+
+
+class Stage(NamedTuple):
+    """One resolution: ``kernel`` [m] of the Geman-McClure weight, ``spread`` added to a point's sigma (in sigmas).
+
+    ``iterations`` bounds the Gauss-Newton steps; they end when none of a step's numbers [m, rad] exceeds ``tolerance``.
+    """
+
+    kernel: float
+    spread: float
+    iterations: int
+    tolerance: float
+
+
+@compiled
+def _nearest(table: VoxelTable, x: float, y: float, z: float) -> int:
+    """Row of the voxel whose own mean is nearest to a point, among its cell and the neighbours; -1 if all are empty."""
+    planar = table.planar
+    cx, cy = math.floor(x / table.size), math.floor(y / table.size)
+    cz = 0 if planar else math.floor(z / table.size)
+    centre, high = pack(cx, cy, cz), 0 if planar else 1
+    best, least = -1, np.inf
+    for dx in range(-1, 2):
+        for dy in range(-1, 2):
+            for dz in range(-high, high + 1):
+                key = centre + (dx << 42) + (dy << 21) + dz
+                at = slot_of(table.slot_keys, key)
+                if table.slot_keys[at] == key:
+                    row = table.slot_rows[at]
+                    anchor = table.anchors[row]
+                    distance = (x - anchor[0]) ** 2 + (y - anchor[1]) ** 2 + (z - anchor[2]) ** 2
+                    if distance < least:
+                        best, least = row, distance
+    return best
+
+
+@compiled
+def normal_equations(
+    table: VoxelTable,
+    points: Floats,
+    pose: Floats,
+    kernel: float,
+    spread: float,
+    information: Floats,
+    gradient: Floats,
+    errors: Floats,
+) -> None:
+    """Gauss-Newton ``information`` (6, 6) and ``gradient`` (6,) of the robust cost at ``pose``; metric ``errors`` (n,).
+
+    An error [m] is that along the normal where the voxel is a surface, infinite for points with no voxel near.
+    """
+    rotation = se3.rotation_matrix(pose)
+    narrow = 1.0 / math.sqrt(1.0 + spread**2)
+    information[:] = 0.0
+    gradient[:] = 0.0
+    row_of, world, d = np.empty(6), np.empty(3), np.empty(3)
+    for i in range(len(points)):
+        p = points[i]
+        for k in range(3):
+            world[k] = rotation[k, 0] * p[0] + rotation[k, 1] * p[1] + rotation[k, 2] * p[2] + pose[k]
+        voxel = _nearest(table, world[0], world[1], world[2])
+        if voxel < 0:
+            errors[i] = np.inf
+            continue
+        mean, axes, deviations = table.shapes.means[voxel], table.shapes.axes[voxel], table.shapes.deviations[voxel]
+        for k in range(3):
+            d[k] = world[k] - mean[k]
+        if table.shapes.flat[voxel]:
+            error = abs(axes[0, 0] * d[0] + axes[0, 1] * d[1] + axes[0, 2] * d[2])
+        elif table.planar:
+            error = math.hypot(d[0], d[1])
+        else:
+            error = math.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
+        errors[i] = error
+        # Geman-McClure on the metric error (Zhang, "Parameter estimation techniques", 1997, table 1).
+        weight = (kernel**2 / (kernel**2 + error**2)) ** 2
+        for axis in range(3):
+            if deviations[axis] == np.inf:
+                continue
+            scale = narrow / deviations[axis]
+            u0, u1, u2 = axes[axis, 0] * scale, axes[axis, 1] * scale, axes[axis, 2] * scale
+            residual = u0 * d[0] + u1 * d[1] + u2 * d[2]
+            for k in range(3):
+                row_of[k] = u0 * rotation[0, k] + u1 * rotation[1, k] + u2 * rotation[2, k]
+            # d(R p) under a right rotation: -R [p]x, and u^T [p]x = (u x p)^T, hence each row u gives (p x u)^T.
+            row_of[3] = p[1] * row_of[2] - p[2] * row_of[1]
+            row_of[4] = p[2] * row_of[0] - p[0] * row_of[2]
+            row_of[5] = p[0] * row_of[1] - p[1] * row_of[0]
+            for a in range(6):
+                weighted = weight * row_of[a]
+                gradient[a] += weighted * residual
+                for b in range(a, 6):
+                    information[a, b] += weighted * row_of[b]
+    for a in range(6):
+        for b in range(a):
+            information[a, b] = information[b, a]
+
+
+@compiled
+def _minimise(
+    table: VoxelTable,
+    points: Floats,
+    start: Floats,
+    prediction: Floats,
+    prior: Floats,
+    stage: Stage,
+    axes: NDArray[np.int64],
+    errors: Floats,
+) -> Floats:
+    """Gauss-Newton from ``start``; only the tangent directions ``axes`` move."""
+    count = len(axes)
+    information, gradient = np.empty((6, 6)), np.empty(6)
+    lhs, rhs, step, delta = np.empty((count, count)), np.empty(count), np.empty(count), np.zeros(6)
+    pose = start.copy()
+    for _ in range(stage.iterations):
+        normal_equations(table, points, pose, stage.kernel, stage.spread, information, gradient, errors)
+        innovation = se3.log(se3.between(prediction, pose))
+        for i in range(count):
+            rhs[i] = -gradient[axes[i]]
+            for j in range(6):
+                rhs[i] -= prior[axes[i], j] * innovation[j]
+            for j in range(count):
+                lhs[i, j] = information[axes[i], axes[j]] + prior[axes[i], axes[j]]
+        if not solve_positive(lhs, rhs, step):  # neither the scan nor the prior knows some direction
+            return pose
+        largest = 0.0
+        for i in range(count):
+            delta[axes[i]] = step[i]
+            largest = max(largest, abs(step[i]))
+        pose = se3.compose(pose, se3.exp(delta))
+        if largest <= stage.tolerance:
+            break
+    return pose
+
+
+@compiled
+def register(
+    coarse: VoxelTable,
+    fine: VoxelTable,
+    points: Floats,
+    starts: Floats,
+    prediction: Floats,
+    prior: Floats,
+    axes: NDArray[np.int64],
+    first: Stage,
+    second: Stage,
+    inlier_distance: float,
+) -> tuple[Floats, Floats, float, float]:
+    """Pose (7,), information (6, 6), share of inliers and their mean error [m]: see `registration.register`."""
+    errors = np.empty(len(points))
+    information, gradient = np.empty((6, 6)), np.empty(6)
+    best, most = starts[0], -1
+    for i in range(len(starts)):
+        found = _minimise(coarse, points, starts[i], prediction, prior, first, axes, errors)
+        close = 0
+        if len(starts) > 1:
+            normal_equations(coarse, points, found, first.kernel, 0.0, information, gradient, errors)
+            close = int(np.sum(errors < inlier_distance))
+        if close > most:
+            best, most = found, close
+    pose = _minimise(fine, points, best, prediction, prior, second, axes, errors)
+    normal_equations(fine, points, pose, second.kernel, second.spread, information, gradient, errors)
+    close, total = 0, 0.0
+    for error in errors:
+        if error < inlier_distance:
+            close += 1
+            total += error
+    return pose, information, close / max(len(points), 1), total / max(close, 1)
