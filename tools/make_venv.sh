@@ -26,3 +26,9 @@ for requirements in "$@"; do
 done
 install --no-deps --no-build-isolation --editable "$root"
 "$venv/bin/python" "$root/tools/build_tf2_msgs/build.py"
+
+# uv leaves that to the first import, which may not keep it (PYTHONDONTWRITEBYTECODE, another user's folder): then every
+# start would parse JAX anew, two seconds of it.
+echo "compiling to byte code" >&2
+"$venv/bin/python" -m compileall -qq -j 0 -x '/tests?/' "$venv"/lib/python*/site-packages "$root/dsg_ros" ||
+    echo "not everything could be compiled to byte code; starts are slower" >&2
