@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "a real robot's run through converter, player and node; leaves figures and a report",
     "run": "map and learn from a recorded run, offline, as fast as it goes",
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
+    "optimize": "the optimum of a pose graph file, g2o or TORO",
     "play": "publish a ROS 2 bag on its topics, with /clock",
     "node": "the ROS 2 node; all further arguments go to rclpy",
 }

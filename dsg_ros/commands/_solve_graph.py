@@ -1,0 +1,176 @@
+"""A pose graph file's content to its optimum: into a world model, solved, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsg_ros import poses
+from dsg_ros.commands._spanning_tree import spanning_tree
+from dsg_ros.core.chunks import LARGE, SMALL
+from dsg_ros.core.compilation import enable_cache
+from dsg_ros.core.factors import Registration, VoxelSensorObs
+from dsg_ros.core.solution import Result, Solution
+from dsg_ros.core.solve import solve
+from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
+from dsg_ros.core.theta import Theta
+from dsg_ros.core.world import WorldModel
+from dsg_ros.io.posegraph import PLANAR_AXES, Floats, Landmarks, PoseGraph, cost
+
+MAX_ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """What `solve_graph` returns.
+
+    poses, landmarks: (P, 7) and (L, 3), in the order of the graph's
+    cost: half the sum of the squared whitened errors at them
+    converged: whether they are a minimum, and the only one near by
+    seconds: from the graph to the optimum, initial values and symbolic analysis included
+    result: how the solve ended, in words
+    underconstrained: the variables that could move without changing the cost; empty where none can
+    """
+
+    poses: Floats
+    landmarks: Floats
+    cost: float
+    iterations: int
+    converged: bool
+    seconds: float
+    result: str
+    underconstrained: tuple[str, ...] = ()
+
+
+def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, tolerance: float = 1e-10) -> Optimised:
+    """The minimum of the graph's cost that its values lead to, or, where it has none, those along a spanning tree.
+
+    Compiles nothing after `warm_up`.  `UserError` where initial values are missing and cannot be made; a solve that
+    ends badly raises nothing.
+    """
+    began = time.perf_counter()
+    if not graph.known.all():
+        graph = graph.with_values(*spanning_tree(graph))
+    marks = graph.landmarks
+    problem = _world(graph).snapshot(
+        fixed=graph.held, fixed_voxels=marks.fixed, axes=PLANAR_AXES if graph.planar else range(6)
+    )
+    solver = LevenbergMarquardt(SparseCholesky(), max_iterations=max_iterations, tolerance=tolerance)
+    # Numbers beyond all bounds are told by the result, and need no warning of NumPy's beside it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        solution = solve(problem, Theta.neutral(), solver)
+    found = graph.with_values(
+        np.array(solution.state.poses)[: len(graph.keys)], np.array(solution.state.voxels)[: len(marks.keys)]
+    )
+    seconds = time.perf_counter() - began
+    code = solution.code
+    return Optimised(
+        poses=found.poses,
+        landmarks=found.landmarks.positions,
+        # The solver leaves out edges between held poses; the cost of a graph has them.
+        cost=cost(found),
+        iterations=int(solution.iterations),
+        converged=code is Result.CONVERGED,
+        seconds=seconds,
+        result=_RESULTS[code],
+        underconstrained=tuple(_underconstrained(graph, solution)) if code is Result.SINGULAR else (),
+    )
+
+
+_RESULTS = {
+    Result.CONVERGED: "converged",
+    Result.MAX_ITERATIONS: "not converged: the limit of iterations is reached",
+    Result.SINGULAR: "the edges do not determine every variable",
+    Result.DIVERGED: "diverged: no step lowers the cost, or it is not finite",
+}
+
+
+def warm_up(landmarks: bool) -> None:
+    """Compile what `solve_graph` needs, for graphs with landmarks too if so wanted."""
+    enable_cache()
+    solve_graph(_tiny(LARGE + SMALL, landmarks), max_iterations=2)
+
+
+def _world(graph: PoseGraph) -> WorldModel:
+    """Keys of the world's poses and voxels are the graph's indices."""
+    world, marks = WorldModel(), graph.landmarks
+    for pose in graph.poses:
+        world.add_pose(pose)
+    world.add_voxels(marks.positions)
+    if len(graph.first):
+        world.add_rows(
+            Registration, first=graph.first, second=graph.second, measured=graph.measured, sqrt_info=graph.sqrt_info
+        )
+    if len(marks.pose):
+        sqrt_info = marks.sqrt_info.copy()
+        if graph.planar:
+            # Height is no unknown of a planar graph, but a voxel has one: held at zero, where it adds no cost.
+            sqrt_info[:, 2, 2] = 1.0
+        world.add_rows(
+            VoxelSensorObs,
+            pose=marks.pose,
+            voxel=marks.landmark,
+            point=marks.points,
+            sqrt_info=sqrt_info,
+            base_from_sensor=marks.base_from_sensor,
+        )
+    return world
+
+
+def _underconstrained(graph: PoseGraph, solution: Solution) -> Iterator[str]:
+    """Names of the variables that move in the null space of the normal equations H, found by inverse iteration.
+
+    The factorisation is of H with a little damping: its inverse magnifies what H does not resist by far the most, so
+    that a few products leave nothing else of random vectors.
+    """
+    if solution.factorisation is None:
+        return
+    vectors = np.random.default_rng(0).normal(size=(solution.state.dof, 8))
+    for _ in range(4):
+        vectors = solution.factorisation.solve(vectors)
+        vectors /= np.maximum(np.abs(vectors).max(axis=0), 1e-300)
+    moves = np.abs(vectors).max(axis=1) > 1e-3
+    border = 6 * len(np.asarray(solution.state.poses))
+    for key, (translation, rotation) in zip(graph.keys, moves[:border].reshape(-1, 2, 3).any(axis=2), strict=False):
+        parts = ["position"] * bool(translation) + ["rotation"] * bool(rotation)
+        if parts:
+            yield f"pose {key} ({' and '.join(parts)})"
+    for key, moved in zip(graph.landmarks.keys, moves[border:].reshape(-1, 3).any(axis=1), strict=False):
+        if moved:
+            yield f"landmark {key}"
+
+
+def _tiny(rows: int, landmarks: bool) -> PoseGraph:
+    """Two poses with so many equal edges between them, and one landmark with as many sightings."""
+    marks = Landmarks.none(planar=False)
+    if landmarks:
+        marks = Landmarks(
+            keys=np.zeros(1, np.int64),
+            positions=np.ones((1, 3)),
+            known=np.ones(1, bool),
+            fixed=np.zeros(0, np.int64),
+            pose=np.zeros(rows, np.int64),
+            landmark=np.zeros(rows, np.int64),
+            points=np.ones((rows, 3)),
+            information=np.zeros((rows, 6)),
+            sqrt_info=np.tile(np.eye(3), (rows, 1, 1)),
+            offset_keys=np.zeros(0, np.int64),
+            offsets=np.zeros((0, 7)),
+            offset=np.full(rows, -1),
+        )
+    return PoseGraph(
+        planar=False,
+        keys=np.arange(2),
+        poses=np.tile(poses.IDENTITY, (2, 1)),
+        known=np.ones(2, bool),
+        fixed=np.zeros(0, np.int64),
+        first=np.zeros(rows, np.int64),
+        second=np.ones(rows, np.int64),
+        measured=np.tile(poses.IDENTITY, (rows, 1)),
+        information=np.zeros((rows, 21)),
+        sqrt_info=np.tile(np.eye(6), (rows, 1, 1)),
+        landmarks=marks,
+    )

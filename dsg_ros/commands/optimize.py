@@ -1,0 +1,117 @@
+"""``python -m dsg_ros optimize GRAPH --out G``: the optimum of a pose graph file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typing_extensions import Doc
+from tyro.conf import Positional
+
+from dsg_ros.io.posegraph import PoseGraph
+from dsg_ros.io.posegraph_read import read_pose_graph
+from dsg_ros.io.posegraph_write import check_destination, write_pose_graph
+
+if TYPE_CHECKING:
+    from dsg_ros.commands._solve_graph import Optimised
+
+log = logging.getLogger(__name__)
+
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """Optimise a pose graph: a g2o or TORO file in the plane or in space, with or without landmarks, also compressed.
+
+    Vertices named in FIX lines are held; without any, the first pose is. A file without VERTEX lines gets its initial
+    values along a spanning tree. Exit code 1: not converged, or a variable is not determined; then nothing is written.
+    """
+
+    graph: Positional[Path]
+    """The pose graph."""
+    out: Annotated[
+        Path,
+        Doc("The optimised graph: g2o, or TORO if it ends in .toro or .graph; compressed with .gz, .bz2, .xz, .zip"),
+    ]
+    json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
+
+
+def main(options: Options) -> int:
+    """Read, optimise, write; 0, or 1 where there is no optimum to write."""
+    began = time.perf_counter()
+    with _telling(f"reading {options.graph}"):
+        graph = read_pose_graph(options.graph)
+    check_destination(options.out, graph)
+    _log_graph(graph)
+    with _telling("compiling"):
+        # JAX is imported here: what is wrong with the file has been told by now.
+        from dsg_ros.commands._solve_graph import solve_graph, warm_up
+
+        warm_up(landmarks=len(graph.landmarks.keys) > 0)
+    with _telling(f"optimising {len(graph.keys)} poses, {graph.factors} factors"):
+        optimised = solve_graph(graph)
+    if optimised.converged:
+        write_pose_graph(options.out, graph.with_values(optimised.poses, optimised.landmarks))
+    else:
+        log.error("%s: %s; nothing is written", options.graph, _reason(optimised))
+    _tell(options, graph, optimised, time.perf_counter() - began)
+    return 0 if optimised.converged else 1
+
+
+def _log_graph(graph: PoseGraph) -> None:
+    marks = graph.landmarks
+    kind = "in the plane" if graph.planar else "in space"
+    seen = f", {len(marks.keys)} landmarks seen {len(marks.pose)} times" if len(marks.keys) else ""
+    log.info("%s: %d poses %s, %d edges%s", graph.source, len(graph.keys), kind, len(graph.first), seen)
+    if not len(graph.fixed) + len(marks.fixed):
+        log.info("no FIX line: the first pose, vertex %d, is held", graph.keys[graph.held[0]])
+    if not graph.known.all():
+        log.info("no VERTEX line: initial values along a spanning tree")
+
+
+def _reason(optimised: Optimised) -> str:
+    free = optimised.underconstrained
+    more = f" and {len(free) - _LISTED} more" if len(free) > _LISTED else ""
+    return optimised.result + (f": {', '.join(free[:_LISTED])}{more} can move freely" if free else "")
+
+
+def _tell(options: Options, graph: PoseGraph, optimised: Optimised, seconds: float) -> None:
+    """The outcome on stdout: a line for people, and with --json one object as the last line."""
+    print(
+        f"cost {optimised.cost:.6f} after {optimised.iterations} iterations, {optimised.seconds:.3f} s "
+        f"({seconds:.1f} s with reading, compiling and writing)"
+    )
+    if options.json:
+        found = {
+            "poses": len(graph.keys),
+            "factors": graph.factors,
+            "cost": optimised.cost if math.isfinite(optimised.cost) else None,
+            "iterations": optimised.iterations,
+            "seconds_solve": optimised.seconds,
+            "seconds_total": seconds,
+            "converged": optimised.converged,
+        }
+        print(json.dumps(found, allow_nan=False))
+    sys.stdout.flush()
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """A spinner on stderr while this lasts, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(what)):
+        yield
