@@ -53,7 +53,7 @@ lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(RUNTIME)
+bench: $(DEVELOPMENT)
 	$(PYTHON_IN_VENV) -m benchmarks
 
 # Pin the newest releases anew.  One version of each package for every supported Python: what is tested is what is installed.

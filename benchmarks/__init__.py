@@ -1,1 +1,1 @@
-"""How long what the user waits for takes: `make bench`."""
+"""How long what the user waits for takes, and how this project's back end stands against GTSAM: `make bench`."""

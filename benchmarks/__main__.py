@@ -1,100 +1,105 @@
-"""``python -m benchmarks [--json] [NAME...]``: time the commands as a user starts them, against their limits.
+"""``python -m benchmarks [NAME...]``: time the commands as a user starts them, and the back end against GTSAM.
 
-Each time is that of a whole process, from its start to its end, unless its name says otherwise.  The exit code is 1 if
-a limit is exceeded.  Nothing else should run meanwhile: the limits are for an idle machine with two cores.
+node, hero and killian are whole processes, against their limits.  batch, incremental, robust and growth run this
+project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  Graph files are looked for in the
+folder that DSG_ROS_GRAPHS names, or beside the project; simulated graphs always run.  Nothing else may run meanwhile.
+
+The exit code is 1 if a process exceeds its limit or, with --gate, if a ratio is over 15 % worse than the stored one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from benchmarks import baseline
+from benchmarks.measuring import confined
+from benchmarks.options import COMPARISONS, add_options
+from benchmarks.processes import PROCESSES
+from benchmarks.table import Row, from_json, render
+from dsg_ros.errors import UserError
+
+NAMES = (*PROCESSES, *COMPARISONS)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A measured ``value`` and the ``limit`` it must not exceed."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-
-    @property
-    def kept(self) -> bool:
-        """Whether the limit is kept."""
-        return self.value <= self.limit
+def run_process(name: str) -> list[Row]:
+    """One of the whole-process figures; printed."""
+    with tempfile.TemporaryDirectory(prefix="dsg_ros-bench-") as folder:
+        rows = PROCESSES[name](Path(folder))
+    print(render(rows), flush=True)
+    return rows
 
 
-def node_imports(folder: Path) -> list[Figure]:
-    """The node process with all that it imports, as long as it does nothing yet."""
-    seconds, _ = timed([sys.executable, "-c", "import dsg_ros.ros.running"], folder)
-    return [Figure("node: interpreter and imports", seconds, 1.0, "s")]
+def run_comparison(name: str, cores: int, arguments: Sequence[str], out: Path) -> list[Row]:
+    """One comparison in a process of its own, on ``cores`` cores; `UserError` where it fails."""
+    with confined(cores) as environment:
+        done = subprocess.run([sys.executable, "-m", "benchmarks.compare", name, *arguments], env=environment)
+    if done.returncode:
+        raise UserError(f"{name}: the comparison ended with exit code {done.returncode}; what it said stands above")
+    return [from_json(fields) for fields in json.loads((out / f"{name}.json").read_text())["rows"]]
 
 
-def tutorial(folder: Path) -> list[Figure]:
-    """The tutorial, compiling everything, then with what the first run left in the cache."""
-    command = [sys.executable, "-m", "dsg_ros", "hero", "--json"]
-    cold, _ = timed(command, folder)
-    warm, _ = timed(command, folder)
-    return [Figure("hero: empty compilation cache", cold, 20.0, "s"), Figure("hero: warm", warm, 6.0, "s")]
+def check(rows: Sequence[Row]) -> int:
+    """Hold the rows against the stored ratios; the exit code."""
+    stored = baseline.load()
+    worse = baseline.regressions(rows, stored)
+    for line in worse:
+        print(f"WORSE: {line}")
+    for key in baseline.unchecked(rows, stored):
+        print(f"not in the baseline, so not checked: {key}")
+    print(f"gate: {len(worse)} of {len(stored)} stored ratios worse by more than {baseline.SLACK - 1:.0%}")
+    return 1 if worse else 0
 
 
-def killian(folder: Path) -> list[Figure]:
-    """3873 scans of the MIT Killian Court, offline, scored against the published trajectory."""
-    from dsg_ros.commands.demo import find_run
-    from dsg_ros.io.g2o import write_reference
-
-    log, reference = find_run(), folder / "reference.tum"
-    write_reference(log, reference)
-    command = [sys.executable, "-m", "dsg_ros", "--quiet", "run", str(log), "--out", str(folder / "killian"), "--json"]
-    _, output = timed([*command, "--reference", str(reference)], folder)
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return [
-        Figure("killian: seconds after start-up", found["seconds_after_start_up"], 60.0, "s"),
-        Figure("killian: ATE RMSE", found["ate"]["trajectory"], 1.2, "m"),
-        Figure("killian: peak memory", found["peak_memory_bytes"] / 2**30, 1.5, "GiB"),
-        Figure("killian: compilations after warm-up", found["compilations_after_warm_up"], 0, ""),
-    ]
-
-
-BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {"node": node_imports, "hero": tutorial, "killian": killian}
-
-
-def timed(command: list[str], folder: Path) -> tuple[float, str]:
-    """Wall-clock seconds and stdout of ``command``, with a compilation cache of its own under ``folder``."""
-    environment = os.environ | {"DSG_ROS_CACHE": str(folder / "cache")}
-    began = time.perf_counter()
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return time.perf_counter() - began, done.stdout
-
-
-def main() -> int:
-    """Run the benchmarks named on the command line, or all; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and those of them that a comparison is told."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args()
-    if unknown := set(options.names) - set(BENCHMARKS):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    figures: list[Figure] = []
-    for name in options.names or BENCHMARKS:
-        with tempfile.TemporaryDirectory(prefix="dsg_ros-bench-") as folder:
-            for figure in BENCHMARKS[name](Path(folder)):
-                verdict = "ok" if figure.kept else "TOO MUCH"
-                print(f"{figure.name:<40} {figure.value:9.3f} {figure.unit:<4} (limit {figure.limit:g})  {verdict}")
-                figures.append(figure)
+    parser.add_argument("--cores", type=int, default=1, help="cores that each side may use in a comparison (default 1)")
+    parser.add_argument("--gate", action="store_true", help="fail if a ratio is over 15 %% worse than the stored one")
+    parser.add_argument("--write-baseline", action="store_true", help="store the ratios that were measured")
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    told = ["--repeats", str(options.repeats), "--out", str(options.out), "--sizes", *map(str, options.sizes)]
+    told += ["--fresh-peers"] if options.fresh_peers else []
+    told += ["--figures", str(options.figures)] if options.figures else []
+    told += ["--graphs", *options.graphs] if options.graphs else []
+    return options, told
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    comparison: Callable[[str, int, Sequence[str], Path], list[Row]] = run_comparison,
+) -> int:
+    """Run the benchmarks named on the command line, or all; the exit code."""
+    options, told = parse(arguments)
+    rows: list[Row] = []
+    try:
+        for name in options.names or NAMES:
+            rows += comparison(name, options.cores, told, options.out) if name in COMPARISONS else run_process(name)
+        code = 0 if all(row.reached is not False for row in rows if row.benchmark == "processes") else 1
+        if options.gate:
+            code = check(rows) or code
+        if options.write_baseline:
+            print(f"{baseline.write(rows)} ratios stored in {baseline.STORED.name}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     if options.json:
-        print(json.dumps({figure.name: asdict(figure) for figure in figures}))
-    return 0 if all(figure.kept for figure in figures) else 1
+        print(json.dumps({row.key: row.as_json() for row in rows}))
+    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""Growth: an update's time and the process's memory while a simulated city grows to 100,000 poses.
+
+One run gives the whole curve: at each of `SIZES`, median and p99 of the `WINDOW` updates before it, and resident
+memory.  Each run has a process of its own, so that what another left in memory is not counted.
+Loops are local (`benchmarks.city`); ``city met again`` closes them to streets of any age, which is harder.
+iSAM2 runs beside it as far as `PEER_SIZE`, once (`benchmarks.peer_cache`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from benchmarks import city, graphs
+from benchmarks.incremental import Ours, Smoother
+from benchmarks.measuring import apart, resident, stopwatch
+from benchmarks.options import SIZES
+from benchmarks.peer_cache import PeerCache
+from benchmarks.peers_isam2 import VARIANTS, ISam2
+from benchmarks.table import Row
+from dsg_ros.core.compilation import enable_cache
+from dsg_ros.errors import UserError
+from dsg_ros.io.posegraph import Floats, PoseGraph
+
+WINDOW = 1_000
+PEER_SIZE = 10_000
+SLOWER = 2.0
+"""How much longer an update may take at the largest size than at the smallest."""
+MEMORY = 1.5
+"""Resident memory at the largest size [GiB]."""
+LOCAL = "city"
+DRIVES = {LOCAL: city.MEMORY, "city met again": None}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """At ``sizes`` poses: ``factors`` so far, median and p99 of an update [ms], resident memory [GiB] of the process.
+
+    ``start`` is the memory [GiB] it had before the first pose, libraries and simulated graph included.
+    """
+
+    sizes: list[int]
+    factors: list[int]
+    median: list[float]
+    p99: list[float]
+    memory: list[float]
+    start: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return dict(vars(self))
+
+
+def measure(graph: PoseGraph, smoother: Smoother, sizes: Sequence[int]) -> Curve:
+    """Feed a graph, pose by pose, as far as the largest of ``sizes`` that it has."""
+    sizes = [size for size in sorted(sizes) if size <= len(graph.keys)]
+    values = graph.poses.copy()
+    seconds: Floats = np.empty(sizes[-1])
+    curve = Curve(sizes, [], [], [], [], resident() / 2**30)
+    factors = 0
+    for arrival in islice(graphs.arrivals(graph), sizes[-1]):
+        prepared = smoother.prepare(arrival, arrival.initial(values))
+        seconds[arrival.pose], answer = stopwatch(lambda prepared=prepared: smoother.update(prepared))  # type: ignore[misc]
+        values[arrival.pose] = smoother.newest(answer)
+        factors += len(arrival.edges)
+        if (size := arrival.pose + 1) in sizes:
+            recent = 1e3 * seconds[max(size - WINDOW, 0) : size]
+            curve.factors.append(factors)
+            curve.median.append(float(np.median(recent)))
+            curve.p99.append(float(np.percentile(recent, 99)))
+            curve.memory.append(resident() / 2**30)
+    return curve
+
+
+def run(cache: PeerCache, sizes: Sequence[int] = SIZES) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+    """Rows for each drive, with the curves."""
+    for drive in DRIVES:
+        within = [size for size in sizes if size <= PEER_SIZE]
+        theirs = {variant.name: _kept(drive, variant.name, within, cache) for variant in VARIANTS if within}
+        try:
+            curve = apart(our_curve, drive, list(sizes))
+        except UserError as error:
+            yield (
+                [_update_row("median", drive, sizes, None, str(error))],
+                {"drive": drive, "ours": None, "gtsam": theirs},
+            )
+        else:
+            yield _rows(drive, curve), {"drive": drive, "ours": curve.as_json(), "gtsam": theirs}
+
+
+def our_curve(drive: str, sizes: Sequence[int]) -> Curve:
+    """This project's curve; for a process of its own."""
+    enable_cache()
+    graph = city.simulate(max(sizes), memory=DRIVES[drive])
+    return measure(graph, Ours(graph.planar), sizes)
+
+
+def peer_curve(drive: str, variant: str, sizes: Sequence[int]) -> Curve:
+    """iSAM2's; for a process of its own."""
+    parameters = next(each for each in VARIANTS if each.name == variant)
+    graph = city.simulate(max(sizes), memory=DRIVES[drive])
+    return measure(graph, ISam2(graph.planar, parameters), sizes)
+
+
+def _kept(drive: str, variant: str, sizes: Sequence[int], cache: PeerCache) -> dict[str, Any]:
+    name = f"iSAM2 {variant} | growth of {drive} to {', '.join(map(str, sizes))}"
+    return cache.get(name, lambda: apart(peer_curve, drive, variant, list(sizes)).as_json())
+
+
+def _rows(drive: str, curve: Curve) -> list[Row]:
+    """Goals are those of local loops."""
+    name = f"memory at {curve.sizes[-1]:,} poses"
+    goal = MEMORY if drive == LOCAL else None
+    factors = f"{curve.factors[-1]:,} factors"
+    return [
+        _update_row("median", drive, curve.sizes, curve.median[-1] / curve.median[0]),
+        _update_row("p99", drive, curve.sizes, curve.p99[-1] / curve.p99[0]),
+        Row("growth", drive, name, curve.memory[-1], None, "GiB", goal, factors, alone=True),
+    ]
+
+
+def _update_row(figure: str, drive: str, sizes: Sequence[int], ratio: float | None, note: str = "") -> Row:
+    name = f"{figure} update at {max(sizes):,} / {min(sizes):,} poses"
+    goal = SLOWER if drive == LOCAL and figure == "median" else None
+    return Row("growth", drive, name, ratio, None, "", goal, note, alone=True)

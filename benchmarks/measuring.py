@@ -1,0 +1,97 @@
+"""How things are timed: on the same cores, in turn, several times; and on which machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+Ours = TypeVar("Ours")
+Theirs = TypeVar("Theirs")
+
+LONG = 10.0
+"""A run longer than this [s] is repeated `FEW` times at most."""
+FEW = 3
+ENDLESS = 60.0
+"""A run longer than this [s] is not repeated."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@contextmanager
+def confined(cores: int) -> Iterator[dict[str, str]]:
+    """Processes started inside, with the environment that is yielded, get ``cores`` cores for all their threads.
+
+    The thread pools of BLAS, Numba and XLA are made when their libraries are loaded: this must come before.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:cores])
+    try:
+        yield os.environ | dict.fromkeys(THREADS, str(min(cores, len(allowed))))
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def stopwatch(call: Callable[[], Ours]) -> tuple[float, Ours]:
+    """Wall-clock seconds of a call, and what it returned."""
+    began = time.perf_counter()
+    value = call()
+    return time.perf_counter() - began, value
+
+
+def times(seconds: float, wanted: int) -> int:
+    """How often a run of this length is worth repeating, ``wanted`` times at most."""
+    if seconds > ENDLESS:
+        return 1
+    return min(wanted, FEW) if seconds > LONG else wanted
+
+
+def in_turn(ours: Callable[[], Ours], theirs: Callable[[], Theirs], repeats: int) -> tuple[list[Ours], list[Theirs]]:
+    """Both calls ``repeats`` times, one after the other: what slows the machine for a while slows both."""
+    both = [(ours(), theirs()) for _ in range(repeats)]
+    return [mine for mine, _ in both], [other for _, other in both]
+
+
+def apart(function: Callable[..., Ours], *arguments: object) -> Ours:
+    """The result of a call in a fresh process of its own, on the same cores."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def machine() -> str:
+    """This machine's name, processor and number of cores: what a figure kept on disk was measured on."""
+    return f"{platform.node()}, {_processor()}, {os.cpu_count()} cores"
+
+
+def version(distribution: str) -> str:
+    """The installed version of a library, or "none"."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def resident() -> int:
+    """Resident memory of this process [bytes]."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
