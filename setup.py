@@ -28,6 +28,7 @@ setup(
         "cvxopt>=1.3.2",
         "equinox>=0.12.2",
         "evo>=1.36.5",
+        "flatbuffers>=23.5.26",
         "jax>=0.6.2",
         "jaxlie>=1.5",
         "jaxtyping>=0.3.2",

@@ -48,7 +48,7 @@ def main(options: Options) -> int:
     ):
         progress.append(evaluation)
         if not options.json and (number % 5 == 0 or number == options.steps):
-            print(f"step {number:3d}   loss {evaluation.loss:.6e}   x5 {float(evaluation.state.poses[-1, 0]):.6f}")
+            print(f"step {number:3d}   loss {evaluation.loss:.6e}   x5 {np.asarray(evaluation.state.poses)[-1, 0]:.6f}")
     seconds = time.perf_counter() - begin
     last = progress[-1]
     voxels = np.asarray(last.state.voxels)
@@ -67,7 +67,7 @@ def _summary(progress: list[Any], seconds: float) -> dict[str, Any]:
     return {
         "losses": [evaluation.loss for evaluation in progress[:-1]],
         "final_loss": last.loss,
-        "x5": float(last.state.poses[-1, 0]),
+        "x5": float(np.asarray(last.state.poses)[-1, 0]),
         "voxels": np.asarray(last.state.voxels).tolist(),
         "theta": {"odom": np.asarray(last.theta.odom).tolist(), "obs": np.asarray(last.theta.obs).tolist()},
         "seconds": seconds,

@@ -26,6 +26,7 @@ from dsg_ros import poses
 from dsg_ros.core.compilation import quick_compilation
 from dsg_ros.core.factors import Factor, OdomSE3, PosePrior, VoxelPointObs, VoxelPrior
 from dsg_ros.core.problem import Problem
+from dsg_ros.core.programs import kept
 from dsg_ros.core.solve import Solver, solve_differentiable
 from dsg_ros.core.solvers import DenseCholesky, GradientDescent, LevenbergMarquardt
 from dsg_ros.core.theta import Theta, flatten, mask, to_float64, unflatten
@@ -152,7 +153,7 @@ Outcome = tuple[Array, State, Theta, Any]
 """Loss, estimate, the next theta, and what the optimiser remembers (None where nothing)."""
 
 # Six poses take no time to solve: what counts is how fast the program compiles.
-_compiled = partial(jax.jit, static_argnames="solver", compiler_options=quick_compilation())
+_compiled = kept(quick_compilation)
 
 
 def _loss_gradient(problem: Problem, theta: Theta, solver: Solver) -> tuple[Array, State, Float[Array, " K"]]:
@@ -166,7 +167,7 @@ def _loss_gradient(problem: Problem, theta: Theta, solver: Solver) -> tuple[Arra
 
 
 @_compiled
-def _gradient_step(problem: Problem, theta: Theta, memory: None, solver: Solver) -> Outcome:
+def _gradient_step(problem: Problem, theta: Theta, memory: None, *, solver: Solver) -> Outcome:
     """The tutorial's: theta - 0.2 gradient."""
     value, state, gradient = _loss_gradient(problem, theta, solver)
     chosen = mask(theta, "odom", "obs")
@@ -180,7 +181,7 @@ def _adam() -> Any:
 
 
 @_compiled
-def _adam_step(problem: Problem, theta: Theta, memory: Any, solver: Solver) -> Outcome:
+def _adam_step(problem: Problem, theta: Theta, memory: Any, *, solver: Solver) -> Outcome:
     """Adam (Kingma & Ba 2015) with the paper's constants and a rate of 0.02."""
     value, state, gradient = _loss_gradient(problem, theta, solver)
     chosen = mask(theta, "odom", "obs")
@@ -189,7 +190,7 @@ def _adam_step(problem: Problem, theta: Theta, memory: Any, solver: Solver) -> O
 
 
 @_compiled
-def _gauss_newton_step(problem: Problem, theta: Theta, memory: None, solver: Solver) -> Outcome:
+def _gauss_newton_step(problem: Problem, theta: Theta, memory: None, *, solver: Solver) -> Outcome:
     """Gauss-Newton on the supervised residuals: of all steps that make them vanish to first order, the smallest.
 
     There are 13 residuals and 48 numbers, so the step solves in the residuals' space: J^T (J J^T + e)^-1 r.

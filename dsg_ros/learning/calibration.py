@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
-from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, flatten, mask, specs, to_float64, unflatten
 from dsg_ros.interface import LearningStep, Parameter
 from dsg_ros.learning import guards, losses, parameters
@@ -20,7 +21,9 @@ from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.increments import IncrementModel
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
-from dsg_ros.learning.noise import NoiseLearner
+
+if TYPE_CHECKING:
+    from dsg_ros.learning.noise import NoiseLearner
 
 Vector = NDArray[np.float64]
 
@@ -49,11 +52,11 @@ class Calibration:
         self._names = tuple(spec.name for spec in self._specs)
         self._start = to_float64(parameters.starting_theta(parameters_given))
         self._given = parameters.given(parameters_given, self._learned)
-        self._start_vector = np.asarray(flatten(self._start, self._learned))
+        self._start_vector = parameters.numbers(self._start, self._learned)
         self._pairs = pairs_of(settings.learning.every_keyframes)
         prior = np.array([spec.prior_sigma for spec in self._specs])
         self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
-        self._noise = NoiseLearner(self._start) if settings.learning.noise else None
+        self._noise = _noise_learner(self._start) if settings.learning.noise else None
         self._gate = guards.Gate(self._specs, settings.learning)
         self._links: list[Link] = []
         self._last_key: int | None = None
@@ -101,7 +104,7 @@ class Calibration:
         block = self._block([still] * self._settings.learning.every_keyframes)
         self._cost(block, self._used)
         if self._noise:
-            NoiseLearner(self._start).step(block, self._theta)
+            _noise_learner(self._start).step(block, self._theta)
 
     def add(
         self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]
@@ -177,7 +180,7 @@ class Calibration:
 
     def _use(self, deviation: Vector) -> None:
         self._used = deviation
-        self._theta = _theta_at(self._start, deviation, self._names)
+        self._theta = _theta_at(self._start, deviation, names=self._names)
         self._model = IncrementModel(self._theta, self._settings.odometry)
         self._tell()
 
@@ -203,16 +206,24 @@ class Calibration:
 
     def _cost(self, block: Block, deviation: Vector) -> Score:
         width = self._settings.learning.robust_width
-        return jax.device_get(_score_at(block, self._start, deviation, width, self._names))
+        return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names))
 
 
-# Jitted here and not in each object, so that a second Calibration (after a clock jump, in tests) finds them compiled.
-@partial(jax.jit, static_argnames="names")
-def _theta_at(start: Theta, deviation: Float[Array, " K"], names: tuple[str, ...]) -> Theta:
+def _noise_learner(start: Theta) -> NoiseLearner:
+    from dsg_ros.learning.noise import NoiseLearner  # here: it imports optax, and is off by default
+
+    return NoiseLearner(start)
+
+
+# Programs of the module, not of an object: a second Calibration (after a clock jump, in tests) finds them compiled.
+@kept()
+def _theta_at(start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]) -> Theta:
     learned = mask(start, *names)
     return unflatten(flatten(start, learned) + deviation, start, learned)
 
 
-@partial(jax.jit, static_argnames="names")
-def _score_at(block: Block, start: Theta, deviation: Float[Array, " K"], width: float, names: tuple[str, ...]) -> Score:
-    return losses.score(block, _theta_at(start, deviation, names), mask(start, *names), width)
+@kept()
+def _score_at(
+    block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
+) -> Score:
+    return losses.score(block, _theta_at(start, deviation, names=names), mask(start, *names), width)

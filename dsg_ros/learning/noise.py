@@ -13,6 +13,7 @@ import optax  # type: ignore[import-untyped]
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from dsg_ros.core.programs import kept
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import DenseCholesky
 from dsg_ros.core.theta import SPECS, Theta
@@ -49,7 +50,7 @@ def negative_log_likelihood(block: Block, theta: Theta) -> Float[Array, ""]:
     return jnp.sum(tails) + jnp.sum(jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)))
 
 
-@jax.jit
+@kept()
 def _step(
     block: Block, theta: Theta, state: optax.OptState, start: Float[Array, " 6"]
 ) -> tuple[Float[Array, " 6"], optax.OptState, Float[Array, " 6"]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from dsg_ros.core.theta import PER_FACTOR, SPECS, Mask, Spec, Theta, mask, names
 from dsg_ros.errors import UserError
@@ -30,6 +31,11 @@ def chosen(setting: str) -> Mask:
         if name not in LEARNABLE:
             raise UserError(f"learning.parameters: {name!r} cannot be learned; names are {', '.join(LEARNABLE)}")
     return mask(Theta.neutral(), *wanted)
+
+
+def numbers(theta: Theta, learned: Mask) -> NDArray[np.float64]:
+    """`dsg_ros.core.theta.flatten` on the host: JAX would compile a program for each of its steps."""
+    return np.concatenate([np.asarray(getattr(theta, name))[getattr(learned, name)] for name in SPECS], axis=None)
 
 
 def starting_theta(parameters: Sequence[Parameter]) -> Theta:
