@@ -22,6 +22,10 @@ FEW = 3
 ENDLESS = 60.0
 """A run longer than this [s] is not repeated."""
 
+ENOUGH = 3.0
+"""Runs are repeated for this long [s], `MANY` times at most: virtual machines change their speed by the second."""
+MANY = 25
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -52,10 +56,12 @@ def stopwatch(call: Callable[[], Ours]) -> tuple[float, Ours]:
 
 
 def times(seconds: float, wanted: int) -> int:
-    """How often a run of this length is worth repeating, ``wanted`` times at most."""
+    """How often to repeat a run of this length: ``wanted`` times, a long one less, a short one more."""
     if seconds > ENDLESS:
         return 1
-    return min(wanted, FEW) if seconds > LONG else wanted
+    if seconds > LONG:
+        return min(wanted, FEW)
+    return max(wanted, min(int(ENOUGH / seconds), MANY)) if wanted > 1 else wanted
 
 
 def in_turn(ours: Callable[[], Ours], theirs: Callable[[], Theirs], repeats: int) -> tuple[list[Ours], list[Theirs]]:

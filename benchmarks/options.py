@@ -12,7 +12,9 @@ SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the comparisons."""
     parser.add_argument("--graphs", nargs="+", metavar="GRAPH", help="only these; city-7k simulates 7000 poses")
-    parser.add_argument("--repeats", type=int, default=5, help="times each side runs; fewer where a run is long")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="times each side runs; less where a run is long, more where short"
+    )
     parser.add_argument("--fresh-peers", action="store_true", help="measure anew what GTSAM took, where it was kept")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of the JSON files")
     parser.add_argument("--figures", type=Path, help="growth: write growth.png and growth.json into this folder")

@@ -298,7 +298,14 @@ def test_played_graph_gets_every_pose_and_its_cost(small: PoseGraph) -> None:
     assert figures["total"] == pytest.approx(played.seconds.sum())
     kept = incremental.Played.from_json(json.loads(json.dumps(played.as_json())))
     assert kept.cost == played.cost
+    assert kept.processor == played.processor
     np.testing.assert_allclose(kept.seconds, played.seconds, atol=1e-6)
+
+
+def test_time_that_went_to_others_is_told() -> None:
+    seconds = np.full(10, 0.1)
+    assert incremental.Played(seconds, 1.0, 0.98).disturbed == ""
+    assert incremental.Played(seconds, 1.0, 0.5).disturbed == "50% of the time went to other programs"
 
 
 def test_growth_is_measured_at_each_size_and_drawn(small: PoseGraph) -> None:
@@ -353,9 +360,9 @@ def test_cores_are_given_back() -> None:
     assert measuring.cores() == before
 
 
-@pytest.mark.parametrize(("seconds", "wanted"), [(0.1, 5), (15.0, 3), (100.0, 1)])
-def test_long_runs_are_repeated_less(seconds: float, wanted: int) -> None:
-    assert measuring.times(seconds, 5) == wanted
+@pytest.mark.parametrize(("seconds", "count"), [(0.5, 6), (0.001, 25), (2.0, 5), (15.0, 3), (100.0, 1)])
+def test_long_runs_are_repeated_less_and_short_ones_more(seconds: float, count: int) -> None:
+    assert measuring.times(seconds, 5) == count
     assert measuring.times(seconds, 1) == 1
 
 
