@@ -25,7 +25,6 @@ setup(
     # `make test-oldest` runs with the lower bounds.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
     install_requires=[
         'backports.zstd>=1.0; python_version < "3.14"',
-        "cvxopt>=1.3.2",
         "equinox>=0.12.2",
         "evo>=1.36.5",
         "flatbuffers>=23.5.26",
@@ -33,6 +32,7 @@ setup(
         "jaxlie>=1.5",
         "jaxtyping>=0.3.2",
         "jinja2>=3.1.2",
+        "llvmlite>=0.44",
         "lz4>=4.3",
         "matplotlib>=3.8",
         "numba>=0.61.2",

@@ -1,6 +1,6 @@
 """The pipeline where it may take its time: in a process of its own (`WorkerProcess`) or in this one (`InProcess`).
 
-Why a process: JAX's tracing and CHOLMOD's factorisation hold the interpreter's lock for tens of milliseconds, and
+Why a process: JAX's tracing and Numba's compilation hold the interpreter's lock for tens of milliseconds, and
 nothing in the node may wait for that.  This side imports no JAX; the other side imports no ROS.
 
 Why `subprocess` and not `multiprocessing.Process`: spawn would import the parent's main module, and rclpy with it,

@@ -208,7 +208,8 @@ def test_a_solve_that_is_cut_short_says_so(write):
     stopped = solve_graph(graph, max_iterations=0)
     assert not stopped.converged
     assert "limit of iterations" in stopped.result
-    np.testing.assert_array_equal(stopped.poses, graph.poses)
+    assert stopped.iterations == 0
+    assert stopped.cost <= cost(graph)  # the better of the file's start and the chordal one
 
 
 def test_a_cost_beyond_all_numbers_writes_nothing(write, optimize, caplog):

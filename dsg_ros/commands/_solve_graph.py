@@ -10,6 +10,7 @@ import numpy as np
 
 from dsg_ros import poses
 from dsg_ros.commands._spanning_tree import spanning_tree
+from dsg_ros.core import initialise
 from dsg_ros.core.chunks import LARGE, SMALL
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.factors import Registration, VoxelSensorObs
@@ -45,7 +46,7 @@ class Optimised:
     underconstrained: tuple[str, ...] = ()
 
 
-def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, tolerance: float = 1e-10) -> Optimised:
+def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, tolerance: float = 1e-7) -> Optimised:
     """The minimum of the graph's cost that its values lead to, or, where it has none, those along a spanning tree.
 
     Compiles nothing after `warm_up`.  `UserError` where initial values are missing and cannot be made; a solve that
@@ -58,6 +59,7 @@ def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, toleranc
     problem = _world(graph).snapshot(
         fixed=graph.held, fixed_voxels=marks.fixed, axes=PLANAR_AXES if graph.planar else range(6)
     )
+    problem = initialise.better_start(problem, Theta.neutral())
     solver = LevenbergMarquardt(SparseCholesky(), max_iterations=max_iterations, tolerance=tolerance)
     # Numbers beyond all bounds are told by the result, and need no warning of NumPy's beside it.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -97,8 +99,7 @@ def warm_up(landmarks: bool) -> None:
 def _world(graph: PoseGraph) -> WorldModel:
     """Keys of the world's poses and voxels are the graph's indices."""
     world, marks = WorldModel(), graph.landmarks
-    for pose in graph.poses:
-        world.add_pose(pose)
+    world.add_poses(graph.poses)
     world.add_voxels(marks.positions)
     if len(graph.first):
         world.add_rows(

@@ -88,11 +88,24 @@ class Chunks:
 
     def linearise(self, theta: Theta, state: State) -> tuple[float, list[NDArray[np.float64]], NDArray[np.float64]]:
         """Cost, the rows' Hessians (n, d, d) by type in the order of ``rows``, and the gradient (D,)."""
+        cost, parts = self._linearise(theta, state)
+        return cost, [hessian for hessian, _ in parts], self._summed([gradient for _, gradient in parts])
+
+    def row_linearise(self, theta: Theta, state: State) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Cost, Hessians (n, d, d) and gradients (n, d) of the rows, which are of one type."""
+        cost, ((hessian, gradient),) = self._linearise(theta, state)
+        return cost, hessian, gradient
+
+    def _linearise(
+        self, theta: Theta, state: State
+    ) -> tuple[float, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
         pending = [[_linearise(c.factor, theta, self._values(c, state)) for c in chunks] for chunks in self._chunks]
         cost = float(sum(float(c) for results in pending for c, _, _ in results))
-        hessians = [_joined(chunks, [h for _, h, _ in out]) for chunks, out in zip(self._chunks, pending, strict=True)]
-        gradients = [_joined(chunks, [g for _, _, g in out]) for chunks, out in zip(self._chunks, pending, strict=True)]
-        return cost, hessians, self._summed(gradients)
+        parts = [
+            (_joined(chunks, [h for _, h, _ in out]), _joined(chunks, [g for _, _, g in out]))
+            for chunks, out in zip(self._chunks, pending, strict=True)
+        ]
+        return cost, parts
 
     def hessian_product(self, theta: Theta, state: State, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """The exact Hessian times ``vector`` (D,), free numbers only."""

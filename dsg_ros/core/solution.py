@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -33,6 +33,14 @@ class Factorisation(Protocol):
         """``H^-1 right`` for (D,) or (D, K)."""
 
 
+@runtime_checkable
+class Marginals(Protocol):
+    """A factorisation that has single blocks of the inverse cheaper than by back-substitutions."""
+
+    def pose_covariance(self, position: int) -> NDArray[np.float64]:
+        """Covariance (6, 6) of the pose at ``position`` of the state, in its own tangent."""
+
+
 class Solution(eqx.Module):
     """``state`` is finite whatever happened; ``result`` holds a `Result`; ``factorisation`` belongs to that state."""
 
@@ -51,13 +59,16 @@ class Solution(eqx.Module):
 
 
 def marginal_covariance(solution: Solution, pose_key: int) -> NDArray[np.float64]:
-    """Covariance (6, 6) of a pose in its own tangent [m, rad]: a block of H^-1 from six back-substitutions.
+    """Covariance (6, 6) of a pose in its own tangent [m, rad]: a block of H^-1, by the selected inverse or six
+    back-substitutions.
 
     Zero for a held pose.  KeyError if the pose takes no part in the solution.
     """
     position = np.flatnonzero(np.asarray(solution.pose_keys) == pose_key)
     if not len(position):
         raise KeyError(f"pose {pose_key} takes no part in this solution")
+    if isinstance(solution.factorisation, Marginals):
+        return solution.factorisation.pose_covariance(int(position[0]))
     rows = position[0] * 6 + np.arange(6)
     unit = np.zeros((solution.state.dof, 6))
     unit[rows, np.arange(6)] = 1.0

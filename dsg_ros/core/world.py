@@ -63,6 +63,10 @@ class WorldModel:
         """Add a pose (7,); returns its key.  ValueError unless it is finite with a unit quaternion."""
         return int(self._add(Kind.POSE, _pose_rows(np.asarray(pose, float)[None]))[0])
 
+    def add_poses(self, poses: ArrayLike) -> Keys:
+        """Add poses (n, 7); returns their keys."""
+        return self._add(Kind.POSE, _pose_rows(np.asarray(poses, float)))
+
     def add_voxel(self, centre: ArrayLike) -> int:
         """Add a voxel centre (3,); returns its key."""
         return int(self._add(Kind.VOXEL, _voxel_rows(np.asarray(centre, float)[None]))[0])
@@ -134,6 +138,13 @@ class WorldModel:
         table = self._tables[factor]
         slots = table.living()
         return table.ids(slots), {name: column.view[slots] for name, column in table.columns.items()}
+
+    def stack(self, factor: type[Factor], ids: ArrayLike) -> Factor:
+        """Rows of one type as a stack of NumPy arrays, with the world's keys.  KeyError for an id that is not there."""
+        table = self._tables[factor]
+        slots = table.slots(np.atleast_1d(np.asarray(ids, np.int64)))
+        columns: dict[str, Any] = {name: column.view[slots] for name, column in table.columns.items()}
+        return factor(**columns)
 
     def adopt(self, solution: Solution) -> None:
         """Take over a solution's poses and voxels."""

@@ -1,39 +1,29 @@
 """The calibrated odometry of a single increment, for every scan: plain Python numbers, since arrays of six cost more
 in calls.
 
-The linear map itself is `dsg_ros.core.factors.odometry.calibrated`, evaluated once for each theta; a test compares
-the two.
+The linear map itself is that of `dsg_ros.core.factors.odometry`, evaluated once for each theta; a test compares the
+two.
 """
 
 from __future__ import annotations
 
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from dsg_ros import config
-from dsg_ros.core.factors.odometry import calibrated
+from dsg_ros.core.factors.odometry import linear_map
 from dsg_ros.core.theta import Theta
 
 Vector = NDArray[np.float64]
-
-
-@jax.jit
-def _linear_map(theta: Theta) -> Float[Array, "7 6"]:
-    """Images of the six unit increments, and what one second adds."""
-    unit = jnp.concatenate([jnp.eye(6), jnp.zeros((1, 6))])
-    return calibrated(theta, unit, jnp.zeros(7).at[6].set(1.0))
 
 
 class IncrementModel:
     """Calibrated increment and its standard deviations under one theta."""
 
     def __init__(self, theta: Theta, noises: config.Odometry) -> None:
-        rows = np.asarray(_linear_map(theta))
+        rows = np.asarray(linear_map(theta))
         self._map = np.ascontiguousarray(rows[:6].T)
         self._bias = rows[6].copy()
         growth = np.exp(np.asarray(theta.odometry_noise)).tolist()

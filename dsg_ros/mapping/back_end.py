@@ -16,9 +16,10 @@ from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.factors.odometry import noise
 from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
-from dsg_ros.core.solvers import LevenbergMarquardt, SchurVoxels, SparseCholesky
+from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
+from dsg_ros.core.solvers import window as window_solver
 from dsg_ros.core.theta import Theta
-from dsg_ros.core.world import Capacity, WorldModel
+from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping.association import Observations
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.loop_closure import Closure
@@ -26,7 +27,9 @@ from dsg_ros.mapping.loop_closure import Closure
 ANCHOR_SIGMA = 1e-3
 """Deviation [m, rad] of the first keyframe: the gauge."""
 
-WINDOW_TYPES = (OdomSE3, Registration, VoxelSensorObs)
+WINDOW_TOLERANCE = 1e-6
+"""Of the cost: what a further step of a window's solve must promise."""
+
 GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
 NOTHING = np.zeros(0, np.int64)
@@ -52,20 +55,13 @@ class BackEnd:
         self._keyframe_count = 0
         self._seen: list[NDArray[np.int64]] = []
         self._first_seen = Rows(dtype=np.int32)
-        self._window: tuple[Solution, NDArray[np.int64]] | None = None
+        self._links: list[tuple[int, int]] = []
+        self._sightings: list[NDArray[np.int64]] = []
+        self._window: tuple[window_solver.WindowSolution, NDArray[np.int64], NDArray[np.int64]] | None = None
         self._fresh: list[int] = []
         self._closures_waiting = 0
         self._correction = 0.0
-        self._window_solver = LevenbergMarquardt(
-            SchurVoxels(), max_iterations=settings.window.iterations, tolerance=1e-6
-        )
         self._graph_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-6)
-        window = settings.window
-        self._window_capacity = Capacity(
-            poses=window.keyframes,
-            voxels=window.voxels,
-            rows={OdomSE3: window.keyframes, Registration: window.keyframes, VoxelSensorObs: window.observations},
-        )
 
     @property
     def trajectory(self) -> NDArray[np.float64]:
@@ -99,8 +95,11 @@ class BackEnd:
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
         fields = noise(increment, translation, rotation)
-        self.world.add(OdomSE3, previous=key - 1, current=key, duration=seconds, **fields)
-        self.world.add(Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information))
+        odometry = self.world.add(OdomSE3, previous=key - 1, current=key, duration=seconds, **fields)
+        registration = self.world.add(
+            Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information)
+        )
+        self._links.append((odometry, registration))
         sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
         link = np.linalg.inv(np.diag(1.0 / sigmas**2) + information)
         self._covariance = self._carried(relative) + self._moving @ link @ self._moving
@@ -112,8 +111,9 @@ class BackEnd:
         for _ in range(len(added)):
             self._first_seen.append(key)
         self._seen.append(seen.voxels)
+        self._sightings.append(NOTHING)
         if len(seen.voxels):
-            self.world.add_rows(
+            self._sightings[-1] = self.world.add_rows(
                 VoxelSensorObs, pose=np.full(len(seen.voxels), key), voxel=seen.voxels, point=seen.points,
                 sqrt_info=seen.sqrt_info,
                 kernel=int(Kernel.CAUCHY), kernel_width=self._settings.voxels.robust_scale,
@@ -173,40 +173,60 @@ class BackEnd:
         self.world.set_voxels(seen, means[seen] / total[seen, None])
 
     def start_window(self, theta: Theta) -> None:
-        """Begin to solve for the newest keyframes and the voxels they saw, together; `settle_window` takes the answer.
+        """Solve for the newest keyframes and the voxels they saw, together; `settle_window` takes the answer over.
 
-        The oldest of these keyframes, and voxels known from before, are held.  The solve runs beside whatever comes
-        next: JAX hands back its results before they are there.
+        The oldest of these keyframes, and voxels known from before, are held.
         """
         window, newest = self._settings.window, self._keyframe_count
         first = newest - window.keyframes
         if not window.enabled or first < 0:
             return
         keys = np.arange(first, newest)
-        voxels, held = self._window_voxels(keys)
-        problem = self.world.snapshot(
-            keys[1:],
+        voxels, held = (np.sort(part) for part in self._window_voxels(keys))
+        self._window = (
+            window_solver.solve(
+                self._window_of(keys, voxels, held),
+                self._shared(theta),
+                self._axes,
+                window.iterations,
+                WINDOW_TOLERANCE,
+            ),
+            np.arange(first + 1, newest),
             voxels,
-            fixed=keys[:1],
-            fixed_voxels=held,
-            types=WINDOW_TYPES,
-            axes=self._axes,
-            capacity=self._window_capacity,
         )
-        self._window = solve(problem, self._shared(theta), self._window_solver), voxels
+
+    def _window_of(
+        self, keys: NDArray[np.int64], voxels: NDArray[np.int64], held: NDArray[np.int64]
+    ) -> window_solver.Window:
+        """Keyframes ``keys``, the first of them held, with free ``voxels`` and ``held`` ones."""
+        every = np.sort(np.concatenate([voxels, held]))
+        seen = np.concatenate([self._seen[key] for key in keys])
+        ids = np.concatenate([self._sightings[key] for key in keys])[np.isin(seen, every)]
+        odometry, registrations = np.array(self._links[keys[0] : keys[-1]], np.int64).T
+        return window_solver.Window(
+            pose_keys=keys,
+            poses=self.world.get_poses(keys),
+            free_poses=keys > keys[0],
+            voxel_keys=every,
+            voxels=self.world.get_voxels(every),
+            free_voxels=~np.isin(every, held),
+            links=(self.world.stack(OdomSE3, odometry), self.world.stack(Registration, registrations)),
+            seen=self.world.stack(VoxelSensorObs, ids),
+        )
 
     def settle_window(self) -> NDArray[np.int64]:
         """Adopt the window being solved, if there is one; returns the voxels that moved."""
         if self._window is None:
             return NOTHING
-        (solution, voxels), self._window = self._window, None
+        (solution, keys, voxels), self._window = self._window, None
         self.counts["window_solves"] += 1
-        self.metrics["window_cost"] = float(solution.cost)
+        self.metrics["window_cost"] = solution.cost
         self.metrics["window_iterations"] = float(solution.iterations)
-        if solution.code in (Result.DIVERGED, Result.SINGULAR):
+        if solution.result in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
             return NOTHING
-        self.world.adopt(solution)
+        self.world.set_poses(keys, solution.poses[1:])
+        self.world.set_voxels(voxels, solution.voxels[solution.free_voxels])
         return voxels
 
     def _shared(self, theta: Theta) -> Theta:

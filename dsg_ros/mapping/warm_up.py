@@ -6,20 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core import chunks
-from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration
 from dsg_ros.core.theta import Theta
-from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.association import Observations, WorldVoxels
-from dsg_ros.mapping.back_end import GRAPH_TYPES, BackEnd
+from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import Closure
 
 
 def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> None:
     """Run the window's and the graph's solvers once, on a short made-up run."""
-    _compile_linearisation(theta)
     back_end = BackEnd(settings, axes=axes)
     step, information = poses.from_planar(0.3, 0.0, 0.0), np.eye(6) * 1e4
     corners = np.array([[2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [4.0, 1.0, 0.0]])
@@ -37,21 +33,6 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
     back_end.start_window(theta)
     back_end.settle_window()
     back_end.solve_graph(theta)
-
-
-def _compile_linearisation(theta: Theta) -> None:
-    """Linearise a graph with so many rows of each type that chunks of every size are needed."""
-    rows = chunks.LARGE + 1
-    world = WorldModel()
-    for _ in range(rows + 1):
-        world.add_pose(poses.IDENTITY)
-    first, second = np.arange(rows), np.arange(1, rows + 1)
-    world.add_rows(PosePrior, pose=first)
-    world.add_rows(OdomSE3, previous=first, current=second)
-    world.add_rows(Registration, first=first, second=second)
-    world.add_rows(Loop, first=first, second=second)
-    problem = world.snapshot(types=GRAPH_TYPES)
-    chunks.Chunks(problem).linearise(theta, problem.state)
 
 
 def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:

@@ -18,7 +18,7 @@ from dsg_ros.report.derived import metres_driven
 FORMAT = 1
 """Raised when a field of report.json changes its name or meaning."""
 
-LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "jaxlie", "optax", "equinox", "cvxopt", "evo", "rosbags", "matplotlib")
+LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "jaxlie", "optax", "equinox", "numba", "evo", "rosbags", "matplotlib")
 
 
 def summarise(result: RunResult, config: Any) -> dict[str, Any]:

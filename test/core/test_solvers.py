@@ -27,8 +27,7 @@ PROBLEMS = {
 SOLVERS = {
     "dense": LevenbergMarquardt(DenseCholesky(), tolerance=1e-13),
     "schur": LevenbergMarquardt(SchurVoxels(), tolerance=1e-13),
-    "cholmod": LevenbergMarquardt(SparseCholesky(), tolerance=1e-13),
-    "superlu": LevenbergMarquardt(SparseCholesky("superlu"), tolerance=1e-13),
+    "sparse": LevenbergMarquardt(SparseCholesky(), tolerance=1e-13),
     "gradient descent": GradientDescent(steps=15_000, rate=0.003, tolerance=1e-5),
 }
 
@@ -64,7 +63,7 @@ def test_covariance_is_the_inverse_of_the_information():
         np.testing.assert_allclose(np.diag(covariance), 1 / np.array([1, 4, 16, 25, 64, 100]), rtol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("solver", ["dense", "schur", "cholmod", "superlu"])
+@pytest.mark.parametrize("solver", ["dense", "schur", "sparse"])
 def test_free_gauge_is_reported_and_solved_all_the_same(solver):
     world = WorldModel()
     for x in (0.0, 0.7):
@@ -76,7 +75,7 @@ def test_free_gauge_is_reported_and_solved_all_the_same(solver):
     np.testing.assert_allclose(relative, poses.from_planar(1.0, 0.0, 0.1), atol=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["dense", "schur", "cholmod", "superlu"])
+@pytest.mark.parametrize("solver", ["dense", "schur", "sparse"])
 def test_result_codes(solver):
     world = small_world(PROBLEMS["chain"], noise=0.3)
     options = SOLVERS[solver]

@@ -38,6 +38,8 @@ class Kernel(enum.IntEnum):
     HUBER = 1
     CAUCHY = 2
     GEMAN_MCCLURE = 3
+    DCS = 4
+    """Dynamic covariance scaling (Agarwal et al., ICRA 2013) as a kernel; ``width^2`` is its phi."""
 
 
 def robust(kernel: Int[Array, ""], width: Float[Array, ""], s: Float[Array, ""]) -> Float[Array, ""]:
@@ -47,14 +49,16 @@ def robust(kernel: Int[Array, ""], width: Float[Array, ""], s: Float[Array, ""])
     beyond = s > c2
     root = jnp.sqrt(jnp.where(beyond, s, 1.0))
     huber = jnp.where(beyond, 2 * width * root - c2, s)
-    return _choose(kernel, s, huber, c2 * jnp.log1p(s / c2), s * c2 / (c2 + s))
+    dcs = jnp.where(beyond, c2 * (3 * s - c2) / (c2 + s), s)
+    return _choose(kernel, s, huber, c2 * jnp.log1p(s / c2), s * c2 / (c2 + s), dcs)
 
 
 def robust_weight(kernel: Int[Array, ""], width: Float[Array, ""], s: Float[Array, ""]) -> Float[Array, ""]:
     """rho'(s), in (0, 1]."""
     c2 = width**2
     huber = jnp.where(s > c2, width / jnp.sqrt(jnp.where(s > c2, s, 1.0)), 1.0)
-    return _choose(kernel, jnp.ones_like(s), huber, c2 / (c2 + s), (c2 / (c2 + s)) ** 2)
+    dcs = jnp.where(s > c2, (2 * c2 / (c2 + s)) ** 2, 1.0)
+    return _choose(kernel, jnp.ones_like(s), huber, c2 / (c2 + s), (c2 / (c2 + s)) ** 2, dcs)
 
 
 def _choose(kernel: Int[Array, ""], *cases: Float[Array, ""]) -> Float[Array, ""]:
@@ -76,6 +80,38 @@ def data(default: Any) -> Any:
     array = np.asarray(default, np.int32 if np.asarray(default).dtype.kind in "iu" else np.float64)
     array.setflags(write=False)
     return eqx.field(default_factory=lambda: array, metadata={"data": array})
+
+
+class RelativePoses(NamedTuple):
+    """Rows ``log(measured^-1 first^-1 second)``: ``measured`` (n, 7), ``sqrt_info`` (n, 6, 6)."""
+
+    measured: np.ndarray
+    sqrt_info: np.ndarray
+
+
+class PosesKnown(NamedTuple):
+    """Rows ``log(mean^-1 pose)``: ``mean`` (n, 7), ``sqrt_info`` (n, 6, 6)."""
+
+    mean: np.ndarray
+    sqrt_info: np.ndarray
+
+
+class VoxelsSeen(NamedTuple):
+    """Rows ``pose^-1 voxel - point``: ``point`` (n, 3) in the base frame, ``sqrt_info`` (n, 3, 3)."""
+
+    point: np.ndarray
+    sqrt_info: np.ndarray
+
+
+class VoxelsKnown(NamedTuple):
+    """Rows ``voxel - point``: ``point`` (n, 3) in map, ``sqrt_info`` (n, 3, 3)."""
+
+    point: np.ndarray
+    sqrt_info: np.ndarray
+
+
+HostForm = RelativePoses | PosesKnown | VoxelsSeen | VoxelsKnown
+"""What a stack of rows comes down to once theta is given: forms that `dsg_ros.core.native.rows` linearises."""
 
 
 class Linearised(NamedTuple):
@@ -109,6 +145,12 @@ class Factor(eqx.Module):
 
         zeros = zero_tangents(type(self))
         return self.error(theta, *values), jax.jacfwd(moved)(zeros)
+
+    def host_form(self, theta: Theta) -> HostForm | None:
+        """A stack of rows (NumPy) at ``theta`` in one of the forms that compiled loops linearise, the same errors up to
+        a rotation of the whitened ones; None where there is none: then JAX linearises these rows.
+        """
+        return None
 
     @classmethod
     def stack(cls, rows: int, **fields: Any) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros import poses
 from dsg_ros.core import geometry
-from dsg_ros.core.factors.base import Factor, data, pose_key
+from dsg_ros.core.factors.base import Factor, RelativePoses, data, pose_key
 from dsg_ros.core.factors.between import relative_error, relative_jacobians
 from dsg_ros.core.theta import Theta
 
@@ -27,6 +28,28 @@ def calibrated(
     rotation = (1 + theta.rotation_gain) * measured[..., 3:] + forward * upwards
     translation = translation + geometry.cross(rotation, jnp.asarray(theta.lever))
     return jnp.concatenate([translation, rotation], axis=-1) + theta.bias * jnp.asarray(duration)[..., None]
+
+
+@jax.jit
+def linear_map(theta: Theta) -> Float[Array, "7 6"]:
+    """`calibrated` as numbers: the images of the six unit increments, and what one second adds."""
+    unit = jnp.concatenate([jnp.eye(6), jnp.zeros((1, 6))])
+    return calibrated(theta, unit, jnp.zeros(7).at[6].set(1.0))
+
+
+_mapped: dict[bytes, NDArray[np.float64]] = {}
+
+
+def _host_map(theta: Theta) -> NDArray[np.float64]:
+    """`linear_map` on the host, kept from one call to the next while the calibration stays."""
+    leaves = (
+        theta.scale, theta.rotation_gain, theta.turn_per_metre, theta.lateral_slip, theta.lever, theta.bias,
+    )  # fmt: skip
+    key = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+    if key not in _mapped:
+        _mapped.clear()
+        _mapped[key] = np.asarray(linear_map(theta))
+    return _mapped[key]
 
 
 class OdomSE3(Factor):
@@ -66,6 +89,16 @@ class OdomSE3(Factor):
 
     def jacobians(self, theta: Theta, previous: Array, current: Array) -> tuple[Array, tuple[Array, ...]]:
         return relative_jacobians(self.increment(theta), previous, current)
+
+    def host_form(self, theta: Theta) -> RelativePoses:
+        rows = _host_map(theta)
+        tangent = self.measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]
+        if theta.odom.shape[0]:
+            learned = np.asarray(self.learned)
+            tangent = np.where(learned[:, None] >= 0, np.asarray(theta.odom)[np.maximum(learned, 0)], tangent)
+        growth = np.exp(np.asarray(theta.odometry_noise))
+        sigmas = np.stack([self.sigma_translation @ growth[:3], self.sigma_rotation @ growth[3:]], axis=1)
+        return RelativePoses(poses.exp(tangent), (1 / np.repeat(sigmas, 3, axis=1))[:, :, None] * np.eye(6))
 
 
 def noise(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dsg_ros import poses
 from dsg_ros.core import geometry
-from dsg_ros.core.factors.base import Factor, data, pose_key, voxel_key
+from dsg_ros.core.factors.base import Factor, PosesKnown, VoxelsKnown, data, pose_key, voxel_key
 from dsg_ros.core.theta import Theta
 
 
@@ -29,6 +29,9 @@ class PosePrior(Factor):
         error, jacobian = geometry.log_jlog(geometry.between(self.mean, pose))
         return error, (jacobian,)
 
+    def host_form(self, theta: Theta) -> PosesKnown:
+        return PosesKnown(np.asarray(self.mean), np.asarray(self.sqrt_info))
+
 
 class VoxelPrior(Factor):
     """``voxel`` was known to be at ``mean`` (3,) [m] in map: error ``voxel - mean`` with ``sqrt_info`` (3, 3) [1/m]."""
@@ -45,3 +48,6 @@ class VoxelPrior(Factor):
 
     def jacobians(self, theta: Theta, voxel: Float[Array, " 3"]) -> tuple[Array, tuple[Array, ...]]:
         return self.error(theta, voxel), (jnp.eye(3),)
+
+    def host_form(self, theta: Theta) -> VoxelsKnown:
+        return VoxelsKnown(np.asarray(self.mean), np.asarray(self.sqrt_info))

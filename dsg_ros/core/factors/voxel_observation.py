@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dsg_ros import poses
 from dsg_ros.core import geometry
-from dsg_ros.core.factors.base import Factor, data, pose_key, voxel_key
+from dsg_ros.core.factors.base import Factor, VoxelsKnown, VoxelsSeen, data, pose_key, voxel_key
 from dsg_ros.core.theta import Theta
 
 
@@ -34,6 +34,14 @@ class VoxelPointObs(Factor):
 
     def jacobians(self, theta: Theta, voxel: Float[Array, " 3"]) -> tuple[Array, tuple[Array, ...]]:
         return self.error(theta, voxel), (jnp.eye(3),)
+
+    def host_form(self, theta: Theta) -> VoxelsKnown:
+        point = np.asarray(self.point)
+        if theta.obs.shape[0]:
+            learned = np.asarray(self.learned)
+            point = np.where(learned[:, None] >= 0, np.asarray(theta.obs)[np.maximum(learned, 0)], point)
+        information = np.exp(-np.asarray(theta.voxel_noise)) / np.asarray(self.sigma)
+        return VoxelsKnown(point, information[:, None, None] * np.eye(3))
 
 
 class VoxelSensorObs(Factor):
@@ -68,3 +76,9 @@ class VoxelSensorObs(Factor):
         by_pose = rotation @ jnp.concatenate([-jnp.eye(3), geometry.skew(in_base)], axis=1)
         by_voxel = rotation @ geometry.rotation_matrix(base_from_map)
         return geometry.act(sensor_from_base, in_base) - self.point, (by_pose, by_voxel)
+
+    def host_form(self, theta: Theta) -> VoxelsSeen:
+        sensor = poses.compose(self.base_from_sensor, poses.exp(np.asarray(theta.extrinsic)))
+        information = self.sqrt_info * np.exp(-np.asarray(theta.voxel_noise))
+        rotation = poses.matrix(sensor)[..., :3, :3]
+        return VoxelsSeen(poses.transform(sensor, self.point), information @ rotation.swapaxes(-1, -2))

@@ -65,5 +65,5 @@ def plain(array: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _kernels: list[Any] = []
-# A kernel has one signature a combination of types it was compiled, or fetched from the disk, for.
-native_counters.append(lambda: sum(len(kernel.signatures) for kernel in _kernels))
+# A kernel has one overload a combination of types it was compiled, or fetched from the disk, for.
+native_counters.append(lambda: sum(len(kernel.overloads) for kernel in _kernels))

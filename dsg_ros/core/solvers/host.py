@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on the host: chunked linearisation, sparse factorisation, the step logic of the jitted loop."""
+"""Gauss-Newton, and Levenberg-Marquardt where it fails, on the host: compiled linearisation, sparse factorisation."""
 
 from __future__ import annotations
 
@@ -6,78 +6,98 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
-from dsg_ros import poses
-from dsg_ros.core.chunks import Chunks
+from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core.native import multifrontal
+from dsg_ros.core.native.multifrontal import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers import damping as d
-from dsg_ros.core.solvers.pattern import Pattern
 from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor
 from dsg_ros.core.theta import Theta
-from dsg_ros.core.variables import State
+
+Array = NDArray[np.float64]
+
+UNDAMPED = 1e-9
+"""Damping below this is none at all: a plain Gauss-Newton step, whose factorisation serves covariances too."""
 
 
 def solve_on_host(
     problem: Problem, theta: Theta, linear: SparseCholesky, max_iterations: int, tolerance: float, damping: float
 ) -> Solution:
-    """Minimise the cost of a whole graph; compiles only what `dsg_ros.core.chunks.warm_up` compiles."""
-    chunks = Chunks(problem)
-    pattern = linear.pattern(chunks)
-    state = jax.tree.map(lambda values: np.asarray(values, float), problem.state)
-    cost, hessians, gradient = chunks.linearise(theta, state)
-    values = pattern.assemble(hessians)
-    growth, iterations = d.GROWTH, 0
+    """Minimise the cost of a whole graph, from steps damped by ``damping`` on."""
+    rows = HostRows(problem, theta)
+    state = jax.tree.map(lambda values: np.array(values, float), problem.state)
+    cost, linearised = rows.linearise(state)
+    iterations, growth, undamped = 0, d.GROWTH, False
     result = Result.MAX_ITERATIONS if np.isfinite(cost) else Result.DIVERGED
-    if not pattern.size:
+    if not rows.count:
         result = Result.CONVERGED
     while result is Result.MAX_ITERATIONS and iterations < max_iterations:
         iterations += 1
-        trial, predicted = _trial(linear, pattern, values, gradient, damping, state)
-        linearised = chunks.linearise(theta, trial) if np.isfinite(predicted) else (np.inf, hessians, gradient)
-        verdict = d.judge(np, cost, linearised[0], predicted, damping, growth, tolerance)
-        damping, growth = float(verdict.damping), float(verdict.growth)
+        undamped = damping <= UNDAMPED
+        step, predicted = _step(linear, rows, linearised, damping)
+        trial, trial_cost = state, np.inf
+        if np.isfinite(predicted):
+            trial = rows.moved(state, step)
+            trial_cost, linearised = rows.linearise(trial)
+        verdict = d.judge(np, cost, trial_cost, predicted, damping, growth, tolerance)
+        sure = undamped and abs(cost - trial_cost - predicted) <= 0.1 * tolerance * cost
+        damping = max(float(verdict.damping), 1e-6) if not verdict.accept else float(verdict.damping)
+        growth = float(verdict.growth)
+        # A quadratic model that told the decrease so well has next to nothing left to tell.
+        sure = bool(verdict.accept) and sure and cost - trial_cost <= 0.01 * cost
         if verdict.accept:
-            state, (cost, hessians, gradient) = trial, linearised
-            values = pattern.assemble(hessians)
-        if verdict.converged:
+            state, cost = trial, trial_cost
+        elif np.isfinite(predicted):
+            _, linearised = rows.linearise(state)
+        if verdict.converged or sure:
             result = Result.CONVERGED
         elif verdict.stuck:
             result = Result.DIVERGED
-    factor, healthy = _final(linear, pattern, values)
-    if not healthy and result is not Result.DIVERGED:
-        result = Result.SINGULAR
+    if result is Result.CONVERGED and undamped:
+        # It could be factorised a moment ago: done again at the answer only if somebody asks for it.
+        factor: SparseFactor | None = SparseFactor(linear, rows, linearised, np.zeros(len(rows.free)))
+    else:
+        factor, healthy = _final(linear, rows, linearised)
+        if not healthy and result is not Result.DIVERGED:
+            result = Result.SINGULAR
     code: Any = np.int64(result)
     final: Any = np.float64(cost)
     count: Any = np.int64(iterations)
     return Solution(state, code, final, count, factor, problem.pose_keys, problem.voxel_keys)
 
 
-def _trial(
-    linear: SparseCholesky, pattern: Pattern, values: np.ndarray, gradient: np.ndarray, damping: float, state: State
-) -> tuple[State, float]:
-    """The damped step's state and the decrease of cost it promises; NaN where the system cannot be solved."""
+def _step(linear: SparseCholesky, rows: HostRows, linearised: RowHessians, damping: float) -> tuple[Array, float]:
+    """The damped step and the decrease of cost it promises; NaN where the system cannot be solved."""
+    tree = linear.tree(rows)
+    scale = _scale(rows, linearised, tree.offset)
+    added = np.zeros(len(scale)) if damping <= UNDAMPED else damping * scale
     try:
-        factor = linear.factorise(pattern, values, damping)
+        factor = linear.factorise(rows, linearised, added)
     except SingularError:
-        return state, np.nan
-    step = factor.solve(-gradient)
-    scaled = step[pattern.free] / factor.scale
-    predicted = 0.5 * (damping * scaled @ scaled - gradient @ step)
-    border = len(state.poses) * 6
-    moved: Any = poses.compose(state.poses, poses.exp(step[:border].reshape(-1, 6)))
-    return State(moved, state.voxels + step[border:].reshape(-1, 3)), float(predicted)
+        return added, np.nan
+    step = factor.step()
+    gradient = np.empty(len(step))
+    multifrontal.gradient_of(linearised, tree.offset, tree.dims, gradient)
+    return step, float(0.5 * (added @ step**2 - gradient @ step))
 
 
-def _final(linear: SparseCholesky, pattern: Pattern, values: np.ndarray) -> tuple[SparseFactor | None, bool]:
+def _scale(rows: HostRows, linearised: RowHessians, offset: NDArray[np.int64]) -> Array:
+    """The diagonal of the Hessian: damping is a multiple of it (Marquardt 1963)."""
+    out = np.empty(len(rows.free))
+    multifrontal.diagonal(linearised, offset, rows.dims, out)
+    return np.where(out > 0, out, 1.0)
+
+
+def _final(linear: SparseCholesky, rows: HostRows, linearised: RowHessians) -> tuple[SparseFactor | None, bool]:
     """The undamped factorisation at the answer, or a damped one where that is singular; None where even that fails."""
+    offset = np.cumsum(rows.dims) - rows.dims
+    scale = _scale(rows, linearised, offset)
     for damping in (0.0, d.REGULAR, 1.0):
         try:
-            factor = linear.factorise(pattern, values, damping) if pattern.size else None
+            return linear.factorise(rows, linearised, damping * scale), damping == 0.0
         except SingularError:
             continue
-        if factor is None:
-            return SparseFactor(linear, pattern, values, np.zeros(0)), True
-        if factor.healthy:
-            return factor, damping == 0.0
     return None, False

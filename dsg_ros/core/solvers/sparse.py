@@ -1,166 +1,117 @@
-"""Sparse Cholesky on the host, over any structure: CHOLMOD (supernodal, through cvxopt), or SuperLU where that is not
-wanted.
-
-Systems are scaled to a unit diagonal, as in `dsg_ros.core.solvers.linear`.
-"""
+"""Sparse Cholesky on the host, over any structure: multifrontal, in compiled loops on BLAS (`dsg_ros.core.native`)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros.core.chunks import Chunks
+from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core.native import multifrontal, plan
+from dsg_ros.core.native.multifrontal import RowHessians, Tree
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
-from dsg_ros.core.solvers.pattern import Pattern
 
 Array = NDArray[np.float64]
-Backend = Literal["cholmod", "superlu"]
 
 
 class SingularError(ArithmeticError):
-    """The matrix is not positive definite.  Internal: solves answer with a result code."""
+    """The matrix is not positive definite: ``variable`` is not determined.  Internal: solves answer with a code."""
 
-
-class _Engine(Protocol):
-    """A factorisation of matrices of one pattern; holds the latest."""
-
-    def factorise(self, values: Array) -> float:
-        """Factorise the lower triangle with these values; returns the smallest pivot, or raises SingularError."""
-
-    def solve(self, right: Array) -> Array:
-        """For (N, K), by the latest factorisation."""
-
-
-class _Cholmod:
-    """cvxopt's CHOLMOD: ordering and symbolic analysis once a pattern."""
-
-    def __init__(self, pattern: Pattern) -> None:
-        import cvxopt
-        from cvxopt import cholmod
-
-        self._cvxopt, self._cholmod = cvxopt, cholmod
-        # Supernodal: LL^T in dense panels, several times faster than the simplicial code here, and its diagonal is
-        # readable.
-        cholmod.options["supernodal"] = 2
-        ones = cvxopt.matrix(np.where(pattern.rows == pattern.columns, 1.0, 0.0))
-        rows, columns = cvxopt.matrix(pattern.rows), cvxopt.matrix(pattern.columns)
-        self._matrix = cvxopt.spmatrix(ones, rows, columns, (pattern.size, pattern.size))
-        self._factor = cholmod.symbolic(self._matrix, uplo="L")
-
-    def factorise(self, values: Array) -> float:
-        self._matrix.V = self._cvxopt.matrix(values)
-        try:
-            self._cholmod.numeric(self._matrix, self._factor)
-        except ArithmeticError as error:
-            raise SingularError from error
-        return float(np.min(np.asarray(self._cholmod.diag(self._factor))) ** 2)
-
-    def solve(self, right: Array) -> Array:
-        columns = self._cvxopt.matrix(right)
-        self._cholmod.solve(self._factor, columns)
-        return np.array(columns).reshape(right.shape)
-
-
-class _SuperLU:
-    """scipy's SuperLU on the full matrix: about five times slower; for platforms without cvxopt's CHOLMOD (GPL)."""
-
-    def __init__(self, pattern: Pattern) -> None:
-        # Here, not above: it is half a second of start-up that CHOLMOD's users need not wait for.
-        import scipy.sparse
-        import scipy.sparse.linalg
-
-        self._scipy = scipy.sparse
-        self._pattern = pattern
-        self._lu: Any = None
-
-    def factorise(self, values: Array) -> float:
-        p = self._pattern
-        lower = self._scipy.csc_array((values, p.rows, p.pointers), shape=(p.size, p.size))
-        full = self._scipy.csc_array(lower + self._scipy.tril(lower, -1).T)
-        options = {"SymmetricMode": True}
-        try:
-            self._lu = self._scipy.linalg.splu(full, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
-        except RuntimeError as error:
-            raise SingularError from error
-        pivot = float(np.min(self._lu.U.diagonal()))
-        if not pivot > 0:
-            raise SingularError
-        return pivot
-
-    def solve(self, right: Array) -> Array:
-        return np.asarray(self._lu.solve(right))
-
-
-_ENGINES: dict[str, type[_Cholmod] | type[_SuperLU]] = {"cholmod": _Cholmod, "superlu": _SuperLU}
+    def __init__(self, variable: int) -> None:
+        super().__init__(f"variable {variable}")
+        self.variable = variable
 
 
 class SparseCholesky:
-    """Keeps pattern and symbolic analysis while the structure of the graph stays the same.  Not for two threads at
+    """Keeps ordering, fronts and their memory while the structure of the graph stays the same.  Not for two threads at
     once.
     """
 
-    def __init__(self, backend: Backend = "cholmod") -> None:
-        if backend not in _ENGINES:
-            raise ValueError(f"backend {backend!r} is not one of {', '.join(_ENGINES)}")
-        self.backend = backend
+    def __init__(self) -> None:
         self.analyses = 0
-        self._pattern: Pattern | None = None
-        self._engine: _Engine | None = None
+        self._structure: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._tree: Tree | None = None
         self._current: SparseFactor | None = None
 
-    def pattern(self, chunks: Chunks) -> Pattern:
-        """The pattern of these rows: the kept one where it fits."""
-        if self._pattern is None or not self._pattern.fits(chunks):
-            self._pattern = Pattern(chunks)
-            self._engine, self._current = None, None
+    def tree(self, rows: HostRows) -> Tree:
+        """The elimination tree of these rows: the kept one where it fits."""
+        same = self._structure is not None and all(
+            np.array_equal(a, b) for a, b in zip(self._structure, (rows.keys, rows.dims), strict=True)
+        )
+        if self._tree is None or not same:
+            self._structure = rows.keys, rows.dims
+            usual = int(rows.dims.max(initial=1))
+            self._tree = plan.tree_of(plan.analyse(rows.keys, rows.count, usual), rows.keys, rows.dims)
+            self._current = None
             self.analyses += 1
-        return self._pattern
+        return self._tree
 
-    def factorise(self, pattern: Pattern, values: Array, damping: float) -> SparseFactor:
-        """Factorise the lower triangle (nnz,), scaled, plus ``damping``; raises SingularError."""
-        if self._engine is None or self._pattern is not pattern:
-            self._pattern, self._engine = pattern, _ENGINES[self.backend](pattern)
-        diagonal = values[pattern.diagonal]
-        scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-        scaled = values * scale[pattern.rows] * scale[pattern.columns]
-        scaled[pattern.diagonal] += damping
-        factor = SparseFactor(self, pattern, scaled, scale)
+    def factorise(self, rows: HostRows, linearised: RowHessians, damping: Array) -> SparseFactor:
+        """Factorise the rows' normal equations plus ``damping`` (N,) on the diagonal; raises SingularError."""
+        factor = SparseFactor(self, rows, linearised, damping)
         self.load(factor)
         return factor
 
-    def load(self, factor: SparseFactor) -> _Engine:
-        """The engine holding this factor's numbers: factorised again if another solve has used it since."""
-        if self._engine is None or self._pattern is not factor.pattern:
-            self._pattern, self._engine, self._current = factor.pattern, _ENGINES[self.backend](factor.pattern), None
+    def load(self, factor: SparseFactor) -> Tree:
+        """The tree holding this factor's numbers: factorised again if another solve has used it since."""
+        tree = self.tree(factor.rows)
         if self._current is not factor:
             self._current = None
-            factor.pivot = self._engine.factorise(factor.values)
+            order, place = np.arange(len(tree.panel)), np.zeros(len(tree.dims), np.int64)
+            _, bad = multifrontal.factorise(
+                tree, factor.linearised, order, factor.damping, factor.forward, place, SMALLEST_PIVOT
+            )
+            if bad >= 0:
+                raise SingularError(int(bad))
             self._current = factor
-        return self._engine
+        return tree
 
 
 class SparseFactor:
-    """A factorisation over the free numbers; `solve` speaks the whole tangent."""
+    """A factorisation over the free numbers, computed when first asked for; `solve` speaks the whole tangent."""
 
-    def __init__(self, owner: SparseCholesky, pattern: Pattern, values: Array, scale: Array) -> None:
-        self.pattern, self.values, self.scale = pattern, values, scale
-        self.pivot = 0.0
+    def __init__(self, owner: SparseCholesky, rows: HostRows, linearised: RowHessians, damping: Array) -> None:
+        self.rows, self.linearised, self.damping = rows, linearised, damping
+        self.forward = np.zeros(len(rows.free))
         self._owner = owner
 
-    @property
-    def healthy(self) -> bool:
-        """No pivot is mere rounding."""
-        return self.pivot > SMALLEST_PIVOT
+    def step(self) -> Array:
+        """The step (N,) that the rows' gradient asks for: ``-H^-1 g`` over the free numbers."""
+        tree = self._owner.load(self)
+        out = np.zeros(len(self.rows.free))
+        multifrontal.substitute_back(tree, np.arange(len(tree.panel)), self.forward, out)
+        return out
 
     def solve(self, right: Any) -> Array:
         """``H^-1 right`` for (D,) or (D, K); zero where held."""
         right = np.asarray(right, float)
         out = np.zeros(right.shape)
-        free = self.pattern.free
+        free = self.rows.free
         if len(free):
-            columns = self.scale[:, None] * right[free].reshape(len(free), -1)
-            solved = self.scale[:, None] * self._owner.load(self).solve(columns)
-            out[free] = solved.reshape(out[free].shape)
+            tree = self._owner.load(self)
+            columns = np.ascontiguousarray(right[free].reshape(len(free), -1).T)
+            multifrontal.solve(tree, np.arange(len(tree.panel)), columns)
+            out[free] = columns.T.reshape(out[free].shape)
         return out
+
+    def pose_covariance(self, position: int) -> Array:
+        """Marginal covariance (6, 6) of the pose at ``position`` of the state; zero where it is held."""
+        out = np.zeros((6, 6))
+        if self.rows.moving[position]:
+            axes = self.rows.axes
+            out[np.ix_(axes, axes)] = self._marginal(int(self.rows.pose_number[position]))
+        return out
+
+    def voxel_covariance(self, position: int) -> Array:
+        """Marginal covariance (3, 3) [m^2] of the voxel at ``position`` of the state; zero where it is held."""
+        number = int(self.rows.voxel_number[position])
+        return self._marginal(number) if number >= 0 else np.zeros((3, 3))
+
+    def _marginal(self, variable: int) -> Array:
+        """By the selected inverse along the variable's path to the root."""
+        tree = self._owner.load(self)
+        size = int(tree.dims[variable])
+        out = np.empty((size, size))
+        multifrontal.marginal(tree, variable, out)
+        return 0.5 * (out + out.T)
