@@ -15,13 +15,13 @@ from scipy.stats import chi2
 from benchmarks import graphs
 from benchmarks.graphs import Edges
 from benchmarks.measuring import stopwatch
+from dsg_ros.commands._solve_graph import solve_graph
 from dsg_ros.core.factors import Registration
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.solve import solve
-from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
+from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky, incremental
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.world import WorldModel
-from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph
 
 
@@ -42,28 +42,31 @@ class Robust(NamedTuple):
 
 
 def solve_batch(graph: PoseGraph) -> Solved:
-    """The optimum of a graph from its own values."""
-    world, _ = _world(graph)
-    seconds, values = stopwatch(lambda: _solve(world, graph, 50))
-    return Solved(values, graphs.cost(graph, values), seconds)
+    """The optimum of a graph from its own values, or from the chordal relaxation where that costs less."""
+    answer = solve_graph(graph)
+    return Solved(answer.poses, graphs.cost(graph, answer.poses), answer.seconds)
 
 
 class Incremental:
     """A graph that grows by one pose at a time; pose 0 is held."""
 
     def __init__(self, planar: bool) -> None:
-        raise UserError("the incremental solver is not built yet: there is nothing of ours to measure here")
+        self._solver = incremental.Incremental(PLANAR_AXES if planar else range(6))
 
     def add(self, pose_key: int, initial: Floats, edges: Edges) -> Floats:
         """Add pose ``pose_key`` (counting up from 0) at ``initial`` (7,), with its edges to earlier poses.
 
         Returns the estimate (7,) of that pose once they are taken into account.
         """
-        raise NotImplementedError
+        self._solver.add_pose(initial, held=pose_key == 0)
+        for row in zip(edges.first.tolist(), edges.second.tolist(), edges.measured, edges.sqrt_info, strict=True):
+            self._solver.add_relative(*row)
+        self._solver.update()
+        return self._solver.estimate(pose_key)
 
     def poses(self) -> Floats:
         """The estimates (P, 7) of all poses."""
-        raise NotImplementedError
+        return self._solver.estimates()
 
 
 _BOUND = 0.9999
@@ -106,8 +109,7 @@ def solve_robust(graph: PoseGraph, trusted: NDArray[np.bool_]) -> Robust:
 def _world(graph: PoseGraph) -> tuple[WorldModel, NDArray[np.int64]]:
     """The graph as a world model, and the ids of its rows in the order of its edges."""
     world = WorldModel()
-    for pose in graph.poses:
-        world.add_pose(pose)
+    world.add_poses(graph.poses)
     rows = world.add_rows(
         Registration, first=graph.first, second=graph.second, measured=graph.measured, sqrt_info=graph.sqrt_info
     )

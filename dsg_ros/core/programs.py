@@ -133,7 +133,7 @@ def _save(path: Path, program: _Program) -> None:
 
 @cache
 def _versions() -> str:
-    versions = [version(name) for name in ("jax", "jaxlib", "equinox", "numpy")]
+    versions = [version(name) for name in ("jax", "jaxlib", "flatbuffers", "equinox", "numpy")]
     return f"{versions} {jax.dtypes.canonicalize_dtype(float)} on {jax.default_backend()}"
 
 

@@ -1,0 +1,359 @@
+"""Change an elimination tree at the top: take out the fronts that new rows touch, and eliminate their variables anew.
+
+What lies below stays, with what it left to the fronts taken out: each such orphan enters the new ordering as a clique
+over its separator (Kaess et al., "iSAM2: Incremental smoothing and mapping using the Bayes tree", IJRR 31, 2012; here
+with Cholesky fronts in place of QR cliques).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros.core.native import compiled
+from dsg_ros.core.native.elimination import Fronts, fronts_of
+from dsg_ros.core.native.multifrontal import Tree, _back
+from dsg_ros.core.native.ordering import minimum_degree
+from dsg_ros.core.native.plan import neighbours_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CLASSES = 160
+FRONTS, MEMBERS, POOL, SPARE = 0, 1, 2, 3
+"""Places in ``ends``: fronts ever used, ends of the two stores, and how many numbers of dead fronts wait for use."""
+
+
+class Store(NamedTuple):
+    """Where the next matrices and members go: ``ends`` (4,) as above, ``spare`` numbers of fronts, and by size class
+    the heads of the chains of pieces given back (-1: none).
+    """
+
+    ends: Ints
+    spare: Ints
+    free_pool: Ints
+    free_members: Ints
+
+
+class Top(NamedTuple):
+    """The part to be eliminated anew: ``variables`` and their new ``fronts`` in local numbers, the ``order``, rows and
+    orphans, and how much room the fronts need: fronts, members, pool.
+    """
+
+    variables: Ints
+    order: Ints
+    fronts: Fronts
+    rows: Ints
+    orphans: Ints
+    need: Ints
+
+
+@compiled
+def _class(size: int) -> int:
+    """Size class: pieces are up to a quarter larger than asked for."""
+    return 0 if size <= 8 else math.ceil(math.log(size / 8.0) / math.log(1.25) - 1e-9)
+
+
+@compiled
+def _room(size: int) -> int:
+    return math.ceil(8.0 * 1.25 ** _class(size))
+
+
+@compiled
+def fronts_above(tree: Tree, seeds: Ints, mark: Ints, stamp: int) -> Ints:
+    """Fronts that eliminate ``seeds``, and all above them; marked with ``stamp``."""
+    out, count = np.empty(64, np.int64), 0
+    for i in range(len(seeds)):
+        s = tree.home[seeds[i]]
+        while s >= 0 and mark[s] != stamp:
+            mark[s] = stamp
+            if count == len(out):
+                out = np.concatenate((out, np.empty_like(out)))
+            out[count] = s
+            count += 1
+            s = tree.parents[s]
+    return out[:count].copy()
+
+
+@compiled
+def plan_top(
+    tree: Tree, keys: Ints, removed: Ints, fresh: Ints, new_rows: Ints, late: Ints, mark: Ints, stamp: int,
+    number: Ints, width: int,
+) -> Top:  # fmt: skip
+    """How to eliminate the variables of the fronts ``removed`` and the ``fresh`` ones, with ``new_rows`` on top.
+
+    ``keys`` (r, k) are the rows' variables.  Variables ``late`` come last.  ``number`` is scratch (by variable).
+    """
+    count, row_count, orphan_count, clique_total = len(fresh), len(new_rows), 0, 0
+    for k in range(len(removed)):
+        s = removed[k]
+        count += tree.counts[s, 0]
+        r = tree.first_row[s]
+        while r >= 0:
+            row_count += 1
+            r = tree.next_row[r]
+        c = tree.child[s]
+        while c >= 0:
+            if mark[c] != stamp:
+                orphan_count += 1
+                clique_total += tree.counts[c, 1]
+            c = tree.sibling[c]
+    variables, rows, orphans = (
+        np.empty(count, np.int64),
+        np.empty(row_count, np.int64),
+        np.empty(orphan_count, np.int64),
+    )
+    count, row_count, orphan_count = 0, 0, 0
+    for k in range(len(removed)):
+        s = removed[k]
+        for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
+            variables[count] = tree.members[i]
+            number[tree.members[i]] = count
+            count += 1
+        r = tree.first_row[s]
+        while r >= 0:
+            rows[row_count] = r
+            row_count += 1
+            r = tree.next_row[r]
+        c = tree.child[s]
+        while c >= 0:
+            if mark[c] != stamp:
+                orphans[orphan_count] = c
+                orphan_count += 1
+            c = tree.sibling[c]
+    for i in range(len(fresh)):
+        variables[count] = fresh[i]
+        number[fresh[i]] = count
+        count += 1
+    for i in range(len(new_rows)):
+        rows[row_count] = new_rows[i]
+        row_count += 1
+
+    local = np.full((row_count, keys.shape[1]), -1, np.int64)
+    for i in range(row_count):
+        for a in range(keys.shape[1]):
+            if keys[rows[i], a] >= 0:
+                local[i, a] = number[keys[rows[i], a]]
+    cliques, members, at = np.zeros(orphan_count + 1, np.int64), np.empty(clique_total, np.int64), 0
+    for i in range(orphan_count):
+        c = orphans[i]
+        first = tree.starts[c] + tree.counts[c, 0]
+        for p in range(first, first + tree.counts[c, 1]):
+            members[at] = number[tree.members[p]]
+            at += 1
+        cliques[i + 1] = at
+    last = np.zeros(count, np.bool_)
+    for i in range(len(late)):
+        last[number[late[i]]] = True
+    pointers, neighbours = neighbours_of(local, count)
+    order = minimum_degree(pointers, neighbours, cliques, members, last)
+    fronts = fronts_of(order, pointers, neighbours, cliques, members, width)
+    need = np.zeros(3, np.int64)
+    need[FRONTS] = len(fronts.fronts)
+    for s in range(len(fronts.fronts)):
+        wide, tall = 0, 0
+        border = fronts.starts[s] + fronts.fronts[s]
+        for i in range(fronts.starts[s], fronts.starts[s + 1]):
+            if i < border:
+                wide += tree.dims[variables[fronts.members[i]]]
+            else:
+                tall += tree.dims[variables[fronts.members[i]]]
+        need[MEMBERS] += _room(fronts.starts[s + 1] - fronts.starts[s])
+        need[POOL] += _room((wide + tall) * wide) + _room(tall * tall + tall)
+    return Top(variables, order, fronts, rows, orphans, need)
+
+
+@compiled
+def _take_pool(tree: Tree, store: Store, size: int) -> int:
+    kind = _class(size)
+    at = store.free_pool[kind]
+    if at >= 0:
+        store.free_pool[kind] = int(tree.pool[at])
+        return at
+    at = store.ends[POOL]
+    store.ends[POOL] += _room(size)
+    return at
+
+
+@compiled
+def _give_pool(tree: Tree, store: Store, at: int, size: int) -> None:
+    kind = _class(size)
+    tree.pool[at] = float(store.free_pool[kind])
+    store.free_pool[kind] = at
+
+
+@compiled
+def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, number: Ints) -> Ints:
+    """Replace the fronts ``removed`` by those of ``top``; returns the new ones' numbers, children before parents.
+
+    There must be room for ``top.need``; ``number`` is as `plan_top` left it.
+    """
+    fronts, variables = top.fronts, top.variables
+    for k in range(len(removed)):
+        s = removed[k]
+        wide, tall = tree.widths[s, 0], tree.widths[s, 1]
+        _give_pool(tree, store, tree.panel[s], (wide + tall) * wide)
+        _give_pool(tree, store, tree.update[s], tall * tall + tall)
+        kind = _class(tree.counts[s, 0] + tree.counts[s, 1])
+        tree.members[tree.starts[s]] = store.free_members[kind]
+        store.free_members[kind] = tree.starts[s]
+        store.spare[store.ends[SPARE]] = s
+        store.ends[SPARE] += 1
+    count = len(fronts.fronts)
+    ids = np.empty(count, np.int64)
+    for k in range(count):
+        if store.ends[SPARE]:
+            store.ends[SPARE] -= 1
+            ids[k] = store.spare[store.ends[SPARE]]
+        else:
+            ids[k] = store.ends[FRONTS]
+            store.ends[FRONTS] += 1
+    for k in range(count):
+        s, length = ids[k], fronts.starts[k + 1] - fronts.starts[k]
+        kind = _class(length)
+        at = store.free_members[kind]
+        if at >= 0:
+            store.free_members[kind] = tree.members[at]
+        else:
+            at = store.ends[MEMBERS]
+            store.ends[MEMBERS] += _room(length)
+        tree.starts[s] = at
+        tree.counts[s, 0], tree.counts[s, 1] = fronts.fronts[k], fronts.separators[k]
+        wide, tall = 0, 0
+        for i in range(length):
+            v = variables[fronts.members[fronts.starts[k] + i]]
+            tree.members[at + i] = v
+            if i < fronts.fronts[k]:
+                wide += tree.dims[v]
+                tree.home[v] = s
+            else:
+                tall += tree.dims[v]
+        tree.widths[s, 0], tree.widths[s, 1] = wide, tall
+        tree.panel[s] = _take_pool(tree, store, (wide + tall) * wide)
+        tree.update[s] = _take_pool(tree, store, tall * tall + tall)
+        tree.first_row[s], tree.child[s] = -1, -1
+    for k in range(count - 1, -1, -1):
+        s, parent = ids[k], -1
+        if fronts.parents[k] >= 0:
+            parent = ids[fronts.parents[k]]
+            tree.sibling[s] = tree.child[parent]
+            tree.child[parent] = s
+        else:
+            tree.sibling[s] = -1
+        tree.parents[s] = parent
+    place = np.empty(len(variables), np.int64)
+    for k in range(len(variables)):
+        place[top.order[k]] = k
+    for i in range(len(top.orphans)):
+        c = top.orphans[i]
+        first, least, at = tree.starts[c] + tree.counts[c, 0], len(variables), -1
+        for p in range(first, first + tree.counts[c, 1]):
+            k = place[number[tree.members[p]]]
+            if k < least:
+                least, at = k, tree.members[p]
+        s = tree.home[at]
+        tree.parents[c], tree.sibling[c] = s, tree.child[s]
+        tree.child[s] = c
+    for i in range(len(top.rows) - 1, -1, -1):
+        r = top.rows[i]
+        least, at = len(variables), -1
+        for a in range(keys.shape[1]):
+            if keys[r, a] >= 0:
+                k = place[number[keys[r, a]]]
+                if k < least:
+                    least, at = k, keys[r, a]
+        s = tree.home[at]
+        tree.next_row[r] = tree.first_row[s]
+        tree.first_row[s] = r
+    return ids
+
+
+@compiled
+def _spread(
+    tree: Tree, s: int, forward: Floats, delta: Floats, changed: Ints, stamp: int, threshold: float,
+    far: Ints, count: int, beyond: float,
+) -> int:  # fmt: skip
+    """Back substitution in one front; marks its variables where it changed, and lists those moved ``beyond``."""
+    if _back(tree, s, forward, delta) > threshold:
+        for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
+            v = tree.members[i]
+            changed[v] = stamp
+            for j in range(tree.dims[v]):
+                if abs(delta[tree.offset[v] + j]) > beyond:
+                    if count < len(far):
+                        far[count] = v
+                    count += 1
+                    break
+    return count
+
+
+@compiled
+def substitute_from(
+    tree: Tree, ids: Ints, forward: Floats, delta: Floats, changed: Ints, stamp: int, threshold: float, beyond: float,
+    far: Ints, fronts_changed: Ints,
+) -> tuple[int, int]:  # fmt: skip
+    """Back substitution from the top ``ids`` (children before parents) down as far as anything changes.
+
+    A front is left alone where no variable of its separator changed by more than ``threshold``.  Fills ``far`` with
+    the variables whose ``delta`` is beyond ``beyond``, as many as fit, and returns how many there are, and how many
+    fronts were visited.
+    """
+    count, visited = 0, 0
+    for k in range(len(ids)):
+        fronts_changed[ids[k]] = stamp
+    stack, depth = np.empty(64, np.int64), 0
+    for k in range(len(ids) - 1, -1, -1):
+        count = _spread(tree, ids[k], forward, delta, changed, stamp, threshold, far, count, beyond)
+        visited += 1
+        c = tree.child[ids[k]]
+        while c >= 0:
+            if fronts_changed[c] != stamp:
+                if depth == len(stack):
+                    stack = np.concatenate((stack, np.empty_like(stack)))
+                stack[depth] = c
+                depth += 1
+            c = tree.sibling[c]
+    while depth:
+        depth -= 1
+        s = stack[depth]
+        touched = False
+        first = tree.starts[s] + tree.counts[s, 0]
+        for i in range(first, first + tree.counts[s, 1]):
+            if changed[tree.members[i]] == stamp:
+                touched = True
+                break
+        if not touched:
+            continue
+        count = _spread(tree, s, forward, delta, changed, stamp, threshold, far, count, beyond)
+        visited += 1
+        c = tree.child[s]
+        while c >= 0:
+            if depth == len(stack):
+                stack = np.concatenate((stack, np.empty_like(stack)))
+            stack[depth] = c
+            depth += 1
+            c = tree.sibling[c]
+    return count, visited
+
+
+@compiled
+def postorder(tree: Tree, roots: Ints, total: int) -> Ints:
+    """All fronts under ``roots``, children before parents."""
+    out, at = np.empty(total, np.int64), total
+    stack = np.empty(total + 1, np.int64)
+    depth = len(roots)
+    stack[:depth] = roots
+    while depth:
+        depth -= 1
+        s = stack[depth]
+        at -= 1
+        out[at] = s
+        c = tree.child[s]
+        while c >= 0:
+            stack[depth] = c
+            depth += 1
+            c = tree.sibling[c]
+    return out[at:].copy()

@@ -1,0 +1,278 @@
+"""Incremental smoothing of a growing pose graph: each update costs what changed, not what is there.
+
+After Kaess et al., "iSAM2: Incremental smoothing and mapping using the Bayes tree" (IJRR 31, 2012): new rows take out
+the fronts on the way from their variables to the root, which are eliminated anew in a fresh order with the newest
+variables last; variables that moved beyond a threshold are linearised again, with the rows that touch them; back
+substitution goes down only as far as something changes.  Deterministic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dsg_ros.core.factors.base import Kernel
+from dsg_ros.core.native import multifrontal, regrowth, rows
+from dsg_ros.core.native.multifrontal import RowHessians, Tree
+from dsg_ros.core.solution import Result
+from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
+from dsg_ros.core.tables import Column
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update did: ``fronts`` eliminated anew and ``visited`` by back substitution, ``relinearised`` variables.
+
+    ``result`` is CONVERGED, or SINGULAR with the poses in ``underconstrained`` that the rows do not determine: the
+    estimate stays as it was, and the next update tries again.
+    """
+
+    fronts: int
+    visited: int
+    relinearised: int
+    result: Result
+    underconstrained: tuple[int, ...] = ()
+
+
+class Incremental:
+    """A graph of relative poses that grows; poses are numbered from 0, as they are added.
+
+    Poses move along ``axes``.  At every ``every``-th update, poses whose estimates are further than ``relinearise``
+    [m, rad] from where their rows were linearised are linearised again; changes below ``wildfire`` are not carried
+    further down.
+    """
+
+    def __init__(
+        self,
+        axes: ArrayLike = tuple(range(6)),
+        *,
+        relinearise: float = 0.05,
+        every: int = 10,
+        wildfire: float = 1e-3,
+    ) -> None:
+        self._axes = np.asarray(axes, np.int64)
+        self._width = len(self._axes)
+        self._relinearise, self._every, self._wildfire = relinearise, every, wildfire
+        self._updates = 0
+        width = self._width
+        # By pose: where its rows are linearised, the number of its variable (-1: held), the first of its rows.
+        self._poses, self._variable = Column((7,)), Column((), np.int64)
+        self._incident = Column((), np.int64)
+        # By row.
+        self._ends, self._keys = Column((2,), np.int64), Column((2,), np.int64)
+        self._measured, self._roots = Column((7,)), Column((6, 6))
+        self._weights, self._kernels, self._widths = Column(()), Column((), np.int32), Column(())
+        self._hessian, self._gradient = Column((2 * width, 2 * width)), Column((2 * width,))
+        self._costs, self._next_row = Column(()), Column((), np.int64)
+        self._next_incident, self._local = Column((2,), np.int64), Column((2,), np.int64)
+        # By variable.
+        self._pose_of, self._home, self._dims = Column((), np.int64), Column((), np.int64), Column((), np.int64)
+        self._offset, self._changed, self._number = Column((), np.int64), Column((), np.int64), Column((), np.int64)
+        self._place, self._forward, self._delta = Column((), np.int64), Column((width,)), Column((width,))
+        self._undamped = Column((width,))
+        # By front.
+        self._fronts = {
+            name: Column(shape, np.int64)
+            for name, shape in {
+                "starts": (), "counts": (2,), "widths": (2,), "panel": (), "update": (), "parents": (), "child": (),
+                "sibling": (), "first_row": (), "mark": (), "seen": (), "spare": (),
+            }.items()
+        }  # fmt: skip
+        # Memory that is not touched costs nothing: a large piece from the start is not copied when it fills.
+        self._members, self._pool = np.empty(1 << 20, np.int64), np.empty(1 << 25)
+        self._store = regrowth.Store(
+            np.zeros(4, np.int64), np.zeros(0, np.int64), np.full(regrowth.CLASSES, -1), np.full(regrowth.CLASSES, -1)
+        )
+        self._stamp = 0
+        self._fresh: list[int] = []
+        self._new_rows: list[int] = []
+        self._far: list[Ints] = []
+        self._retry: Ints = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._poses)
+
+    def add_pose(self, pose: ArrayLike, *, held: bool = False) -> int:
+        """Add a pose at ``pose`` (7,), base in map; returns its number.  A ``held`` one fixes the gauge."""
+        key = len(self._poses)
+        self._poses.extend(np.asarray(pose, float)[None])
+        self._incident.extend(np.full(1, -1))
+        if held:
+            self._variable.extend(np.full(1, -1))
+            return key
+        variable, width = len(self._dims), self._width
+        self._variable.extend(np.full(1, variable))
+        self._pose_of.extend(np.full(1, key))
+        self._dims.extend(np.full(1, width))
+        self._offset.extend(np.full(1, variable * width))
+        for column in (self._home, self._changed, self._number, self._place):
+            column.extend(np.full(1, -1))
+        for column in (self._forward, self._delta, self._undamped):
+            column.extend(np.zeros((1, width)))
+        self._fresh.append(variable)
+        return key
+
+    def add_relative(
+        self, first: int, second: int, measured: ArrayLike, sqrt_info: ArrayLike, kernel: Kernel = Kernel.NONE,
+        kernel_width: float = 1.0,
+    ) -> int:  # fmt: skip
+        """Add a row ``log(measured^-1 first^-1 second)`` with ``sqrt_info`` (6, 6); returns its number.
+
+        KeyError for a pose that is not there.
+        """
+        for key in (first, second):
+            if not 0 <= key < len(self):
+                raise KeyError(f"no pose has the number {key}")
+        row = len(self._ends)
+        ends = np.array([first, second])
+        self._ends.extend(ends[None])
+        self._keys.extend(self._variable.view[ends][None])
+        self._measured.extend(np.asarray(measured, float)[None])
+        self._roots.extend(np.asarray(sqrt_info, float)[None])
+        self._weights.extend(np.ones(1))
+        self._kernels.extend(np.full(1, int(kernel)))
+        self._widths.extend(np.full(1, kernel_width))
+        self._hessian.extend(np.zeros((1, 2 * self._width, 2 * self._width)))
+        self._gradient.extend(np.zeros((1, 2 * self._width)))
+        self._costs.extend(np.zeros(1))
+        self._next_row.extend(np.full(1, -1))
+        self._local.extend(np.array([[0, self._width]]))
+        self._next_incident.extend(self._incident.view[ends][None])
+        self._incident.view[ends] = row
+        if (self._variable.view[ends] >= 0).any():
+            self._new_rows.append(row)
+        return row
+
+    def update(self) -> Update:
+        """Work in what was added since the last update."""
+        self._updates += 1
+        moved = self._due() if self._updates % self._every == 0 else np.zeros(0, np.int64)
+        touched = self._move_origins(moved)
+        fresh, new_rows = np.array(self._fresh, np.int64), np.array(self._new_rows, np.int64)
+        again = np.concatenate([touched, new_rows])
+        if not len(again) and not len(fresh):
+            return Update(0, 0, 0, Result.CONVERGED)
+        tree = self._tree()
+        self._linearise(again)
+        seeds = self._keys.view[again].ravel()
+        seeds = np.unique(np.concatenate([seeds[seeds >= 0], self._retry]))
+        late = self._keys.view[new_rows].ravel()
+        late = np.unique(late[late >= 0])
+        ids = self._regrow(tree, seeds[self._home.view[seeds] >= 0], fresh, new_rows, late)
+        self._fresh.clear()
+        self._new_rows.clear()
+        self._retry = np.zeros(0, np.int64)
+        tree = self._tree()
+        _, bad = multifrontal.factorise(
+            tree, self._linearised(), ids, self._undamped.view.ravel(), self._forward.view.reshape(-1),
+            self._place.view, SMALLEST_PIVOT,
+        )  # fmt: skip
+        if bad >= 0:
+            fronts = [tree.members[tree.starts[s] : tree.starts[s] + tree.counts[s, 0]] for s in ids]
+            self._retry = np.concatenate(fronts)
+            return Update(len(ids), 0, len(moved), Result.SINGULAR, (int(self._pose_of.view[bad]),))
+        far = np.empty(max(len(self._dims), 1), np.int64)
+        self._stamp += 1
+        count, visited = regrowth.substitute_from(
+            tree, ids, self._forward.view.reshape(-1), self._delta.view.reshape(-1), self._changed.view, self._stamp,
+            self._wildfire, self._relinearise, far, self._fronts["seen"].view,
+        )  # fmt: skip
+        self._far.append(far[:count].copy())
+        return Update(len(ids), visited, len(moved), Result.CONVERGED)
+
+    def estimate(self, key: int) -> Array:
+        """The pose (7,) of one number, base in map.  KeyError where there is none."""
+        if not 0 <= key < len(self):
+            raise KeyError(f"no pose has the number {key}")
+        out, variable = self._poses.view[key].copy(), int(self._variable.view[key])
+        if variable >= 0:
+            tangent = np.zeros(6)
+            tangent[self._axes] = self._delta.view[variable]
+            rows.moved(self._poses.view[key].copy(), tangent, out)
+        return out
+
+    def estimates(self) -> Array:
+        """All poses (n, 7)."""
+        out = np.empty_like(self._poses.view)
+        offset = np.where(self._variable.view >= 0, self._variable.view * self._width, -1)
+        rows.retract(self._poses.view, self._axes, self._delta.view.reshape(-1), offset, out)
+        return out
+
+    def covariance(self, key: int) -> Array:
+        """Marginal covariance (6, 6) of a pose in its own tangent, by the selected inverse; zero for a held one."""
+        out, variable = np.zeros((6, 6)), int(self._variable.view[key])
+        if variable >= 0:
+            block = np.empty((self._width, self._width))
+            multifrontal.marginal(self._tree(), variable, block)
+            out[np.ix_(self._axes, self._axes)] = 0.5 * (block + block.T)
+        return out
+
+    def _due(self) -> Ints:
+        """Variables that are far from where their rows were linearised; from here on the list begins anew."""
+        far = np.unique(np.concatenate([*self._far, np.zeros(0, np.int64)]))
+        self._far.clear()
+        return far[np.abs(self._delta.view[far]).max(axis=1, initial=0.0) > self._relinearise]
+
+    def _move_origins(self, variables: Ints) -> Ints:
+        """Linearise ``variables`` at their estimates from now on; returns the rows that touch them."""
+        found: set[int] = set()
+        for variable in variables.tolist():
+            key = int(self._pose_of.view[variable])
+            self._poses.view[key] = self.estimate(key)
+            self._delta.view[variable] = 0.0
+            row = int(self._incident.view[key])
+            while row >= 0:
+                found.add(row)
+                row = int(self._next_incident.view[row, int(self._ends.view[row, 1] == key)])
+        return np.array(sorted(found.difference(self._new_rows)), np.int64)
+
+    def _linearise(self, chosen: Ints) -> None:
+        rows.relative_poses(
+            self._poses.view, self._ends.view, self._measured.view, self._roots.view, self._weights.view,
+            self._kernels.view, self._widths.view, self._axes, chosen, self._hessian.view, self._gradient.view,
+            self._costs.view,
+        )  # fmt: skip
+
+    def _linearised(self) -> RowHessians:
+        return RowHessians(self._keys.view, self._local.view, self._hessian.view, self._gradient.view)
+
+    def _regrow(self, tree: Tree, seeds: Ints, fresh: Ints, new_rows: Ints, late: Ints) -> Ints:
+        self._stamp += 1
+        mark = self._fronts["mark"].view
+        removed = regrowth.fronts_above(tree, seeds, mark, self._stamp)
+        top = regrowth.plan_top(
+            tree, self._keys.view, removed, fresh, new_rows, late, mark, self._stamp, self._number.view, self._width
+        )
+        ends = self._store.ends
+        missing = int(ends[regrowth.FRONTS] + top.need[regrowth.FRONTS]) - len(self._fronts["starts"])
+        if missing > 0:
+            for column in self._fronts.values():
+                column.extend(np.full((missing, *column.view.shape[1:]), -1))
+        self._members = _grown(self._members, int(ends[regrowth.MEMBERS] + top.need[regrowth.MEMBERS]))
+        self._pool = _grown(self._pool, int(ends[regrowth.POOL] + top.need[regrowth.POOL]))
+        store = self._store._replace(spare=self._fronts["spare"].view)
+        ids: Ints = regrowth.install(self._tree(), store, self._keys.view, removed, top, self._number.view)
+        return ids
+
+    def _tree(self) -> Tree:
+        f = self._fronts
+        return Tree(
+            f["starts"].view, f["counts"].view, f["widths"].view, f["panel"].view, f["update"].view,
+            f["parents"].view, f["child"].view, f["sibling"].view, f["first_row"].view, self._members, self._pool,
+            self._home.view, self._offset.view, self._dims.view, self._next_row.view,
+        )  # fmt: skip
+
+
+def _grown(array: Any, needed: int) -> Any:
+    """``array``, or a larger one that begins with it: memory that is not touched costs nothing."""
+    if needed <= len(array):
+        return array
+    out = np.empty(max(needed, 2 * len(array)), array.dtype)
+    out[: len(array)] = array
+    return out

@@ -1,0 +1,172 @@
+"""The incremental solver against the batch solver, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+
+from dsg_ros import poses
+from dsg_ros.core.compilation import CompileCounter
+from dsg_ros.core.factors import Registration
+from dsg_ros.core.factors.base import Kernel
+from dsg_ros.core.solution import Result, Solution, marginal_covariance
+from dsg_ros.core.solve import solve
+from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
+from dsg_ros.core.solvers.incremental import Incremental
+from dsg_ros.core.theta import Theta
+from dsg_ros.core.world import WorldModel
+
+Array = NDArray[np.float64]
+PLANAR, SPATIAL = (0, 1, 5), tuple(range(6))
+ROOT = np.diag([20.0, 20, 20, 60, 60, 60])
+
+
+class Walk:
+    """A random walk that sees earlier poses again, with noise; poses and rows one at a time."""
+
+    def __init__(self, seed: int, axes: tuple[int, ...], noise: float = 0.02) -> None:
+        self._rng, self._noise = np.random.default_rng(seed), noise
+        self._moving = np.isin(np.arange(6), axes)
+        self.truth = [poses.IDENTITY]
+
+    def step(self) -> list[tuple[int, int, Array]]:
+        """The next pose's rows: to the one before, and to some earlier ones."""
+        tangent = np.array([0.5, 0, 0, 0, 0, 0]) + np.array([0, 0, 0, 0.1, 0.1, 0.4]) * self._rng.normal(size=6)
+        self.truth.append(poses.compose(self.truth[-1], poses.exp(tangent * self._moving)))
+        new = len(self.truth) - 1
+        again = self._rng.integers(0, new, self._rng.integers(0, 3)) if new > 5 else []
+        return [self._row(older, new) for older in {new - 1, *(int(i) for i in again)}]
+
+    def _row(self, first: int, second: int) -> tuple[int, int, Array]:
+        error = self._noise * self._rng.normal(size=6) * self._moving
+        relative = poses.between(self.truth[first], self.truth[second])
+        # Either direction may come.
+        measured = poses.compose(relative, poses.exp(error))
+        return (first, second, measured) if self._rng.random() < 0.7 else (second, first, poses.inverse(measured))
+
+
+def grow(walk: Walk, solver: Incremental, world: WorldModel, steps: int) -> None:
+    for _ in range(steps):
+        rows = walk.step()
+        new = len(solver)
+        link = next(row for row in rows if {row[0], row[1]} == {new - 1, new})
+        increment = link[2] if link[0] == new - 1 else poses.inverse(link[2])
+        guess = poses.compose(solver.estimate(new - 1), increment)
+        solver.add_pose(guess)
+        world.add_pose(guess)
+        for first, second, measured in rows:
+            solver.add_relative(first, second, measured, ROOT)
+            world.add(Registration, first=first, second=second, measured=measured, sqrt_info=ROOT)
+        assert solver.update().result is Result.CONVERGED
+
+
+def begin(axes: tuple[int, ...], **options: float) -> tuple[Incremental, WorldModel]:
+    solver, world = Incremental(axes, **options), WorldModel()  # type: ignore[arg-type]
+    solver.add_pose(poses.IDENTITY, held=True)
+    world.add_pose(poses.IDENTITY)
+    return solver, world
+
+
+def batch(world: WorldModel, axes: tuple[int, ...]) -> Solution:
+    options = LevenbergMarquardt(SparseCholesky(), tolerance=1e-14)
+    return solve(world.snapshot(fixed=[0], axes=axes), Theta.neutral(), options)
+
+
+@pytest.mark.parametrize("axes", [PLANAR, SPATIAL])
+@given(seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=15)
+def test_with_tight_thresholds_it_is_the_batch_optimum(axes: tuple[int, ...], seed: int) -> None:
+    solver, world = begin(axes, relinearise=1e-9, wildfire=0.0, every=1)
+    grow(Walk(seed, axes), solver, world, 40)
+    for _ in range(6):  # nothing new: only what is far from where it was linearised
+        solver.update()
+    best = batch(world, axes)
+    found, count = solver.estimates(), len(solver)
+    assert np.abs(poses.log(poses.between(found, np.asarray(best.state.poses)[:count]))).max() < 1e-6
+    for key in (0, 1, count // 2, count - 1):
+        assert_allclose(solver.estimate(key), found[key], atol=1e-12)
+        assert_allclose(solver.covariance(key), marginal_covariance(best, key), atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [PLANAR, SPATIAL])
+def test_with_the_defaults_it_comes_close(axes: tuple[int, ...]) -> None:
+    solver, world = begin(axes)
+    grow(Walk(1, axes), solver, world, 300)
+    best = batch(world, axes)
+    world.set_poses(np.arange(len(solver)), solver.estimates())
+    stopped = LevenbergMarquardt(SparseCholesky(), max_iterations=0)
+    here = solve(world.snapshot(fixed=[0], axes=axes), Theta.neutral(), stopped)
+    assert float(here.cost) <= float(best.cost) * (1 + 1e-3)
+
+
+def test_it_is_deterministic() -> None:
+    estimates = []
+    for _ in range(2):
+        solver, world = begin(PLANAR)
+        grow(Walk(3, PLANAR), solver, world, 80)
+        estimates.append(solver.estimates())
+    assert np.array_equal(*estimates)
+
+
+def test_an_update_without_loops_touches_few_fronts_however_long_the_chain() -> None:
+    solver, _ = begin(PLANAR)
+    step = poses.from_planar(0.5, 0.0, 0.01)
+    fronts = []
+    for key in range(1, 3000):
+        solver.add_pose(poses.compose(solver.estimate(key - 1), step))
+        solver.add_relative(key - 1, key, step, ROOT)
+        update = solver.update()
+        fronts.append((update.fronts, update.visited))
+    assert np.max(fronts[1:]) <= 6
+
+
+def test_a_growing_graph_compiles_nothing() -> None:
+    solver, world = begin(PLANAR)
+    walk = Walk(5, PLANAR)
+    grow(walk, solver, world, 20)
+    solver.covariance(7)
+    with CompileCounter() as counter:
+        grow(walk, solver, world, 400)
+        solver.covariance(7)
+        solver.estimates()
+    assert counter.count == 0
+
+
+def test_what_is_not_determined_is_named_and_comes_right_later() -> None:
+    solver, world = begin(PLANAR, every=1)
+    grow(Walk(2, PLANAR), solver, world, 10)
+    before = solver.estimates()
+    lost = solver.add_pose(poses.from_planar(9.0, 9.0, 0.0))
+    update = solver.update()
+    assert update.result is Result.SINGULAR
+    assert update.underconstrained == (lost,)
+    assert_allclose(solver.estimates()[:lost], before, atol=1e-12)
+    measured = poses.from_planar(1.0, 0.0, 0.0)
+    solver.add_relative(3, lost, measured, ROOT)
+    for _ in range(5):  # it began far away: linearised again until it is there
+        assert solver.update().result is Result.CONVERGED
+    assert_allclose(solver.estimate(lost), poses.compose(solver.estimate(3), measured), atol=1e-3)
+
+
+def test_a_robust_kernel_votes_a_wrong_row_out() -> None:
+    errors = []
+    for kernel in (Kernel.NONE, Kernel.GEMAN_MCCLURE):
+        solver, world = begin(PLANAR)
+        walk = Walk(4, PLANAR)
+        grow(walk, solver, world, 60)
+        solver.add_relative(5, 60, poses.from_planar(30.0, 0.0, 1.0), ROOT, kernel, 3.0)
+        solver.update()
+        errors.append(np.abs(poses.log(poses.between(np.stack(walk.truth), solver.estimates()))).max())
+    assert errors[1] < 0.5 < errors[0]
+
+
+def test_a_pose_that_is_not_there() -> None:
+    solver, _ = begin(PLANAR)
+    for call in (lambda: solver.estimate(1), lambda: solver.add_relative(0, 1, poses.IDENTITY, ROOT)):
+        with pytest.raises(KeyError, match="1"):
+            call()
+    assert solver.update().fronts == 0
