@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import config, poses
+from dsg_ros import config
 from dsg_ros.core.compilation import compilations
+from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Estimate, Frame, Parameter, Path, RunResult, VoxelUpdate
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.mapping import refinement, scan, warm_up
@@ -62,7 +64,7 @@ class Slam:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
         if not self._warm:
             self.warm_up(frame.planar)
-        odometry = frame.odometry.at(frame.stamp)
+        odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
             cloud = scan.thin(scan.deskew(frame), self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
@@ -75,9 +77,9 @@ class Slam:
         return self._estimate(frame, cloud, odometry, keyframe)
 
     def _is_keyframe(self, tracked: Tracked) -> bool:
-        since = poses.log(poses.between(self._back_end.pose(-1), tracked.pose))
+        since = se3.log(se3.between(self._back_end.pose(-1), tracked.pose)).tolist()
         s = self._settings.keyframes
-        return bool(np.linalg.norm(since[:3]) > s.distance or np.linalg.norm(since[3:]) > s.angle)
+        return math.hypot(*since[:3]) > s.distance or math.hypot(*since[3:]) > s.angle
 
     def _add_keyframe(
         self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked
@@ -86,10 +88,10 @@ class Slam:
         last = len(self._keyframes) - 1
         key = self._back_end.add_keyframe(tracked.pose)
         if last >= 0:
-            measured = poses.between(self._keyframes.odometry.values[last], odometry)
+            measured = se3.between(self._keyframes.odometry.values[last], odometry)
             seconds = max(0.0, (stamp - int(self._keyframes.stamps.values[last])) * 1e-9)
-            self._travel += float(np.linalg.norm(measured[:3]))
-            relative = poses.between(self._back_end.pose(last), tracked.own)
+            self._travel += math.hypot(*measured[:3].tolist())
+            relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
             self._back_end.add_link(key, measured, seconds, relative, information)
             self._calibration.add(key, measured, seconds, relative, information)
@@ -111,9 +113,11 @@ class Slam:
             return tracked
         before = self._back_end.pose(-1)
         self._voxels.moved(self._back_end.settle_window())
-        correction = poses.compose(self._back_end.pose(-1), poses.inverse(before))
-        self._tracker.move(poses.compose(correction, tracked.pose))
-        return dataclasses.replace(tracked, pose=self._tracker.pose, own=poses.compose(correction, tracked.own))
+        after = self._back_end.pose(-1)
+        # What was seen from where the keyframe was is seen from where it is now.
+        pose, own = (se3.compose(after, se3.between(before, seen)) for seen in (tracked.pose, tracked.own))
+        self._tracker.move(pose)
+        return dataclasses.replace(tracked, pose=pose, own=own)
 
     def _close_loops(self) -> None:
         with self._stopwatch("loops"):
@@ -143,7 +147,7 @@ class Slam:
     ) -> Estimate:
         newest = len(self._keyframes) - 1
         pose = self._tracker.pose
-        relative = poses.between(self._back_end.pose(newest), pose)
+        relative = se3.between(self._back_end.pose(newest), pose)
         self._scans.add(frame.stamp, newest, relative, pose, odometry, cloud)
         return Estimate(
             stamp=frame.stamp,

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core.native import plain
 from dsg_ros.interface import VoxelUpdate
-from dsg_ros.mapping import voxel_map
+from dsg_ros.mapping import voxel_kernels, voxel_map
 from dsg_ros.mapping.keyframes import Rows
 
 
@@ -64,60 +65,22 @@ class WorldVoxels:
         is the local map at this voxel size; it gives each observation its normal.
         """
         s = self._settings
-        world = poses.transform(pose, cloud)
-        keys, inverse, counts = np.unique(
-            voxel_map.pack(voxel_map.cells_of(world, self.size, planar=self._planar)),
-            return_inverse=True,
-            return_counts=True,
-        )
-        points = (
-            np.stack([np.bincount(inverse, cloud[:, axis], len(keys)) for axis in range(3)], axis=1) / counts[:, None]
-        )
-        enough = counts >= s.least_points
-        keys, points, counts = keys[enough], points[enough], counts[enough]
-        sqrt_info, normals = self._information(keys, counts, pose, surroundings)
-        voxels = np.array([self._cells.get(int(key), -1) for key in keys], np.int64)
+        keys, counts, points, sqrt_info, normals, means = voxel_kernels.observe(
+            plain(cloud), plain(pose), (surroundings.slot_keys, surroundings.slot_rows, surroundings.moments),
+            self.size, self._planar, s.least_points, (s.flatness, s.noise), (s.noise, s.discount, s.roughness),
+        )  # fmt: skip
+        voxels = np.array([self._cells.get(key, -1) for key in keys.tolist()], np.int64)
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))
         self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
-        for normal in normals[new]:
-            self.counts.append(0)
-            self.last_seen.append(stamp)
-            self.anchor.append(keyframe)
-            self.normal.append(normal)
+        for rows in (self.counts, self.last_seen, self.anchor, self.normal):
+            rows.extend(int(np.count_nonzero(new)))
         self.counts.values[voxels] += counts.astype(np.int32)
         self.last_seen.values[voxels] = stamp
         self.anchor.values[voxels] = keyframe
         self.normal.values[voxels] = normals
         self._changed.update(voxels.tolist())
-        return Observations(voxels, points, sqrt_info, counts, new, poses.transform(pose, points))
-
-    def _information(
-        self,
-        keys: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        pose: NDArray[np.float64],
-        surroundings: voxel_map.VoxelTable,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Square-root information (m, 3, 3) [1/m] of observed means and normals (m, 3), zero where not a surface.
-
-        Both are in the base frame of the keyframe at ``pose`` (7,); ``keys`` (m,) and ``counts`` (m,) are by voxel.
-        """
-        s, around = self._settings, surroundings
-        at = around.rows_of(keys)
-        known = at >= 0
-        own = around.moments[at]  # of voxels each for itself: the shape of what a voxel holds
-        shape = voxel_map.shapes_of(
-            own, around.origin, self.size, planar=self._planar, flatness=s.flatness, noise=s.noise
-        )
-        flat = known & shape.flat
-        rotation = poses.matrix(pose)[:3, :3]
-        # Along a surface an observation says next to nothing; that little keeps every voxel's block regular.
-        rows = np.where(known[:, None, None], shape.axes, np.eye(3)) / self.size
-        # The mean of n points is n times surer, but not surer than the voxel is a plane.
-        sigma = np.sqrt(s.noise**2 / (s.discount * counts) + s.roughness**2)
-        rows[flat, 0] = shape.axes[flat, 0] / sigma[flat, None]
-        return rows @ rotation, np.where(flat[:, None], shape.axes[:, 0] @ rotation, 0.0)
+        return Observations(voxels, points, sqrt_info, counts, new, means)
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
         """Voxels (n,) whose positions a solve changed: they are in the next update."""

@@ -12,7 +12,7 @@ from dsg_ros import poses
 
 
 class Rows:
-    """A growing array of rows: amortised O(1) append, read through `values` without copying."""
+    """A growing array of rows: amortised O(1) append, read and changed through `values` without copying."""
 
     def __init__(self, *shape: int, dtype: type = np.float64) -> None:
         self._buffer: NDArray[Any] = np.zeros((64, *shape), dtype)
@@ -23,6 +23,12 @@ class Rows:
             self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
         self._buffer[self._count] = row
         self._count += 1
+
+    def extend(self, count: int) -> None:
+        """``count`` more rows of zeros."""
+        while self._count + count > len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
+        self._count += count
 
     def __len__(self) -> int:
         return self._count

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.mapping import registration, voxel_map
+from dsg_ros.core.native import plain
+from dsg_ros.mapping import opinion_kernel, registration, voxel_kernels, voxel_map
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,10 @@ class LocalMap:
 
 def merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Points (n, 3) of ``clouds``, each (., 3) in the frame of its pose of ``trajectory`` (k, 7), brought together."""
-    frames = poses.matrix(trajectory)
-    parts = [cloud @ frame[:3, :3].T + frame[:3, 3] for frame, cloud in zip(frames, clouds, strict=True)]
-    return np.concatenate(parts) if parts else np.zeros((0, 3))
+    if not clouds:
+        return np.zeros((0, 3))
+    counts = np.array([len(cloud) for cloud in clouds])
+    return voxel_kernels.placed(np.concatenate(clouds), counts, plain(trajectory))
 
 
 class LocalMapper:
@@ -34,6 +36,7 @@ class LocalMapper:
         self._settings = settings
         self.planar = planar
         self.axes = registration.observed_axes(planar)
+        self._indices = np.array(self.axes)
         self.capacity = input_settings.max_points
         self._starts = _restarts(settings)
 
@@ -63,8 +66,14 @@ class LocalMapper:
         """
         return registration.register(
             local_map.coarse, local_map.fine, points, starts, prediction, prior,
-            axes=self.axes, inlier_distance=self._settings.inlier_distance,
+            axes=self._indices, inlier_distance=self._settings.inlier_distance,
         )  # fmt: skip
+
+    def opinion(
+        self, match: registration.Match, prediction: NDArray[np.float64], prior: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """What the scan of ``match`` says without the odometry: see `registration.opinion`."""
+        return registration.opinion(match, prediction, prior, self._indices)
 
     def restarts(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> NDArray[np.float64]:
         """Other poses to try when a match is poor: turned by up to +-30 degrees, with the odometry's step and with
@@ -90,17 +99,8 @@ class LocalMapper:
         and bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay
         zero.
         """
-        index = np.array(self.axes)
-        block = np.ix_(index, index)
-        floors = np.where(index < 3, floor_translation, floor_rotation) ** 2
-        values, vectors = np.linalg.eigh(self._settings.discount * information[block])
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        # (H^-1 + F)^-1 by the matrix inversion lemma, for an H that may be singular: root (I + root^T F root)^-1
-        # root^T.
-        bounded = root @ np.linalg.solve(np.eye(len(index)) + (root.T * floors) @ root, root.T)
-        out = np.zeros((6, 6))
-        out[block] = 0.5 * (bounded + bounded.T)
-        return out
+        floors = np.where(self._indices < 3, floor_translation, floor_rotation) ** 2
+        return opinion_kernel.bounded(information, self._settings.discount, floors, self._indices)
 
 
 def _restarts(settings: config.Registration) -> NDArray[np.float64]:

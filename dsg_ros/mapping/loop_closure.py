@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.local_map import LocalMapper, merged
+from dsg_ros.mapping.path_kernel import path_lengths
 
 HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
 """Information of the first guess in the final match: a metre, a third of a radian, for what a corridor leaves open."""
+
+BRIDGE = 0.05
+"""Metres that a closure counts for on a path over the graph."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +192,5 @@ def _merged(
 
 def _graph_distance(travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Metres (k,) from the newest keyframe to every other along the shortest path over the chain and the closures."""
-    count = len(travel)
     ends = np.array(loops, np.int64).reshape(-1, 2)
-    rows = np.concatenate([np.arange(count - 1), ends[:, 0]])
-    columns = np.concatenate([np.arange(1, count), ends[:, 1]])
-    # A stored zero is no edge to scipy; a closure is worth a few centimetres of its own.
-    lengths = np.concatenate([np.maximum(np.diff(travel), 1e-3), np.full(len(loops), 0.05)])
-    graph = csr_array((lengths, (rows, columns)), shape=(count, count))
-    return dijkstra(graph, directed=False, indices=count - 1)
+    return path_lengths(np.diff(travel), ends, BRIDGE)

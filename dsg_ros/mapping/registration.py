@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import plain
+from dsg_ros.mapping import opinion_kernel
 from dsg_ros.mapping import registration_kernel as kernel
 from dsg_ros.mapping.voxel_map import VoxelTable
 
@@ -43,7 +44,7 @@ def register(
     prediction: NDArray[np.float64],
     prior: NDArray[np.float64],
     *,
-    axes: tuple[int, ...],
+    axes: NDArray[np.int64],
     inlier_distance: float,
 ) -> Match:
     """Match ``points`` (n, 3) from every pose of ``starts`` (s, 7); the best by inliers is given.
@@ -53,7 +54,7 @@ def register(
     starts go through the coarse stage; the one with most points near the map goes on to the fine one.
     """
     poses_and_points = (plain(points), plain(starts), plain(prediction), plain(prior))
-    return Match(*kernel.register(coarse, fine, *poses_and_points, np.array(axes), COARSE, FINE, inlier_distance))
+    return Match(*kernel.register(coarse, fine, *poses_and_points, axes, COARSE, FINE, inlier_distance))
 
 
 def observed_axes(planar: bool) -> tuple[int, ...]:
@@ -74,16 +75,13 @@ def scan_only(
     ``prior`` (6, 6).  Directions in which the scan knows less than the prior does are left to odometry: their
     information is dropped and the mean is not moved along them.
     """
-    index = np.array(axes)
-    block = np.ix_(index, index)
-    scale = np.sqrt(np.diag(prior[block]))
-    h = information[block] / np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(h)
-    keep = values > 1.0
-    basis = vectors[:, keep]
-    e = (prior @ prediction_error)[index] / scale
-    shift = np.zeros(6)
-    shift[index] = (basis @ ((basis.T @ e) / values[keep])) / scale
-    kept = np.zeros((6, 6))
-    kept[block] = (basis * values[keep]) @ basis.T * np.outer(scale, scale)
-    return shift, kept
+    return opinion_kernel.scan_only(information, prediction_error, prior, np.array(axes))
+
+
+def opinion(
+    match: Match, prediction: NDArray[np.float64], prior: NDArray[np.float64], axes: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What the scan alone says, by `scan_only`: its pose (7,), information (6, 6), and the tangent (6,) from the
+    ``prediction`` (7,) with information ``prior`` (6, 6) to it.
+    """
+    return opinion_kernel.opinion(match.pose, match.information, plain(prediction), plain(prior), axes)

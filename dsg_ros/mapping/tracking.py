@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.mapping import registration
+from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
 
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -48,7 +48,7 @@ class Tracker:
         self._map: LocalMap | None = None
         self._odometry: NDArray[np.float64] | None = None
         self._stamp = 0
-        self.pose = poses.IDENTITY
+        self.pose = poses.IDENTITY.copy()
         self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0}
 
     def set_map(self, local_map: LocalMap) -> None:
@@ -61,14 +61,15 @@ class Tracker:
 
     def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
         """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
+        odometry = plain(odometry)
         if self._odometry is None:
-            measured, seconds = poses.IDENTITY, 0.0
+            measured, seconds = poses.IDENTITY.copy(), 0.0
         else:
             # Stamps of some logs run backwards; an increment over no time has no bias, all that time is used for.
-            measured, seconds = poses.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
+            measured, seconds = se3.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
         self._odometry, self._stamp = odometry, stamp
         increment, sigmas = self._predict(measured, seconds)
-        prediction = poses.compose(self.pose, increment)
+        prediction = se3.compose(self.pose, increment)
         tracked = self._match(points, prediction, increment, sigmas)
         self.pose = tracked.pose
         return tracked
@@ -95,9 +96,5 @@ class Tracker:
             if other.inliers > max(s.restart_least, match.inliers + s.restart_gain):
                 self.counts["restarts_taken"] += 1
                 match, restarted = other, True
-        error = poses.log(poses.between(prediction, match.pose))
-        shift, information = registration.scan_only(match.information, error, prior, self._mapper.axes)
-        own = poses.compose(match.pose, poses.exp(shift))
-        return Tracked(
-            match.pose, own, information, poses.log(poses.between(prediction, own)), sigmas, match.inliers, restarted
-        )
+        own, information, innovation = self._mapper.opinion(match, prediction, prior)
+        return Tracked(match.pose, own, information, innovation, sigmas, match.inliers, restarted)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros.core.native import compiled
+from dsg_ros.core.native import compiled, se3
 from dsg_ros.core.native.cells import EMPTY, pack, slot_of
 from dsg_ros.core.native.small import eigen_planar, eigen_spatial
 
@@ -18,30 +18,63 @@ MOMENTS = 10
 """Numbers kept of a voxel's points: count, sum (3), sum of products (xx, xy, xz, yy, yz, zz)."""
 
 
-@compiled
-def fill(points: Floats, origin: Floats, size: float, planar: bool) -> tuple[Ints, NDArray[np.int32], Ints, Floats]:
-    """Hash table of ``points`` (n, 3) in voxels of edge ``size``: slot keys and rows, the voxels' keys and moments.
+Table = tuple[Ints, NDArray[np.int32], Ints, Floats]
+Distributions = tuple[Floats, Floats, Floats, NDArray[np.bool_]]
 
-    Moments (v, 10) are about ``origin`` (3,).  ``planar``: all in one layer, whatever their height.
-    """
-    slots = 16
-    while slots < 2 * len(points):
-        slots *= 2
-    slot_keys = np.full(slots, EMPTY, np.int64)
-    slot_rows = np.zeros(slots, np.int32)
-    keys = np.empty(len(points), np.int64)
-    moments = np.zeros((len(points), MOMENTS))
+
+@compiled
+def placed(points: Floats, counts: Ints, trajectory: Floats) -> Floats:
+    """Points (n, 3) of clouds, one after the other with ``counts`` (k,) points each, moved by ``trajectory`` (k, 7)."""
+    out = np.empty((len(points), 3))
+    i = 0
+    for cloud in range(len(counts)):
+        pose = trajectory[cloud]
+        r = se3.rotation_matrix(pose)
+        for _ in range(counts[cloud]):
+            p = points[i]
+            for k in range(3):
+                out[i, k] = r[k, 0] * p[0] + r[k, 1] * p[1] + r[k, 2] * p[2] + pose[k]
+            i += 1
+    return out
+
+
+@compiled
+def _rows(points: Floats, size: float, planar: bool) -> tuple[Ints, NDArray[np.int32], Ints, NDArray[np.int32]]:
+    """Hash table of the voxels of ``points`` (n, 3): slot keys, slot rows, the voxels' keys; and each point's row."""
+    slots = 1024
+    slot_keys, slot_rows = np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int32)
+    keys, rows = np.empty(len(points), np.int64), np.empty(len(points), np.int32)
     count = 0
     for i in range(len(points)):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        layer = 0 if planar else math.floor(z / size)
-        key = pack(math.floor(x / size), math.floor(y / size), layer)
+        layer = 0 if planar else math.floor(points[i, 2] / size)
+        key = pack(math.floor(points[i, 0] / size), math.floor(points[i, 1] / size), layer)
         at = slot_of(slot_keys, key)
         if slot_keys[at] == EMPTY:
             slot_keys[at], slot_rows[at], keys[count] = key, count, key
             count += 1
-        m = moments[slot_rows[at]]
-        x, y, z = x - origin[0], y - origin[1], z - origin[2]
+            if 2 * count > slots:
+                slots *= 2
+                slot_keys, slot_rows = np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int32)
+                for row in range(count):
+                    at = slot_of(slot_keys, keys[row])
+                    slot_keys[at], slot_rows[at] = keys[row], row
+            rows[i] = count - 1
+        else:
+            rows[i] = slot_rows[at]
+    return slot_keys, slot_rows, keys[:count].copy(), rows
+
+
+@compiled
+def fill(points: Floats, origin: Floats, size: float, planar: bool) -> Table:
+    """Hash table of ``points`` (n, 3) in voxels of edge ``size``: slot keys and rows, the voxels' keys and moments.
+
+    Moments (v, 10) are about ``origin`` (3,).  ``planar``: all in one layer, whatever their height.
+    """
+    slot_keys, slot_rows, keys, rows = _rows(points, size, planar)
+    moments = np.zeros((len(keys), MOMENTS))
+    for i in range(len(points)):
+        m = moments[rows[i]]
+        x, y, z = points[i, 0] - origin[0], points[i, 1] - origin[1], points[i, 2] - origin[2]
         m[0] += 1.0
         m[1] += x
         m[2] += y
@@ -52,7 +85,7 @@ def fill(points: Floats, origin: Floats, size: float, planar: bool) -> tuple[Int
         m[7] += y * y
         m[8] += y * z
         m[9] += z * z
-    return slot_keys, slot_rows, keys[:count].copy(), moments[:count].copy()
+    return slot_keys, slot_rows, keys, moments
 
 
 @compiled
@@ -71,19 +104,26 @@ def merge(slot_keys: Ints, slot_rows: NDArray[np.int32], keys: Ints, moments: Fl
                     at = slot_of(slot_keys, key)
                     if slot_keys[at] == key:
                         other = slot_rows[at]
-                        merged[row] += moments[other]
-                        merged[other] += moments[row]
+                        for k in range(MOMENTS):
+                            merged[row, k] += moments[other, k]
+                            merged[other, k] += moments[row, k]
     return merged
 
 
 @compiled
-def rows_of(slot_keys: Ints, slot_rows: NDArray[np.int32], keys: Ints) -> Ints:
-    """Rows (n,) of voxels by ``keys`` (n,), -1 for those that are not there."""
-    out = np.full(len(keys), -1, np.int64)
-    for i in range(len(keys)):
-        at = slot_of(slot_keys, keys[i])
-        if slot_keys[at] == keys[i]:
-            out[i] = slot_rows[at]
+def averaged(points: Floats, edge: float) -> Floats:
+    """Means (m, 3) of the ``points`` (n, 3) in each cell of ``edge``, in the order of the cells' keys."""
+    _, _, keys, rows = _rows(points, edge, False)
+    sums, counts = np.zeros((len(keys), 3)), np.zeros(len(keys))
+    for i in range(len(points)):
+        counts[rows[i]] += 1.0
+        for k in range(3):
+            sums[rows[i], k] += points[i, k]
+    order = np.argsort(keys)
+    out = np.empty((len(keys), 3))
+    for i in range(len(order)):
+        for k in range(3):
+            out[i, k] = sums[order[i], k] / counts[order[i]]
     return out
 
 
@@ -133,9 +173,7 @@ def shape(
 
 
 @compiled
-def shapes(
-    moments: Floats, size: float, planar: bool, flatness: float, noise: float
-) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+def shapes(moments: Floats, size: float, planar: bool, flatness: float, noise: float) -> Distributions:
     """Of voxels with ``moments`` (v, 10): means (v, 3) about the origin, axes (v, 3, 3), deviations (v, 3), flat."""
     count = len(moments)
     means, axes = np.empty((count, 3)), np.empty((count, 3, 3))
@@ -145,3 +183,87 @@ def shapes(
         distribution(moments[row], means[row], covariance)
         flat[row] = shape(covariance, moments[row, 0], size, planar, flatness, noise, axes[row], deviations[row])
     return means, axes, deviations, flat
+
+
+@compiled
+def build(
+    points: Floats, size: float, planar: bool, flatness: float, noise: float
+) -> tuple[Floats, Table, Floats, Floats, Distributions]:
+    """Origin (3,), table, merged moments (v, 10), the voxels' own means (v, 3) and distributions (with `shapes`), in
+    map, of ``points`` (n, 3).
+    """
+    origin = np.zeros(3)
+    for i in range(len(points)):
+        for k in range(3):
+            origin[k] += points[i, k]
+    origin /= max(len(points), 1)
+    table = fill(points, origin, size, planar)
+    slot_keys, slot_rows, keys, moments = table
+    merged = merge(slot_keys, slot_rows, keys, moments, planar)
+    distributions = shapes(merged, size, planar, flatness, noise)
+    anchors = np.empty((len(keys), 3))
+    for row in range(len(keys)):
+        for k in range(3):
+            anchors[row, k] = origin[k] + moments[row, 1 + k] / moments[row, 0]
+            distributions[0][row, k] += origin[k]
+    return origin, table, merged, anchors, distributions
+
+
+@compiled
+def observe(
+    cloud: Floats,
+    pose: Floats,
+    around: tuple[Ints, NDArray[np.int32], Floats],
+    size: float,
+    planar: bool,
+    least_points: int,
+    shape_noise: tuple[float, float],
+    mean_noise: tuple[float, float, float],
+) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
+    """What ``cloud`` (n, 3), seen from ``pose`` (7,), tells of the voxels of edge ``size`` it lies in.
+
+    ``around`` is the local map there: slot keys and rows, and the voxels' own moments.  Voxels with fewer than
+    ``least_points`` are left out; ``shape_noise`` is flatness and noise as in `shape`, ``mean_noise`` the noise of a
+    point, the share of the points that count and the roughness of a surface.
+
+    Returned, in the order of their keys: keys (m,), points seen (m,), their means (m, 3), square-root information
+    (m, 3, 3) and normals (m, 3), zero where not a surface, in the frame of the pose; means (m, 3) in map.
+    """
+    world = placed(cloud, np.array([len(cloud)]), pose.reshape(1, 7))
+    _, _, found, rows = _rows(world, size, planar)
+    counts, sums = np.zeros(len(found), np.int64), np.zeros((len(found), 3))
+    for i in range(len(cloud)):
+        counts[rows[i]] += 1
+        for k in range(3):
+            sums[rows[i], k] += cloud[i, k]
+    order = np.argsort(found)
+    order = order[counts[order] >= least_points]
+    keys, counts, points = found[order], counts[order], np.empty((len(order), 3))
+    roots, normals = np.zeros((len(order), 3, 3)), np.zeros((len(order), 3))
+    slot_keys, slot_rows, moments = around
+    flatness, spread = shape_noise
+    noise, share, roughness = mean_noise
+    rotation = se3.rotation_matrix(pose)
+    mean, covariance, axes, deviations = np.empty(3), np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
+    for row in range(len(order)):
+        for k in range(3):
+            points[row, k] = sums[order[row], k] / counts[row]
+        at, flat = slot_of(slot_keys, keys[row]), False
+        if slot_keys[at] == keys[row]:
+            own = moments[slot_rows[at]]
+            distribution(own, mean, covariance)
+            flat = shape(covariance, own[0], size, planar, flatness, spread, axes, deviations)
+        else:
+            axes[:] = np.eye(3)
+        # Along a surface an observation says next to nothing; that little keeps every voxel's block regular.
+        # The mean of n points is n times surer, but not surer than the voxel is a plane.
+        sigma = math.sqrt(noise**2 / (share * counts[row]) + roughness**2) if flat else size
+        for a in range(3):
+            for k in range(3):
+                for j in range(3):
+                    roots[row, a, k] += axes[a, j] * rotation[j, k]
+            if a == 0 and flat:
+                normals[row] = roots[row, 0]
+            for k in range(3):
+                roots[row, a, k] /= sigma if a == 0 else size
+    return keys, counts, points, roots, normals, placed(points, np.array([len(points)]), pose.reshape(1, 7))

@@ -52,41 +52,18 @@ class VoxelTable(NamedTuple):
     anchors: NDArray[np.float64]
     shapes: Shapes
 
-    def rows_of(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows (n,) of packed ``keys`` (n,), -1 where there is no such voxel."""
-        return kernels.rows_of(self.slot_keys, self.slot_rows, keys)
-
 
 def build(points: NDArray[np.float64], size: float, *, planar: bool, flatness: float, noise: float) -> VoxelTable:
     """Table of ``points`` (n, 3) in voxels of edge ``size`` [m].
 
     ``planar``: all in one layer, whatever their height, which a planar scan does not measure: it is zero up to
-    rounding, and zero is the border of two layers.  ``flatness`` and ``noise`` [m] as in `shapes_of`.
-    """
-    origin = points.mean(axis=0) if len(points) else np.zeros(3)
-    slot_keys, slot_rows, keys, moments = kernels.fill(plain(points), origin, size, planar)
-    merged = kernels.merge(slot_keys, slot_rows, keys, moments, planar)
-    anchors = origin + moments[:, 1:4] / moments[:, :1]
-    shapes = shapes_of(merged, origin, size, planar=planar, flatness=flatness, noise=noise)
-    return VoxelTable(size, planar, origin, slot_keys, slot_rows, keys, moments, merged, anchors, shapes)
-
-
-def shapes_of(
-    moments: NDArray[np.float64],
-    origin: NDArray[np.float64],
-    size: float,
-    *,
-    planar: bool,
-    flatness: float,
-    noise: float,
-) -> Shapes:
-    """Distributions of voxels with ``moments`` (v, 10) about ``origin`` (3,).
+    rounding, and zero is the border of two layers.
 
     A voxel is a surface when its smallest variance is below ``flatness`` times the next one; ``noise`` [m] is the
     standard deviation added to every variance (range noise, and what the voxel model does not explain).
     """
-    means, axes, deviations, flat = kernels.shapes(plain(moments), size, planar, flatness, noise)
-    return Shapes(origin + means, axes, deviations, flat)
+    origin, table, merged, anchors, shapes = kernels.build(plain(points), size, planar, flatness, noise)
+    return VoxelTable(size, planar, origin, *table, merged, anchors, Shapes(*shapes))
 
 
 def pack(cells: NDArray[np.int64]) -> NDArray[np.int64]:

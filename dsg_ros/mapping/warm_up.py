@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.local_map import LocalMapper
-from dsg_ros.mapping.loop_closure import Closure
+from dsg_ros.mapping.loop_closure import BRIDGE, Closure
+from dsg_ros.mapping.path_kernel import path_lengths
 
 
 def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> None:
@@ -40,16 +42,25 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     room = _room()
     local_map = mapper.build(poses.IDENTITY[None], [room])
     start, prior = poses.IDENTITY[None], np.eye(6)
+    _compile_poses(start[0])
     points = scan.thin(room, settings.input.cell, settings.input.max_points)
-    mapper.register(local_map, points, start, start[0], prior)
+    match = mapper.register(local_map, points, start, start[0], prior)
+    mapper.registration_information(mapper.opinion(match, start[0], prior)[1])
     mapper.register(local_map, points, mapper.restarts(start[0], start[0]), start[0], prior)
     voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=mapper.planar)
     voxels.observe(0, 0, start[0], points, local_map.coarse)
+    path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)
     grids = correlative.pyramid(points[:, :2], np.zeros(2), 10.0, resolution=settings.loops.search_resolution)
     correlative.search(
         grids, points[:, :2], pivot=np.zeros(2), radius=1.0, angle=0.1, angle_step=settings.loops.search_angle,
         least_score=0.5, rival_share=0.9,
     )  # fmt: skip
+
+
+def _compile_poses(pose: NDArray[np.float64]) -> None:
+    """What the pipeline calls by itself of the pose algebra."""
+    pose = plain(pose)
+    se3.log(se3.between(pose, se3.compose(pose, pose)))
 
 
 def _room() -> NDArray[np.float64]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import worlds
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import loop_closure, scan
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import Closure, LoopCloser
+from dsg_ros.mapping.path_kernel import path_lengths
 
 Array = NDArray[np.float64]
 Keyframes = tuple[Array, list[Array], Array]  # true poses, clouds, metres driven
@@ -164,3 +167,20 @@ def test_closures_shorten_the_way_back() -> None:
     assert linked[0] < 0.1
     assert linked[10] == pytest.approx(5.0 + linked[0])
     assert np.all(linked <= alone + 1e-12)
+
+
+@given(
+    st.lists(st.floats(0.001, 2.0), min_size=1, max_size=30),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=8),
+)
+def test_paths_are_the_shortest(steps: list[float], pairs: list[tuple[int, int]]) -> None:
+    """Against Floyd and Warshall's triple loop."""
+    count = len(steps) + 1
+    ends = [(a, b) for a, b in pairs if a < b < count]
+    expected = np.where(np.eye(count, dtype=bool), 0.0, np.inf)
+    for a, b, length in [(i, i + 1, step) for i, step in enumerate(steps)] + [(a, b, 0.05) for a, b in ends]:
+        expected[a, b] = expected[b, a] = min(length, expected[a, b])
+    for middle in range(count):
+        expected = np.minimum(expected, expected[:, middle, None] + expected[None, middle])
+    found = path_lengths(np.array(steps), np.array(ends, np.int64).reshape(-1, 2), 0.05)
+    np.testing.assert_allclose(found, expected[-1], rtol=1e-12)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import worlds
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
@@ -208,3 +211,17 @@ def test_factor_information_is_bounded_by_its_floors(mapper: LocalMapper) -> Non
     weak = mapper.factor_information(singular, 0.01, 0.002)
     expected = 1 / (1 / (config.Slam().registration.discount * 100.0) + 0.01**2)
     np.testing.assert_allclose(weak, np.diag([0, expected, 0, 0, 0, 0]), atol=1e-9)
+
+
+@given(arrays(np.float64, (6, 6), elements=st.floats(-100, 100)), st.floats(0.001, 0.1), st.floats(0.0005, 0.01))
+def test_factor_information_adds_the_floors_to_the_covariance(
+    root: NDArray[np.float64], floor_translation: float, floor_rotation: float
+) -> None:
+    settings = config.Slam()
+    spatial = LocalMapper(settings.registration, settings.input, planar=False)
+    information = root @ root.T + np.eye(6)
+    floors = np.diag(np.repeat([floor_translation, floor_rotation], 3) ** 2)
+    expected = np.linalg.inv(np.linalg.inv(settings.registration.discount * information) + floors)
+    found = spatial.factor_information(information, floor_translation, floor_rotation)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    np.testing.assert_array_equal(found, found.T)
