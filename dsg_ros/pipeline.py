@@ -108,7 +108,7 @@ class Slam:
                 self._calibration.step(stamp, self._travel)
 
     def _settle(self, tracked: Tracked) -> Tracked:
-        """Adopt the window that was solved while scans came in; what hangs on the newest keyframe moves with it."""
+        """Adopt the window solved at the last keyframe; what hangs on the newest keyframe moves with it."""
         if not len(self._keyframes):
             return tracked
         before = self._back_end.pose(-1)

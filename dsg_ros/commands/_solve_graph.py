@@ -47,7 +47,8 @@ class Optimised:
 
 
 def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, tolerance: float = 1e-7) -> Optimised:
-    """The minimum of the graph's cost that its values lead to, or, where it has none, those along a spanning tree.
+    """The minimum of the graph's cost that its values lead to, or, where it has none, those along a spanning tree; or
+    the chordal relaxation, where that costs less.
 
     Compiles nothing after `warm_up`.  `UserError` where initial values are missing and cannot be made; a solve that
     ends badly raises nothing.

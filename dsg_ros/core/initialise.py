@@ -47,9 +47,10 @@ def chordal(rows: HostRows, start: Floats) -> Floats | None:
     if edges is None or rows.moving.all():
         return None
     planar = np.array_equal(rows.axes, [0, 1, 5])
-    fronts = plan.analyse(edges.numbers, int(rows.moving.sum()), 3)
+    count = int(rows.moving.sum())
+    fronts = plan.analyse(edges.numbers, count, 3)
     held = poses.matrix(start)[:, :3, :3]
-    rotations = _planar_rotations(fronts, edges, held) if planar else _rotations(fronts, edges, held)
+    rotations = _planar_rotations(fronts, edges, held, count) if planar else _rotations(fronts, edges, held, count)
     if rotations is None:
         return None
     turned = held.copy()
@@ -101,9 +102,8 @@ def _solved(fronts: Fronts, numbers: Ints, size: int, hessian: Floats, columns: 
     return columns
 
 
-def _rotations(fronts: Fronts, edges: _Edges, held: Floats) -> Floats | None:
+def _rotations(fronts: Fronts, edges: _Edges, held: Floats, count: int) -> Floats | None:
     """``min sum w |R_j - R_i R_ij|^2``: each row of the matrices is an unknown of its own, all with one Hessian."""
-    count = int(edges.numbers.max(initial=-1)) + 1
     turn = poses.matrix(edges.measured)[:, :3, :3]
     weight = np.einsum("nij,nij->n", edges.sqrt_info[:, :, 3:], edges.sqrt_info[:, :, 3:]) / 3
     hessian = np.zeros((len(turn), 6, 6))
@@ -120,9 +120,8 @@ def _rotations(fronts: Fronts, edges: _Edges, held: Floats) -> Floats | None:
     return None if found is None else nearest_rotations(found.reshape(3, count, 3).transpose(1, 0, 2).copy())
 
 
-def _planar_rotations(fronts: Fronts, edges: _Edges, held: Floats) -> Floats | None:
+def _planar_rotations(fronts: Fronts, edges: _Edges, held: Floats, count: int) -> Floats | None:
     """The same in the plane: a rotation is its cosine and sine."""
-    count = int(edges.numbers.max(initial=-1)) + 1
     turn = poses.matrix(edges.measured)[:, :2, :2]
     weight = np.einsum("ni,ni->n", edges.sqrt_info[:, :, 5], edges.sqrt_info[:, :, 5])
     hessian = np.zeros((len(turn), 4, 4))

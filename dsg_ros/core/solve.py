@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import jax
-import numpy as np
 
 from dsg_ros.core import implicit
 from dsg_ros.core.problem import Problem
@@ -53,8 +52,3 @@ def _backward(
 
 
 _state.defvjp(_forward, _backward)
-
-
-def warm_up_window(problem: Problem, theta: Theta, solver: Solver) -> None:
-    """Compile a jitted solver for a capacity: ``problem`` may be any snapshot of it, an empty world's too."""
-    jax.block_until_ready(np.asarray(solve(problem, theta, solver).cost))

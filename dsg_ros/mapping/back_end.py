@@ -215,7 +215,7 @@ class BackEnd:
         )
 
     def settle_window(self) -> NDArray[np.int64]:
-        """Adopt the window being solved, if there is one; returns the voxels that moved."""
+        """Adopt the window solved last, if it still waits; returns the voxels that moved."""
         if self._window is None:
             return NOTHING
         (solution, keys, voxels), self._window = self._window, None

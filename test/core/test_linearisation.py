@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from dsg_ros import poses
 from dsg_ros.core import initialise
 from dsg_ros.core.chunks import Chunks
-from dsg_ros.core.factors import FACTOR_TYPES, Kernel, PosePrior, Registration
+from dsg_ros.core.factors import FACTOR_TYPES, Kernel, PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Factor
 from dsg_ros.core.linearisation import HostRows
 from dsg_ros.core.native import multifrontal, rows
@@ -137,6 +137,19 @@ def test_from_the_chordal_start_the_optimum_is_reached(planar: bool) -> None:
     best = solve(world.snapshot(fixed=[0], axes=(0, 1, 5) if planar else range(6)), PLAIN, solver)
     assert found.code is best.code is Result.CONVERGED
     assert_allclose(found.cost, best.cost, rtol=1e-8)
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_poses_that_relative_poses_do_not_join_have_no_chordal_start(planar: bool) -> None:
+    """The last two poses are tied by a voxel only: their rotations are no matter of relative poses."""
+    world, truth = ring(planar, 0.0)
+    world.add_poses(truth[:2])
+    world.add_voxel([1.0, 2.0, 0.0])
+    for pose in (0, 1, len(truth), len(truth) + 1):
+        world.add(VoxelSensorObs, pose=pose, voxel=0, point=[0.5, 0.5, 0.0])
+    problem = world.snapshot(fixed=[0], axes=(0, 1, 5) if planar else range(6))
+    assert initialise.chordal(HostRows(problem, PLAIN), np.array(problem.state.poses)) is None
+    assert initialise.better_start(problem, PLAIN) is problem
 
 
 def test_a_good_start_is_kept_and_a_free_gauge_has_no_chordal_one() -> None:
