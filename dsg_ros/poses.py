@@ -9,6 +9,7 @@ the two.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,21 @@ Array = NDArray[np.float64]
 IDENTITY: Array = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 IDENTITY.setflags(write=False)
 _CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 def cross(a: Array, b: Array) -> Array:
     """Cross product of ``(..., 3)`` vectors; `numpy.cross` spends most of its time on shapes, and this runs often."""
-    return _joined(*_cross(*_parts(a), *_parts(b)))
+    return a[..., _NEXT] * b[..., _LAST] - a[..., _LAST] * b[..., _NEXT]
 
 
 def rotate(quaternion: Array, vector: Array) -> Array:
     """Rotate ``(..., 3)`` by ``(..., 4)`` [x y z w] (Rodrigues' formula in quaternion form)."""
-    return _joined(*_rotated(*_parts(quaternion), *_parts(vector)))
+    if quaternion.ndim == vector.ndim == 1:
+        return np.array(_rotated(*quaternion.tolist(), *vector.tolist()))
+    axis = quaternion[..., :3]
+    turned = 2.0 * cross(axis, vector)
+    return vector + quaternion[..., 3:] * turned + cross(axis, turned)
 
 
 def multiply(a: Array, b: Array) -> Array:
@@ -106,6 +112,8 @@ def transform(pose: ArrayLike, points: ArrayLike) -> Array:
 def matrix(pose: ArrayLike) -> Array:
     """``(..., 4, 4)`` homogeneous matrices."""
     pose = np.asarray(pose, float)
+    if pose.ndim == 1:
+        return np.array(_matrix(*pose.tolist()))
     x, y, z, w = pose[..., 3], pose[..., 4], pose[..., 5], pose[..., 6]
     out = np.zeros((*pose.shape[:-1], 4, 4))
     out[..., 0, 0] = 1 - 2 * (y * y + z * z)
@@ -120,6 +128,15 @@ def matrix(pose: ArrayLike) -> Array:
     out[..., :3, 3] = pose[..., :3]
     out[..., 3, 3] = 1.0
     return out
+
+
+def _matrix(px: float, py: float, pz: float, x: float, y: float, z: float, w: float) -> tuple[tuple[float, ...], ...]:
+    return (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), px),
+        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), py),
+        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), pz),
+        (0.0, 0.0, 0.0, 1.0),
+    )
 
 
 def adjoint(pose: ArrayLike) -> Array:
@@ -167,20 +184,38 @@ def rotation_log(quaternion: ArrayLike) -> Array:
 def exp(tangent: ArrayLike) -> Array:
     """SE(3) exponential of ``(..., 6)`` (Sola et al., eq. 172-174)."""
     tangent = np.asarray(tangent, float)
+    if tangent.ndim == 1:
+        return np.array(_exp(*tangent.tolist()))
     rho, phi = tangent[..., :3], tangent[..., 3:]
     angle = _norm(phi)
     small = angle < 1e-5
     safe = np.where(small, 1.0, angle)
     a = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
     b = np.where(small, 1 / 6 - angle**2 / 120, (safe - np.sin(safe)) / safe**3)
+    half = np.where(small, 0.5 - angle**2 / 48, np.sin(0.5 * safe) / safe)
     turned = cross(phi, rho)
     translation = rho + a * turned + b * cross(phi, turned)
-    return np.concatenate([translation, rotation_exp(phi)], axis=-1)
+    return np.concatenate([translation, half * phi, np.cos(0.5 * angle)], axis=-1)
+
+
+def _exp(x: float, y: float, z: float, u: float, v: float, w: float) -> tuple[float, ...]:
+    angle = math.hypot(u, v, w)
+    if angle < 1e-5:
+        a, b, half = 0.5 - angle**2 / 24, 1 / 6 - angle**2 / 120, 0.5 - angle**2 / 48
+    else:
+        a, b = (1 - math.cos(angle)) / angle**2, (angle - math.sin(angle)) / angle**3
+        half = math.sin(0.5 * angle) / angle
+    once = _cross(u, v, w, x, y, z)
+    twice = _cross(u, v, w, *once)
+    moved = (t + a * p + b * q for t, p, q in zip((x, y, z), once, twice, strict=True))
+    return *moved, half * u, half * v, half * w, math.cos(0.5 * angle)
 
 
 def log(pose: ArrayLike) -> Array:
     """SE(3) logarithm ``(..., 6)``; the inverse of `exp` for rotations below pi."""
     pose = np.asarray(pose, float)
+    if pose.ndim == 1:
+        return np.array(_log(*pose.tolist()))
     phi = rotation_log(pose[..., 3:])
     angle = _norm(phi)
     small = angle < 1e-4
@@ -190,6 +225,23 @@ def log(pose: ArrayLike) -> Array:
     t = pose[..., :3]
     turned = cross(phi, t)
     return np.concatenate([t - 0.5 * turned + coefficient * cross(phi, turned), phi], axis=-1)
+
+
+def _log(x: float, y: float, z: float, qx: float, qy: float, qz: float, qw: float) -> tuple[float, ...]:
+    if qw < 0:
+        qx, qy, qz, qw = -qx, -qy, -qz, -qw
+    sine = math.hypot(qx, qy, qz)
+    angle = 2 * math.atan2(sine, qw)
+    factor = 2.0 if sine < 1e-12 else angle / sine
+    u, v, w = factor * qx, factor * qy, factor * qz
+    if angle < 1e-4:
+        coefficient = 1 / 12 + angle**2 / 720
+    else:
+        coefficient = (1 - 0.5 * angle / math.tan(0.5 * angle)) / angle**2
+    once = _cross(u, v, w, x, y, z)
+    twice = _cross(u, v, w, *once)
+    moved = (t - 0.5 * p + coefficient * q for t, p, q in zip((x, y, z), once, twice, strict=True))
+    return *moved, u, v, w
 
 
 def interpolate(a: ArrayLike, b: ArrayLike, fraction: ArrayLike) -> Array:

@@ -55,6 +55,18 @@ def test_exp_is_the_matrix_exponential(xi: Array) -> None:
     assert_allclose(poses.matrix(poses.exp(xi)), expm(twist(xi)), atol=1e-9)
 
 
+@given(tangents, tangents, vectors)
+def test_a_single_pose_is_a_stack_of_one(xi: Array, other: Array, vector: Array) -> None:
+    """Single poses take a way of their own, in plain numbers."""
+    a, b = poses.exp(xi), poses.exp(other)
+    assert_allclose(poses.exp(xi[None])[0], a, rtol=1e-12, atol=1e-12)
+    assert_allclose(poses.log(a[None])[0], poses.log(a), rtol=1e-12, atol=1e-12)
+    assert_allclose(poses.matrix(a[None])[0], poses.matrix(a), rtol=1e-12, atol=1e-12)
+    assert_allclose(poses.inverse(a[None])[0], poses.inverse(a), rtol=1e-12, atol=1e-12)
+    assert_allclose(poses.compose(a[None], b[None])[0], poses.compose(a, b), rtol=1e-12, atol=1e-12)
+    assert_allclose(poses.rotate(a[None, 3:], vector[None])[0], poses.rotate(a[3:], vector), rtol=1e-12, atol=1e-12)
+
+
 @given(tangents)
 def test_log_undoes_exp(xi: Array) -> None:
     assert_allclose(poses.log(poses.exp(xi)), xi, atol=1e-6 if np.linalg.norm(xi[3:]) > 3.1 else 1e-9)
