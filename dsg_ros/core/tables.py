@@ -31,12 +31,17 @@ class Column:
 
     def extend(self, rows: NDArray[Any]) -> None:
         """Append rows (n, ...)."""
-        needed = self._size + len(rows)
+        before = self._size
+        self.grow(len(rows))
+        self._data[before : self._size] = rows
+
+    def grow(self, count: int) -> None:
+        """Append ``count`` rows of zeros."""
+        needed = self._size + count
         if needed > len(self._data):
             grown = np.zeros((max(needed, 2 * len(self._data)), *self._data.shape[1:]), self._data.dtype)
             grown[: self._size] = self.view
             self._data = grown
-        self._data[self._size : needed] = rows
         self._size = needed
 
 
@@ -64,19 +69,19 @@ class Table:
         return len(self.alive) - len(self._free)
 
     def insert(self, fields: dict[str, NDArray[Any]], rows: int) -> NDArray[np.int64]:
-        """Store checked columns; returns the rows' ids."""
+        """Store checked columns, each with a value a row or one for all; returns the rows' ids."""
         reused = min(rows, len(self._free))
         slots = np.empty(rows, np.int64)
         if reused:
             slots[:reused] = self._free[-reused:]
             del self._free[-reused:]
         slots[reused:] = np.arange(len(self.alive), len(self.alive) + rows - reused)
-        self.alive.extend(np.ones(rows - reused, bool))
-        self._generation.extend(np.zeros(rows - reused, np.int64))
+        self.alive.grow(rows - reused)
+        self._generation.grow(rows - reused)
         self.alive.view[slots] = True
         for name, column in self.columns.items():
-            column.extend(np.asarray(fields[name])[reused:])
-            column.view[slots[:reused]] = fields[name][:reused]
+            column.grow(rows - reused)
+            column.view[slots] = fields[name] if name in fields else self.defaults[name]
         self._index(slots)
         return self._ids(slots)
 

@@ -111,9 +111,7 @@ class WorldModel:
         if missing:
             raise ValueError(f"{factor.__name__}: which {' and '.join(missing)}?")
         rows = len(np.atleast_1d(np.asarray(fields[table.key_names[0]])))
-        columns = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in table.defaults.items()}
-        columns["weight"] = np.ones(rows)
-        return table.insert(columns | self._checked(table, fields, rows), rows)
+        return table.insert({"weight": np.ones(())} | self._checked(table, fields, rows), rows)
 
     def set_rows(self, ids: ArrayLike, **fields: ArrayLike) -> None:
         """Overwrite fields of rows of one factor type: measurements, weights, or the variables they touch."""
@@ -144,7 +142,7 @@ class WorldModel:
         table = self._tables[factor]
         slots = table.slots(np.atleast_1d(np.asarray(ids, np.int64)))
         columns: dict[str, Any] = {name: column.view[slots] for name, column in table.columns.items()}
-        return factor(**columns)
+        return factor.of(columns)
 
     def adopt(self, solution: Solution) -> None:
         """Take over a solution's poses and voxels."""
@@ -287,12 +285,14 @@ class WorldModel:
         return np.arange(first, first + len(values))
 
     def _checked(self, table: Table, fields: Mapping[str, ArrayLike], rows: int) -> dict[str, NDArray[Any]]:
-        """Fields as columns of the right shape and type; the errors name type and field."""
+        """Fields as arrays of a value a row or one for all; the errors name type and field."""
         out: dict[str, NDArray[Any]] = {}
         kinds = dict(zip(table.key_names, table.kinds, strict=True))
         for name, value in fields.items():
             if name in kinds:
-                out[name] = np.broadcast_to(self._known(kinds[name], value), rows)
+                out[name] = self._known(kinds[name], value)
+                if len(out[name]) not in (1, rows):
+                    raise ValueError(f"{table.cls.__name__}.{name}: {len(out[name])} keys for {rows} rows")
                 continue
             if name not in table.defaults:
                 raise ValueError(f"{table.cls.__name__} has no field {name!r}; it has {', '.join(table.columns)}")
@@ -301,7 +301,7 @@ class WorldModel:
                 raise ValueError(f"{table.cls.__name__}.{name}: shape {array.shape}, expected {(rows, *default.shape)}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{table.cls.__name__}.{name}: not finite")
-            out[name] = np.broadcast_to(array.astype(default.dtype), (rows, *default.shape))
+            out[name] = array
         if (out.get("weight", np.zeros(1)) < 0).any():
             raise ValueError(f"{table.cls.__name__}.weight: negative")
         return out

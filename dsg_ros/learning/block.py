@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,9 +38,11 @@ class Link:
     @property
     def valid(self) -> bool:
         """Whether every number is finite and the quaternions are of unit length."""
-        numbers = np.concatenate([self.measured, self.relative, self.information.ravel(), [self.seconds]])
-        quaternions = np.stack([self.measured[3:], self.relative[3:]])
-        return bool(np.isfinite(numbers).all() and np.allclose(np.sum(quaternions**2, axis=1), 1.0, atol=1e-3))
+        measured, relative = self.measured.tolist(), self.relative.tolist()
+        # A quaternion that is not finite has no length within bounds.
+        unit = all(abs(sum(q * q for q in pose[3:]) - 1.0) <= 1e-3 for pose in (measured, relative))
+        finite = all(map(math.isfinite, (*measured[:3], *relative[:3], self.seconds)))
+        return unit and finite and bool(np.isfinite(self.information).all())
 
 
 class Block(eqx.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,7 +46,7 @@ def starting_theta(parameters: Sequence[Parameter]) -> Theta:
             raise UserError(f"learned parameters: unknown name {parameter.name!r}; names are {', '.join(PLACES)}")
         leaf, position = PLACES[parameter.name]
         leaves[leaf].reshape(-1)[position] = _leaf_value(parameter, SPECS[leaf][position])
-    return theta.replace(**{name: jnp.asarray(leaf) for name, leaf in leaves.items()})
+    return theta.replace(**leaves)
 
 
 def _leaf_value(parameter: Parameter, spec: Spec) -> float:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dsg_ros import poses
 from dsg_ros.core import geometry
 from dsg_ros.core.factors.base import Factor, RelativePoses, data, pose_key
+from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
 
@@ -47,5 +48,6 @@ class Registration(Factor):
     def jacobians(self, theta: Theta, first: Array, second: Array) -> tuple[Array, tuple[Array, ...]]:
         return relative_jacobians(self.measured, first, second)
 
+    @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
         return RelativePoses(np.asarray(self.measured), self.sqrt_info * np.exp(-np.asarray(theta.registration_noise)))

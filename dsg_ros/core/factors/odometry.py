@@ -12,6 +12,7 @@ from dsg_ros import poses
 from dsg_ros.core import geometry
 from dsg_ros.core.factors.base import Factor, RelativePoses, data, pose_key
 from dsg_ros.core.factors.between import relative_error, relative_jacobians
+from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
 
@@ -90,6 +91,7 @@ class OdomSE3(Factor):
     def jacobians(self, theta: Theta, previous: Array, current: Array) -> tuple[Array, tuple[Array, ...]]:
         return relative_jacobians(self.increment(theta), previous, current)
 
+    @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
         rows = _host_map(theta)
         tangent = self.measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dsg_ros import poses
 from dsg_ros.core import geometry
 from dsg_ros.core.factors.base import Factor, PosesKnown, VoxelsKnown, data, pose_key, voxel_key
+from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
 
@@ -29,6 +30,7 @@ class PosePrior(Factor):
         error, jacobian = geometry.log_jlog(geometry.between(self.mean, pose))
         return error, (jacobian,)
 
+    @host_method
     def host_form(self, theta: Theta) -> PosesKnown:
         return PosesKnown(np.asarray(self.mean), np.asarray(self.sqrt_info))
 
@@ -49,5 +51,6 @@ class VoxelPrior(Factor):
     def jacobians(self, theta: Theta, voxel: Float[Array, " 3"]) -> tuple[Array, tuple[Array, ...]]:
         return self.error(theta, voxel), (jnp.eye(3),)
 
+    @host_method
     def host_form(self, theta: Theta) -> VoxelsKnown:
         return VoxelsKnown(np.asarray(self.mean), np.asarray(self.sqrt_info))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dsg_ros import poses
 from dsg_ros.core import geometry
 from dsg_ros.core.factors.base import Factor, VoxelsKnown, VoxelsSeen, data, pose_key, voxel_key
+from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
 
@@ -35,6 +36,7 @@ class VoxelPointObs(Factor):
     def jacobians(self, theta: Theta, voxel: Float[Array, " 3"]) -> tuple[Array, tuple[Array, ...]]:
         return self.error(theta, voxel), (jnp.eye(3),)
 
+    @host_method
     def host_form(self, theta: Theta) -> VoxelsKnown:
         point = np.asarray(self.point)
         if theta.obs.shape[0]:
@@ -77,8 +79,15 @@ class VoxelSensorObs(Factor):
         by_voxel = rotation @ geometry.rotation_matrix(base_from_map)
         return geometry.act(sensor_from_base, in_base) - self.point, (by_pose, by_voxel)
 
+    @host_method
     def host_form(self, theta: Theta) -> VoxelsSeen:
-        sensor = poses.compose(self.base_from_sensor, poses.exp(np.asarray(theta.extrinsic)))
+        mount, point = np.asarray(self.base_from_sensor), np.asarray(self.point)
         information = self.sqrt_info * np.exp(-np.asarray(theta.voxel_noise))
-        rotation = poses.matrix(sensor)[..., :3, :3]
-        return VoxelsSeen(poses.transform(sensor, self.point), information @ rotation.swapaxes(-1, -2))
+        extrinsic = poses.exp(np.asarray(theta.extrinsic))
+        if len(mount) and (mount == mount[0]).all():  # one sensor: one matrix for all rows
+            sensor = poses.compose(mount[0], extrinsic)
+            back = poses.matrix(sensor)[:3, :3].T
+            return VoxelsSeen(point @ back + sensor[:3], (information.reshape(-1, 3) @ back).reshape(-1, 3, 3))
+        sensors = poses.compose(mount, extrinsic)
+        rotation = poses.matrix(sensors)[:, :3, :3]
+        return VoxelsSeen(poses.transform(sensors, point), information @ rotation.swapaxes(1, 2))

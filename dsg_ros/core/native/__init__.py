@@ -54,7 +54,7 @@ def compiled(function: Function) -> Function:
     Division by zero gives infinities, as in NumPy.  The interpreter's lock is released while it runs.
     """
     kernel = numba.njit(cache=_KEPT, nogil=True, error_model="numpy")(function)
-    _kernels.append(kernel)
+    _overloads.append(kernel.overloads)
     return cast(Function, kernel)
 
 
@@ -64,6 +64,6 @@ def plain(array: NDArray[np.float64]) -> NDArray[np.float64]:
     return array if flags.c_contiguous and flags.writeable else array.copy()
 
 
-_kernels: list[Any] = []
+_overloads: list[Any] = []
 # A kernel has one overload a combination of types it was compiled, or fetched from the disk, for.
-native_counters.append(lambda: sum(len(kernel.overloads) for kernel in _kernels))
+native_counters.append(lambda: sum(map(len, _overloads)))
