@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dsg_ros import poses
-from dsg_ros.core.factors import FACTOR_TYPES, PosePrior, Registration, VoxelPrior, VoxelSensorObs
+from dsg_ros.core.factors import FACTOR_TYPES, OdomSE3, PosePrior, Registration, VoxelPrior, VoxelSensorObs
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.theta import Theta, to_float64
@@ -171,3 +171,14 @@ def test_refusals_say_what_is_wrong():
 def test_every_type_has_a_table():
     world = WorldModel()
     assert [world.count(cls) for cls in FACTOR_TYPES] == [0] * len(FACTOR_TYPES)
+
+
+def test_rows_with_fewer_keys_than_others_are_refused_whole():
+    world = WorldModel()
+    for _ in range(3):
+        world.add_pose(poses.IDENTITY)
+    with pytest.raises(ValueError, match=r"OdomSE3\.current: 2 keys for 3 rows"):
+        world.add_rows(OdomSE3, previous=[0, 1, 2], current=[1, 2])
+    assert world.count(OdomSE3) == 0
+    world.add_rows(OdomSE3, previous=[0, 1], current=2)  # one key for all
+    assert world.rows(OdomSE3)[1]["current"].tolist() == [2, 2]
