@@ -33,7 +33,8 @@ class Options:
     """Optimise a pose graph: a g2o or TORO file in the plane or in space, with or without landmarks, also compressed.
 
     Vertices named in FIX lines are held; without any, the first pose is. A file without VERTEX lines gets its initial
-    values along a spanning tree. Exit code 1: not converged, or a variable is not determined; then nothing is written.
+    values along a spanning tree. The solve starts from the graph's chordal relaxation where that costs less than its
+    values. Exit code 1: not converged, or a variable is not determined; then nothing is written.
     """
 
     graph: Positional[Path]
@@ -42,6 +43,9 @@ class Options:
         Path,
         Doc("The optimised graph: g2o, or TORO if it ends in .toro or .graph; compressed with .gz, .bz2, .xz, .zip"),
     ]
+    incremental: Annotated[
+        bool, Doc("Add pose after pose in the order of their keys, with an estimate after each, then settle")
+    ] = False
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
 
@@ -54,16 +58,23 @@ def main(options: Options) -> int:
     _log_graph(graph)
     with _telling("compiling"):
         # JAX is imported here: what is wrong with the file has been told by now.
+        from dsg_ros.commands import _solve_incremental as one_by_one
         from dsg_ros.commands._solve_graph import solve_graph, warm_up
 
         warm_up(landmarks=len(graph.landmarks.keys) > 0)
+        if options.incremental:
+            one_by_one.warm_up()
+    updates = None
     with _telling(f"optimising {len(graph.keys)} poses, {graph.factors} factors"):
-        optimised = solve_graph(graph)
+        if options.incremental:
+            optimised, updates = one_by_one.solve_incrementally(graph)
+        else:
+            optimised = solve_graph(graph)
     if optimised.converged:
         write_pose_graph(options.out, graph.with_values(optimised.poses, optimised.landmarks))
     else:
         log.error("%s: %s; nothing is written", options.graph, _reason(optimised))
-    _tell(options, graph, optimised, time.perf_counter() - began)
+    _tell(options, graph, optimised, updates, time.perf_counter() - began)
     return 0 if optimised.converged else 1
 
 
@@ -84,12 +95,16 @@ def _reason(optimised: Optimised) -> str:
     return optimised.result + (f": {', '.join(free[:_LISTED])}{more} can move freely" if free else "")
 
 
-def _tell(options: Options, graph: PoseGraph, optimised: Optimised, seconds: float) -> None:
+def _tell(
+    options: Options, graph: PoseGraph, optimised: Optimised, updates: dict[str, float] | None, seconds: float
+) -> None:
     """The outcome on stdout: a line for people, and with --json one object as the last line."""
     print(
         f"cost {optimised.cost:.6f} after {optimised.iterations} iterations, {optimised.seconds:.3f} s "
         f"({seconds:.1f} s with reading, compiling and writing)"
     )
+    if updates:
+        print("updates: median {median:.2f} ms, p99 {p99:.2f} ms, longest {max:.2f} ms".format(**updates))
     if options.json:
         found = {
             "poses": len(graph.keys),
@@ -100,6 +115,8 @@ def _tell(options: Options, graph: PoseGraph, optimised: Optimised, seconds: flo
             "seconds_total": seconds,
             "converged": optimised.converged,
         }
+        if updates:
+            found["update_ms"] = updates
         print(json.dumps(found, allow_nan=False))
     sys.stdout.flush()
 

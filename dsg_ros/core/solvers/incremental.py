@@ -8,7 +8,7 @@ substitution goes down only as far as something changes.  Deterministic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from dsg_ros.core.tables import Column
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+NOTHING: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Incremental:
         self._fresh: list[int] = []
         self._new_rows: list[int] = []
         self._far: list[Ints] = []
-        self._retry: Ints = np.zeros(0, np.int64)
+        self._retry = NOTHING
 
     def __len__(self) -> int:
         return len(self._poses)
@@ -152,7 +154,23 @@ class Incremental:
     def update(self) -> Update:
         """Work in what was added since the last update."""
         self._updates += 1
-        moved = self._due() if self._updates % self._every == 0 else np.zeros(0, np.int64)
+        return self._work_in(self._due() if self._updates % self._every == 0 else NOTHING, self._wildfire)
+
+    def settle(self, tolerance: float = 1e-6, most: int = 20) -> tuple[Update, int]:
+        """Gauss-Newton on the whole graph, from the estimates on, until a step moves no pose by more than
+        ``tolerance`` [m, rad], or ``most`` steps are taken.
+
+        Returns the last update (MAX_ITERATIONS where they did not do) and how many there were.
+        """
+        for count in range(1, most + 1):
+            deltas = self._delta.view
+            update = self._work_in(np.nonzero(deltas.any(axis=1))[0], 0.0)
+            if update.result is not Result.CONVERGED or np.abs(self._delta.view).max(initial=0.0) <= tolerance:
+                return update, count
+        return replace(update, result=Result.MAX_ITERATIONS), most
+
+    def _work_in(self, moved: Ints, wildfire: float) -> Update:
+        """Work in what is new, with the variables ``moved`` linearised where they are estimated now."""
         touched = self._move_origins(moved)
         fresh, new_rows = np.array(self._fresh, np.int64), np.array(self._new_rows, np.int64)
         again = np.concatenate([touched, new_rows])
@@ -167,7 +185,7 @@ class Incremental:
         ids = self._regrow(tree, seeds[self._home.view[seeds] >= 0], fresh, new_rows, late)
         self._fresh.clear()
         self._new_rows.clear()
-        self._retry = np.zeros(0, np.int64)
+        self._retry = NOTHING
         tree = self._tree()
         _, bad = multifrontal.factorise(
             tree, self._linearised(), ids, self._undamped.view.ravel(), self._forward.view.reshape(-1),
@@ -181,7 +199,7 @@ class Incremental:
         self._stamp += 1
         count, visited = regrowth.substitute_from(
             tree, ids, self._forward.view.reshape(-1), self._delta.view.reshape(-1), self._changed.view, self._stamp,
-            self._wildfire, self._relinearise, far, self._fronts["seen"].view,
+            wildfire, self._relinearise, far, self._fronts["seen"].view,
         )  # fmt: skip
         self._far.append(far[:count].copy())
         return Update(len(ids), visited, len(moved), Result.CONVERGED)
@@ -215,7 +233,7 @@ class Incremental:
 
     def _due(self) -> Ints:
         """Variables that are far from where their rows were linearised; from here on the list begins anew."""
-        far = np.unique(np.concatenate([*self._far, np.zeros(0, np.int64)]))
+        far = np.unique(np.concatenate([*self._far, NOTHING]))
         self._far.clear()
         return far[np.abs(self._delta.view[far]).max(axis=1, initial=0.0) > self._relinearise]
 
