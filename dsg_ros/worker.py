@@ -208,8 +208,6 @@ class WorkerProcess(Backend):
                     self._dropped["reset"] += len(self._frames)
                 self._sent += len(self._frames)
                 self._frames.clear()
-            if isinstance(command, session.Configure):
-                self._setup = session.Setup(self._setup.factory, command.config, self._setup.planar)
             number = next(self._ids)
             self._replies[number] = future
             self._commands.append((number, command, self._sent + len(self._frames)))

@@ -16,11 +16,11 @@ import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, Protocol
 
 from dsg_ros import config as cfg
-from dsg_ros.interface import Estimate, Frame, Path, RunResult, VoxelUpdate
+from dsg_ros.interface import Estimate, Frame, RunResult
 
 SLAM = "dsg_ros.pipeline:Slam"
 log = logging.getLogger("worker")
@@ -34,7 +34,6 @@ class Pipeline(Protocol):
 
     def warm_up(self, planar: bool) -> None: ...
     def process(self, frame: Frame) -> Estimate: ...
-    def snapshot_map(self) -> tuple[Path, VoxelUpdate]: ...
     def result(self) -> RunResult: ...
     def finish(self) -> RunResult: ...
 
@@ -54,11 +53,6 @@ class Reset:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """Answers with the whole path and every voxel."""
-
-
-@dataclass(frozen=True)
 class Save:
     """Write the run's files to ``folder``; ``refine`` runs the final refinement first.  Answers with the folder."""
 
@@ -66,19 +60,7 @@ class Save:
     refine: bool = False
 
 
-@dataclass(frozen=True)
-class Finish:
-    """Answers with the `RunResult` after the final refinement."""
-
-
-@dataclass(frozen=True)
-class Configure:
-    """Change settings while running, as far as the pipeline can."""
-
-    config: cfg.Slam
-
-
-Command = Reset | Snapshot | Save | Finish | Configure
+Command = Reset | Save
 
 
 @dataclass(frozen=True)
@@ -198,24 +180,14 @@ class Session:
     def execute(self, command: Command) -> Any:
         """Do what is asked and return the answer; raises what the pipeline or the file system raises."""
         match command:
-            case Snapshot():
-                return self._pipeline.snapshot_map()
-            case Finish():
-                return self._pipeline.finish()
             case Save(folder, refine):
                 result = self._pipeline.finish() if refine else self._pipeline.result()
                 from dsg_ros.report.save import save
 
-                save(result, FilePath(folder), self._setup.config)
+                save(result, Path(folder), self._setup.config)
                 return folder
             case Reset():
                 self._build()
-            case Configure(config):
-                configure = getattr(self._pipeline, "configure", None)
-                if configure is None:
-                    raise RuntimeError("the pipeline cannot change its settings while it runs")
-                configure(config)
-                self._setup = dataclasses.replace(self._setup, config=config)
         return None
 
 

@@ -30,15 +30,11 @@ class Counting:
     DIE, FAIL = 666, 667
 
     def __init__(self, config: cfg.Slam) -> None:
-        self.config = config
         self.frames: list[Frame] = []
         self.warm: list[bool] = []
 
     def warm_up(self, planar: bool) -> None:
         self.warm.append(planar)
-
-    def configure(self, config: cfg.Slam) -> None:
-        self.config = config
 
     def process(self, frame: Frame) -> Estimate:
         if frame.stamp == self.DIE:
@@ -48,18 +44,17 @@ class Counting:
         frame.points[:0] = 0.0  # frames arrive writable
         self.frames.append(frame)
         pose = frame.odometry.at(frame.stamp)
-        path, update = self.snapshot_map()
+        path, update = self._map()
         counts = {"scans": len(self.frames), "points": len(frame.points)}
-        metrics = {"min_range": self.config.input.min_range}
-        return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, (), metrics, counts)
+        return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, (), {}, counts)
 
-    def snapshot_map(self) -> tuple[Path, VoxelUpdate]:
+    def _map(self) -> tuple[Path, VoxelUpdate]:
         stamps = np.array([f.stamp for f in self.frames], np.int64)
         track = np.array([f.odometry.at(f.stamp) for f in self.frames]).reshape(-1, 7)
         return Path(stamps, track, NO_LOOPS), voxels(track[:, :3])
 
     def result(self) -> RunResult:
-        path, update = self.snapshot_map()
+        path, update = self._map()
         track = path.poses
         counts = {"scans": len(track)}
         return RunResult(path.stamps, track, track, track, track, path, update, (), (), {}, counts, "test")
