@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros.core.factors import FACTOR_TYPES, Factor, base
+from dsg_ros.core.factors import Factor, base
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind, State
@@ -188,23 +188,3 @@ def _cut_local(chunks: list[_Chunk], local: NDArray[np.float64]) -> Iterator[NDA
 
 def _joined(chunks: list[_Chunk], parts: list[Any]) -> NDArray[np.float64]:
     return np.concatenate([np.asarray(part)[: chunk.rows] for chunk, part in zip(chunks, parts, strict=True)])
-
-
-def warm_up(theta: Theta, directions: Theta | None = None) -> None:
-    """Compile every program of this module for the shapes of ``theta`` (and of ``directions`` in it), before data
-    comes.
-    """
-    for cls in FACTOR_TYPES:
-        for size in (SMALL, LARGE):
-            factor = jax.device_put(cls.stack(size))
-            values = tuple(np.zeros((size, kind.stored)) + _origin(kind) for kind in base.kinds(cls))
-            vector = np.zeros((size, sum(kind.dof for kind in base.kinds(cls))))
-            _linearise(factor, theta, values)
-            _hessian_product(factor, theta, values, vector)
-            _theta_vjp(factor, theta, values, vector)
-            if directions is not None:
-                _theta_jacobian(factor, theta, values, directions)
-
-
-def _origin(kind: Kind) -> NDArray[np.float64]:
-    return np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]) if kind is Kind.POSE else np.zeros(3)

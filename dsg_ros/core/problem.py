@@ -1,7 +1,9 @@
 """An immutable snapshot of the graph, as a pytree: what solvers and derivatives work on.
 
-All functions here are pure JAX over whole stacks, meant to be jitted for windows and small problems, where the shapes
-are the capacity's; `dsg_ros.core.chunks` does the same for graphs of any size in pieces of one fixed shape.
+All functions here are pure JAX over whole stacks, meant to be jitted for problems of fixed shapes, such as those that
+learning differentiates.  A run's windows and whole graphs, whose shapes change, are linearised by compiled loops
+(`dsg_ros.core.native`); `dsg_ros.core.chunks` takes their derivatives in theta, and their rows that no loop
+linearises, in pieces of one fixed shape.
 """
 
 from __future__ import annotations
@@ -65,10 +67,6 @@ class Problem(eqx.Module):
         """
         rows = [r.ravel() for r in self._map(base.row_residual, theta, state)]
         return jnp.concatenate([jnp.zeros(0), *rows])
-
-    def log_normaliser(self, theta: Theta, state: State) -> Float[Array, ""]:
-        """``-sum log det W``: with the cost, the negative log-likelihood up to a constant (without robust kernels)."""
-        return sum((jnp.sum(c) for c in self._map(base.row_log_normaliser, theta, state)), jnp.zeros(()))
 
     def gradient(self, theta: Theta, state: State) -> Float[Array, " D"]:
         """Gradient of the cost in the state's tangent, zero where not free; differentiable again."""

@@ -25,7 +25,7 @@ Keys = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Capacity:
-    """Shapes of a snapshot: programs are compiled per capacity, so a window keeps one."""
+    """Shapes of a snapshot: JAX compiles a program for each, so problems of one kind share one."""
 
     poses: int
     voxels: int = 1

@@ -7,6 +7,9 @@ a stack of rows.  Functions here treat one row and are vmapped over stacks by `d
 The cost of a row is ``0.5 weight rho(|W e|^2)``.  Its linearisation scales the whitened residual and Jacobian by
 ``sqrt(weight rho')`` (iteratively reweighted least squares): then J^T r is the exact gradient of that cost, and J^T J
 its Gauss-Newton Hessian without the kernel's negative curvature.  Derivatives in theta are taken of the cost itself.
+
+`dsg_ros.core.native.rows` has whitening, kernels and linearisation a second time, compiled, for types with a
+`Factor.host_form`; a test holds that copy to these functions, for every type and kernel.
 """
 
 from __future__ import annotations
@@ -151,7 +154,10 @@ class Factor(eqx.Module):
     @host_method
     def host_form(self, theta: Theta) -> HostForm | None:
         """A stack of rows (NumPy) at ``theta`` in one of the forms that compiled loops linearise, the same errors up to
-        a rotation of the whitened ones; None where there is none: then JAX linearises these rows.
+        a rotation of the whitened ones.
+
+        None where there is none: then JAX linearises these rows, in programs that are compiled at their first use, and
+        windows (`dsg_ros.core.solvers.window`) do not take them.
         """
         return None
 
@@ -237,16 +243,6 @@ def _whitened(factor: Factor, theta: Theta, values: Values) -> tuple[Float[Array
     error, blocks = factor.jacobians(theta, *values)
     information = factor.sqrt_information(theta)
     return whiten(information, error), whiten(information, jnp.concatenate(blocks, axis=1))
-
-
-def row_log_normaliser(factor: Factor, theta: Theta, values: Values) -> Float[Array, ""]:
-    """``-log det W`` of a row that counts (weight above 0): what a likelihood adds to the cost so that noise can be
-    learned.
-    """
-    information = factor.sqrt_information(theta)
-    diagonal = information.ndim == 1
-    log_det = jnp.sum(jnp.log(information)) if diagonal else jnp.linalg.slogdet(information)[1]
-    return jnp.where(factor.weight > 0, -log_det, 0.0)
 
 
 def row_gradient(factor: Factor, theta: Theta, values: Values) -> Float[Array, " d"]:

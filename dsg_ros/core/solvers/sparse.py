@@ -103,11 +103,6 @@ class SparseFactor:
             out[np.ix_(axes, axes)] = self._marginal(int(self.rows.pose_number[position]))
         return out
 
-    def voxel_covariance(self, position: int) -> Array:
-        """Marginal covariance (3, 3) [m^2] of the voxel at ``position`` of the state; zero where it is held."""
-        number = int(self.rows.voxel_number[position])
-        return self._marginal(number) if number >= 0 else np.zeros((3, 3))
-
     def _marginal(self, variable: int) -> Array:
         """By the selected inverse along the variable's path to the root."""
         tree = self._owner.load(self)
