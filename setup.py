@@ -23,6 +23,7 @@ setup(
         (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.rviz"))),
     ],
     # `make test-oldest` runs with the lower bounds.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
+    # SciPy's, matplotlib's and typing_extensions' are beyond Ubuntu's releases: README's pip line names them.
     install_requires=[
         'backports.zstd>=1.0; python_version < "3.14"',
         "equinox>=0.12.2",
