@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks import batch, graphs, growth, incremental, robust
+from benchmarks import batch, graphs, growth, incremental, robust, window
 from benchmarks.growth_figure import draw_growth
 from benchmarks.measuring import cores, machine, version
 from benchmarks.options import COMPARISONS, add_options
@@ -25,7 +25,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.io import atomic
 from dsg_ros.report.figures.style import to_png
 
-GRAPHS = {"batch": batch.GRAPHS, "incremental": incremental.GRAPHS, "robust": robust.GRAPHS, "growth": ()}
+GRAPHS = {"batch": batch.GRAPHS, "incremental": incremental.GRAPHS, "robust": robust.GRAPHS, "growth": (), "window": ()}
 
 Part = tuple[list[Row], dict[str, Any]]
 
@@ -43,6 +43,8 @@ def available(names: Sequence[str]) -> Iterator[str]:
 
 def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
     """The comparison ``name``, graph by graph."""
+    if name == "window":
+        return window.run()
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typing_extensions import Doc
 from tyro.conf import Positional
@@ -106,7 +106,7 @@ def _tell(
     if updates:
         print("updates: median {median:.2f} ms, p99 {p99:.2f} ms, longest {max:.2f} ms".format(**updates))
     if options.json:
-        found = {
+        found: dict[str, Any] = {
             "poses": len(graph.keys),
             "factors": graph.factors,
             "cost": optimised.cost if math.isfinite(optimised.cost) else None,
