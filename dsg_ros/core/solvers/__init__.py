@@ -1,8 +1,16 @@
 """Solvers: one method per file.  A solver has ``solve(problem, theta) -> Solution``."""
 
+from dsg_ros.core.solvers.conjugate_gradient import ConjugateGradient
 from dsg_ros.core.solvers.gradient_descent import GradientDescent
 from dsg_ros.core.solvers.levenberg_marquardt import LevenbergMarquardt
 from dsg_ros.core.solvers.linear import DenseCholesky, SchurVoxels
 from dsg_ros.core.solvers.sparse import SparseCholesky
 
-__all__ = ["DenseCholesky", "GradientDescent", "LevenbergMarquardt", "SchurVoxels", "SparseCholesky"]
+__all__ = [
+    "ConjugateGradient",
+    "DenseCholesky",
+    "GradientDescent",
+    "LevenbergMarquardt",
+    "SchurVoxels",
+    "SparseCholesky",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dsg_ros.core.problem import Normal, Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers import damping as d
+from dsg_ros.core.solvers.conjugate_gradient import ConjugateGradient
 from dsg_ros.core.solvers.host import solve_on_host
 from dsg_ros.core.solvers.linear import DenseCholesky, SchurVoxels
+from dsg_ros.core.solvers.row_blocks import Rows
 from dsg_ros.core.solvers.sparse import SparseCholesky
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import State
@@ -22,12 +24,12 @@ from dsg_ros.core.variables import State
 
 @dataclass(frozen=True)
 class LevenbergMarquardt:
-    """``linear`` decides where it runs: `DenseCholesky` and `SchurVoxels` inside one jitted program, `SparseCholesky`
-    on the host, in chunks, for graphs of any size.  ``damping`` is that of the first step, of systems with unit
-    diagonal.
+    """``linear`` decides where it runs: `DenseCholesky`, `SchurVoxels` and `ConjugateGradient` (for large graphs, on a
+    GPU too) inside one jitted program, `SparseCholesky` on the host, for graphs of any size.  ``damping`` is that of
+    the first step, of systems with unit diagonal.
     """
 
-    linear: DenseCholesky | SchurVoxels | SparseCholesky = field(default_factory=DenseCholesky)
+    linear: DenseCholesky | SchurVoxels | ConjugateGradient | SparseCholesky = field(default_factory=DenseCholesky)
     max_iterations: int = 50
     tolerance: float = 1e-10
     damping: float = 1e-6
@@ -49,9 +51,10 @@ class _Carry(NamedTuple):
 
     state: State
     cost: Float[Array, ""]
-    normal: Normal
+    normal: Normal | Rows
     trial: State
     predicted: Float[Array, ""]
+    solved: Bool[Array, ""]
     damping: Float[Array, ""]
     growth: Float[Array, ""]
     iterations: Int[Array, ""]
@@ -61,8 +64,8 @@ class _Carry(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Solution:
-    linear = solver.linear
-    assert not isinstance(linear, SparseCholesky)
+    # Each linear solver takes the normal equations that it makes itself.
+    linear: Any = solver.linear
     start = jax.tree.map(jnp.asarray, problem.state)
     tolerance = jnp.asarray(solver.tolerance)
 
@@ -73,7 +76,7 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
         # Linearising at the trial judges the step and prepares the next one.  It is by far the largest part of the
         # compiled program, so it stands here once: the first pass takes the start for a trial step from an infinite
         # cost.
-        trial_cost, trial_normal = problem.linearise(theta, c.trial)
+        trial_cost, trial_normal = linear.linearise(problem, theta, c.trial)
         verdict = d.judge(jnp, c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
         first = c.iterations < 0
         accept = jnp.where(first, jnp.isfinite(trial_cost), verdict.accept)
@@ -83,7 +86,9 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
         )
         damping = jnp.where(first, c.damping, verdict.damping)
         factor = linear.factorise(problem, normal, damping)
-        step = factor.solve(-normal.gradient)
+        converged = jnp.where(first, ~jnp.any(problem.free), verdict.converged & c.solved)
+        mismatch = _mismatch(c.cost - trial_cost, c.predicted, c.cost)
+        step, solved = linear.step(factor, normal.gradient, jnp.where(converged, jnp.inf, mismatch))
         # |S^-1 step|^2 is the step's length in the scaled system; held variables have no scale and do not move.
         scaled = step / jnp.where(factor.scale > 0, factor.scale, 1.0)
         return _Carry(
@@ -92,24 +97,30 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
             normal,
             state.retract(step),
             0.5 * (damping * scaled @ scaled - normal.gradient @ step),
+            solved,
             damping,
             jnp.where(first, c.growth, verdict.growth),
             c.iterations + 1,
-            jnp.where(first, ~jnp.any(problem.free), verdict.converged),
+            converged,
             jnp.where(first, ~accept, verdict.stuck),
         )
 
     infinite, no = jnp.asarray(jnp.inf), jnp.zeros((), bool)
     growth, before = jnp.asarray(d.GROWTH), jnp.asarray(-1)
     begin = _Carry(
-        start, infinite, Normal.zeros(problem), start, infinite, jnp.asarray(solver.damping), growth, before, no, no
-    )
+        start, infinite, linear.zeros(problem, theta), start, infinite, no, jnp.asarray(solver.damping), growth,
+        before, no, no,
+    )  # fmt: skip
     end = jax.lax.while_loop(goes_on, iterate, begin)
-    factor = linear.factorise(problem, end.normal, jnp.zeros(()))
-    healthy = factor.healthy
-    regular = jnp.where(healthy, 0.0, d.REGULAR)
-    factor = jax.lax.cond(healthy, lambda: factor, lambda: linear.factorise(problem, end.normal, regular))
+    factor, healthy = linear.final(problem, end.normal)
     result = jnp.where(end.converged, Result.CONVERGED, Result.MAX_ITERATIONS)
     result = jnp.where(healthy, result, Result.SINGULAR)
     result = jnp.where(end.stuck, Result.DIVERGED, result)
     return Solution(end.state, result, end.cost, end.iterations, factor, problem.pose_keys, problem.voxel_keys)
+
+
+def _mismatch(gain: Array, promised: Array, cost: Array) -> Float[Array, ""]:
+    """By how much of it a step missed what was promised; 1 where that says nothing, 0 where rounding hides it."""
+    told = jnp.isfinite(gain) & jnp.isfinite(promised) & (promised > 0)
+    missed = jnp.abs(jnp.where(told, gain, 0.0) / jnp.where(told, promised, 1.0) - 1)
+    return jnp.where(told & (promised <= 1e-11 * cost), 0.0, missed)

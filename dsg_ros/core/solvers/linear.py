@@ -6,14 +6,20 @@ pivot says how much of a variable's own information is left once the others are 
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float
 
 from dsg_ros.core.problem import Normal, Problem
+from dsg_ros.core.solvers import damping as d
+from dsg_ros.core.theta import Theta
+from dsg_ros.core.variables import State
 
 SMALLEST_PIVOT = 1e-13
 """Pivots of a scaled system below this are rounding: the system is singular."""
@@ -47,6 +53,38 @@ def _columns(right: Array) -> tuple[Array, bool]:
     return (right[:, None], True) if right.ndim == 1 else (right, False)
 
 
+class Direct(abc.ABC):
+    """What Levenberg-Marquardt asks of a linear solver that factorises `Normal`."""
+
+    @abc.abstractmethod
+    def factorise(self, problem: Problem, normal: Normal, damping: Float[Array, ""]) -> Any:
+        """The factorisation of the scaled, damped system."""
+
+    def linearise(self, problem: Problem, theta: Theta, state: State) -> tuple[Float[Array, ""], Normal]:
+        """The cost and the normal equations at a state."""
+        return problem.linearise(theta, state)
+
+    def zeros(self, problem: Problem, theta: Theta) -> Normal:
+        """Empty normal equations of the problem's size."""
+        return Normal.zeros(problem)
+
+    def step(
+        self, factor: Any, gradient: Float[Array, " D"], mismatch: Float[Array, ""]
+    ) -> tuple[Float[Array, " D"], Bool[Array, ""]]:
+        """The step down ``gradient``, always solved exactly; iterative solvers do so as far as ``mismatch`` asks for.
+
+        That is by how much of it the last step missed what was promised; infinite where this step is not wanted.
+        """
+        return factor.solve(-gradient), jnp.ones((), bool)
+
+    def final(self, problem: Problem, normal: Normal) -> tuple[Any, Bool[Array, ""]]:
+        """The undamped factorisation, or a damped one where that is singular, and whether it is the first."""
+        factor = self.factorise(problem, normal, jnp.zeros(()))
+        healthy = factor.healthy
+        regular = jnp.where(healthy, 0.0, d.REGULAR)
+        return jax.lax.cond(healthy, lambda: factor, lambda: self.factorise(problem, normal, regular)), healthy
+
+
 class DenseFactor(eqx.Module):
     """``H = S^-1 L L^T S^-1`` with the scales S."""
 
@@ -65,7 +103,7 @@ class DenseFactor(eqx.Module):
 
 
 @dataclass(frozen=True)
-class DenseCholesky:
+class DenseCholesky(Direct):
     """One dense factorisation: for problems of up to a few hundred numbers."""
 
     def factorise(self, problem: Problem, normal: Normal, damping: Array) -> DenseFactor:
@@ -109,7 +147,7 @@ class SchurFactor(eqx.Module):
 
 
 @dataclass(frozen=True)
-class SchurVoxels:
+class SchurVoxels(Direct):
     """Eliminate the voxels (block diagonal), factorise the poses' dense Schur complement: for many voxels."""
 
     def factorise(self, problem: Problem, normal: Normal, damping: Array) -> SchurFactor:
