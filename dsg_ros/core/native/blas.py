@@ -50,6 +50,21 @@ _dgemv = _routine(
 )  # fmt: skip
 _dtrsv = _routine(_blas, "dtrsv", _char, _char, _char, _int, _double, _int, _double, _int)
 
+
+def _one_thread() -> None:
+    """Keep OpenBLAS, where SciPy has that, to the calling thread.
+
+    Fronts are small, and solved thousands of times a second.  Its threads wait for each other by spinning: on two cores
+    with something else to do, the incremental solve of 2000 poses took more than 200 s with them, and 6 s without.
+    """
+    loaded = ctypes.CDLL(_blas.__file__)
+    for name in ("scipy_openblas_set_num_threads", "openblas_set_num_threads"):
+        if hasattr(loaded, name):
+            getattr(loaded, name)(1)
+
+
+_one_thread()
+
 LOWER, NO, YES, LEFT, RIGHT, PLAIN = (np.array([ord(c)], np.uint8) for c in "LNTLRN")
 
 
