@@ -115,11 +115,11 @@ def test_every_row_lies_in_a_front_and_every_separator_in_its_parent(
     if as_cliques:  # the same graph, given as cliques of two
         pointers, neighbours = np.zeros(count + 1, np.int64), EMPTY
         cliques, members = np.arange(0, 2 * len(pairs) + 1, 2), pairs.ravel().copy()
-    last = np.zeros(count, bool)
-    last[rng.choice(count, min(late, count), replace=False)] = True
-    order = minimum_degree(pointers, neighbours, cliques, members, last)
+    stages = np.zeros(count, np.int64)
+    stages[rng.choice(count, min(late, count), replace=False)] = rng.integers(1, 4, min(late, count))
+    order = minimum_degree(pointers, neighbours, cliques, members, stages)
     assert sorted(order) == list(range(count))
-    assert last[order[count - last.sum() :]].all()
+    assert (np.diff(stages[order]) >= 0).all()
     fronts = fronts_of(order, pointers, neighbours, cliques, members, 3)
     sets = [set(fronts.members[a:b]) for a, b in zip(fronts.starts[:-1], fronts.starts[1:], strict=True)]
     home = {}
@@ -147,7 +147,7 @@ def test_minimum_degree_keeps_a_grid_sparse() -> None:
     sizes = []
     for order in (
         np.arange(side * side),
-        minimum_degree(pointers, neighbours, NONE, EMPTY, np.zeros(side * side, bool)),
+        minimum_degree(pointers, neighbours, NONE, EMPTY, np.zeros(side * side, np.int64)),
     ):
         fronts = fronts_of(order, pointers, neighbours, NONE, EMPTY, 3)
         sizes.append(int((fronts.fronts * (fronts.fronts + 1) // 2 + fronts.fronts * fronts.separators).sum()))

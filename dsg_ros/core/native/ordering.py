@@ -3,8 +3,8 @@
 After Amestoy, Davis and Duff, "An approximate minimum degree ordering algorithm", SIAM J. Matrix Analysis 17, 1996:
 eliminated variables live on as elements (cliques), variables with the same neighbours are merged, and degrees are
 bounded from above instead of counted.  Two additions serve incremental factorisation: cliques that are there from the
-start (what parts eliminated earlier left behind), and variables that come last (the newest, so that the next change
-is near the root; Kaess et al., "iSAM2", IJRR 31, 2012).
+start (what parts eliminated earlier left behind), and stages, so that the variables that change next are near the root
+(Kaess et al., "iSAM2", IJRR 31, 2012).
 """
 
 from __future__ import annotations
@@ -60,14 +60,12 @@ def _enlist(i: int, head: Ints, following: Ints, before: Ints, degree: Ints) -> 
 
 
 @compiled
-def minimum_degree(
-    pointers: Ints, neighbours: Ints, cliques: Ints, clique_members: Ints, last: NDArray[np.bool_]
-) -> Ints:
+def minimum_degree(pointers: Ints, neighbours: Ints, cliques: Ints, clique_members: Ints, stages: Ints) -> Ints:
     """Order (n,) in which to eliminate n variables.
 
     Variable v has the neighbours ``neighbours[pointers[v]:pointers[v + 1]]`` (each pair listed both ways, no variable
     its own neighbour, none twice) and clique c joins ``clique_members[cliques[c]:cliques[c + 1]]`` on top.  Variables
-    marked ``last`` (n,) come after all others.
+    of a later stage (``stages`` (n,), from 0) come after all of an earlier one.
     """
     n, given = len(pointers) - 1, len(cliques) - 1
     nodes = n + given
@@ -108,30 +106,25 @@ def minimum_degree(
 
     head = np.full(n + 1, -1, np.int64)
     following, before = np.full(nodes, -1, np.int64), np.full(nodes, -1, np.int64)
-    waiting = 0
+    now, least = -1, n
     for v in range(n):
         degree[v] = min(degree[v], n - 1)
-        if last[v]:
-            waiting += 1
-        else:
-            _enlist(v, head, following, before, degree)
-    listed_last = False
 
     mark, stamp = np.zeros(nodes, np.int64), 1
     bucket, chained, key = np.full(n + 1, -1, np.int64), np.full(n, -1, np.int64), np.zeros(n, np.int64)
     # Variables merged into another, or eliminated together with a pivot, hang on it in a chain.
     chain_next, chain_end = np.full(nodes, -1, np.int64), np.arange(nodes)
     pivots, pivot_count = np.empty(n, np.int64), 0
-    eliminated, least = 0, 0
+    eliminated = 0
 
     while eliminated < n:
         while least < n and head[least] < 0:
             least += 1
         if least >= n:
-            listed_last = True
+            now += 1
             least = 0
             for v in range(n):
-                if last[v] and state[v] == _VARIABLE:
+                if stages[v] == now and state[v] == _VARIABLE:
                     degree[v] = min(degree[v], n - 1)
                     _enlist(v, head, following, before, degree)
             continue
@@ -157,7 +150,7 @@ def minimum_degree(
                         size[i] = -size[i]
                         lists[end] = i
                         end += 1
-                        if listed_last or not last[i]:
+                        if stages[i] <= now:
                             _unlist(i, head, following, before, degree)
                 state[node] = _GONE
             elif size[node] > 0:
@@ -165,7 +158,7 @@ def minimum_degree(
                 size[node] = -size[node]
                 lists[end] = node
                 end += 1
-                if listed_last or not last[node]:
+                if stages[node] <= now:
                     _unlist(node, head, following, before, degree)
         state[me] = _ELEMENT
         start[me], length[me], elements[me] = first, end - first, 0
@@ -202,7 +195,7 @@ def minimum_degree(
                     lists[to] = j
                     to += 1
                     hashed += j
-            if outside == 0 and (listed_last or not last[i]):
+            if outside == 0 and stages[i] <= now:
                 # Touches nothing but the new element: eliminated with it, at no cost.
                 weight += size[i]
                 pivot_size -= size[i]
@@ -240,7 +233,9 @@ def minimum_degree(
                 previous, other = one, chained[one]
                 while other >= 0:
                     same = (
-                        length[other] == length[one] and elements[other] == elements[one] and last[other] == last[one]
+                        length[other] == length[one]
+                        and elements[other] == elements[one]
+                        and stages[other] == stages[one]
                     )
                     q = start[other] + 1
                     while same and q < start[other] + length[other]:
@@ -270,7 +265,7 @@ def minimum_degree(
             lists[to] = i
             to += 1
             degree[i] = max(0, min(degree[i] + weight - size[i], n - eliminated - size[i]))
-            if listed_last or not last[i]:
+            if stages[i] <= now:
                 _enlist(i, head, following, before, degree)
                 least = min(least, degree[i])
         length[me] = to - first

@@ -127,7 +127,7 @@ def analyse(keys: Ints, count: int, width: int) -> Fronts:
     size.
     """
     pointers, neighbours = neighbours_of(keys, count)
-    order = minimum_degree(pointers, neighbours, _NONE, _EMPTY, np.zeros(count, np.bool_))
+    order = minimum_degree(pointers, neighbours, _NONE, _EMPTY, np.zeros(count, np.int64))
     return fronts_of(order, pointers, neighbours, _NONE, _EMPTY, width)
 
 

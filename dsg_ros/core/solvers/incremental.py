@@ -72,12 +72,14 @@ class Incremental:
         self._weights, self._kernels, self._widths = Column(()), Column((), np.int32), Column(())
         self._hessian, self._gradient = Column((2 * width, 2 * width)), Column((2 * width,))
         self._costs, self._next_row = Column(()), Column((), np.int64)
+        self._row_mark = Column((), np.int64)
         self._next_incident, self._local = Column((2,), np.int64), Column((2,), np.int64)
         # By variable.
         self._pose_of, self._home, self._dims = Column((), np.int64), Column((), np.int64), Column((), np.int64)
         self._offset, self._changed, self._number = Column((), np.int64), Column((), np.int64), Column((), np.int64)
         self._place, self._forward, self._delta = Column((), np.int64), Column((width,)), Column((width,))
         self._undamped = Column((width,))
+        self._touched = Column((), np.int64)
         # By front.
         self._fronts = {
             name: Column(shape, np.int64)
@@ -91,7 +93,7 @@ class Incremental:
         self._store = regrowth.Store(
             np.zeros(4, np.int64), np.zeros(0, np.int64), np.full(regrowth.CLASSES, -1), np.full(regrowth.CLASSES, -1)
         )
-        self._stamp = 0
+        self._stamp, self._now = 0, 0
         self._fresh: list[int] = []
         self._new_rows: list[int] = []
         self._far: list[Ints] = []
@@ -113,7 +115,7 @@ class Incremental:
         self._pose_of.extend(np.full(1, key))
         self._dims.extend(np.full(1, width))
         self._offset.extend(np.full(1, variable * width))
-        for column in (self._home, self._changed, self._number, self._place):
+        for column in (self._home, self._changed, self._number, self._place, self._touched):
             column.extend(np.full(1, -1))
         for column in (self._forward, self._delta, self._undamped):
             column.extend(np.zeros((1, width)))
@@ -143,6 +145,7 @@ class Incremental:
         self._hessian.extend(np.zeros((1, 2 * self._width, 2 * self._width)))
         self._gradient.extend(np.zeros((1, 2 * self._width)))
         self._costs.extend(np.zeros(1))
+        self._row_mark.extend(np.full(1, -1))
         self._next_row.extend(np.full(1, -1))
         self._local.extend(np.array([[0, self._width]]))
         self._next_incident.extend(self._incident.view[ends][None])
@@ -181,8 +184,9 @@ class Incremental:
         seeds = self._keys.view[again].ravel()
         seeds = np.unique(np.concatenate([seeds[seeds >= 0], self._retry]))
         late = self._keys.view[new_rows].ravel()
-        late = np.unique(late[late >= 0])
-        ids = self._regrow(tree, seeds[self._home.view[seeds] >= 0], fresh, new_rows, late)
+        self._now += 1
+        self._touched.view[late[late >= 0]] = self._now
+        ids = self._regrow(tree, seeds[self._home.view[seeds] >= 0], fresh, new_rows)
         self._fresh.clear()
         self._new_rows.clear()
         self._retry = NOTHING
@@ -238,17 +242,15 @@ class Incremental:
         return far[np.abs(self._delta.view[far]).max(axis=1, initial=0.0) > self._relinearise]
 
     def _move_origins(self, variables: Ints) -> Ints:
-        """Linearise ``variables`` at their estimates from now on; returns the rows that touch them."""
-        found: set[int] = set()
-        for variable in variables.tolist():
-            key = int(self._pose_of.view[variable])
-            self._poses.view[key] = self.estimate(key)
-            self._delta.view[variable] = 0.0
-            row = int(self._incident.view[key])
-            while row >= 0:
-                found.add(row)
-                row = int(self._next_incident.view[row, int(self._ends.view[row, 1] == key)])
-        return np.array(sorted(found.difference(self._new_rows)), np.int64)
+        """Linearise ``variables`` at their estimates from now on; returns the rows that touch them, new ones apart."""
+        self._stamp += 1
+        mark = self._row_mark.view
+        mark[np.array(self._new_rows, np.int64)] = self._stamp
+        rows: Ints = regrowth.move_origins(
+            variables, self._pose_of.view, self._axes, self._poses.view, self._delta.view, self._incident.view,
+            self._ends.view, self._next_incident.view, mark, self._stamp,
+        )  # fmt: skip
+        return rows
 
     def _linearise(self, chosen: Ints) -> None:
         rows.relative_poses(
@@ -260,13 +262,14 @@ class Incremental:
     def _linearised(self) -> RowHessians:
         return RowHessians(self._keys.view, self._local.view, self._hessian.view, self._gradient.view)
 
-    def _regrow(self, tree: Tree, seeds: Ints, fresh: Ints, new_rows: Ints, late: Ints) -> Ints:
+    def _regrow(self, tree: Tree, seeds: Ints, fresh: Ints, new_rows: Ints) -> Ints:
         self._stamp += 1
         mark = self._fronts["mark"].view
         removed = regrowth.fronts_above(tree, seeds, mark, self._stamp)
         top = regrowth.plan_top(
-            tree, self._keys.view, removed, fresh, new_rows, late, mark, self._stamp, self._number.view, self._width
-        )
+            tree, self._keys.view, removed, fresh, new_rows, self._touched.view, self._now, mark, self._stamp,
+            self._number.view, self._width,
+        )  # fmt: skip
         ends = self._store.ends
         missing = int(ends[regrowth.FRONTS] + top.need[regrowth.FRONTS]) - len(self._fronts["starts"])
         if missing > 0:
