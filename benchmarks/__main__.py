@@ -1,9 +1,9 @@
 """``python -m benchmarks [NAME...]``: time the commands as a user starts them, and the back end against GTSAM.
 
 node, hero and killian are whole processes, against their limits.  batch, incremental, robust and growth run this
-project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's; window times a fixed-lag smoother's
-updates alone.  Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project; simulated
-graphs always run.  Nothing else may run meanwhile.
+project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag smoother's
+updates, derivative a vector-Jacobian product over the solve before it.  Graph files are looked for in the folder that
+DSG_ROS_GRAPHS names, or beside the project; simulated graphs always run.  Nothing else may run meanwhile.
 
 The exit code is 1 if a process exceeds its limit or, with --gate, if a ratio is over 15 % worse than the stored one.
 """

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks import batch, graphs, growth, incremental, robust, window
+from benchmarks import batch, derivative, graphs, growth, incremental, robust, window
 from benchmarks.growth_figure import draw_growth
 from benchmarks.measuring import cores, machine, version
 from benchmarks.options import COMPARISONS, add_options
@@ -25,7 +25,14 @@ from dsg_ros.errors import UserError
 from dsg_ros.io import atomic
 from dsg_ros.report.figures.style import to_png
 
-GRAPHS = {"batch": batch.GRAPHS, "incremental": incremental.GRAPHS, "robust": robust.GRAPHS, "growth": (), "window": ()}
+GRAPHS = {
+    "batch": batch.GRAPHS,
+    "incremental": incremental.GRAPHS,
+    "robust": robust.GRAPHS,
+    "growth": (),
+    "window": (),
+    "derivative": derivative.GRAPHS,
+}
 
 Part = tuple[list[Row], dict[str, Any]]
 
@@ -48,6 +55,8 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))
+    if name == "derivative":
+        return derivative.run(chosen, options.repeats)
     cache = PeerCache(options.out / "peers.json", options.fresh_peers)
     if name == "growth":
         return growth.run(cache, options.sizes)

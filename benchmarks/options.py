@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-COMPARISONS = ("batch", "incremental", "robust", "growth", "window")
+COMPARISONS = ("batch", "incremental", "robust", "growth", "window", "derivative")
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 
 

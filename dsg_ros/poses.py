@@ -149,6 +149,16 @@ def adjoint(pose: ArrayLike) -> Array:
     return out
 
 
+def pull_back(pose: Array, cotangent: Array) -> Array:
+    """Gradient (n, 6) in the tangents of poses (n, 7), at zero, of a function with gradient (n, 7) in their numbers.
+
+    exp turns the quaternion by ``q * (phi, 0) / 2``; the adjoint of multiplying by q is multiplying by its conjugate.
+    """
+    conjugate = pose[:, 3:] * [-1.0, -1.0, -1.0, 1.0]
+    turn = multiply(conjugate, cotangent[:, 3:])[:, :3]
+    return np.concatenate([rotate(conjugate, cotangent[:, :3]), 0.5 * turn], axis=1)
+
+
 def from_planar(x: ArrayLike, y: ArrayLike, yaw: ArrayLike) -> Array:
     """Poses in the plane z = 0 from metres and radians; scalars or arrays of one shape."""
     x, y, yaw = np.broadcast_arrays(np.asarray(x, float), y, yaw)

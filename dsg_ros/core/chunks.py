@@ -37,11 +37,13 @@ def _hessian_product(factor: Factor, theta: Theta, values: base.Values, vector: 
 
 
 @jax.jit
-def _theta_vjp(factor: Factor, theta: Theta, values: base.Values, vector: Any) -> Theta:
+def _theta_vjp(total: Theta, factor: Factor, theta: Theta, values: base.Values, vector: Any) -> Theta:
+    """``total`` with what these rows add: sums stay on the device, so that nothing waits for a chunk."""
+
     def product(t: Theta) -> Any:
         return jnp.sum(jax.vmap(base.row_theta_product, in_axes=(0, None, 0, 0))(factor, t, values, vector))
 
-    return jax.grad(product)(theta)
+    return jax.tree.map(jnp.add, total, jax.grad(product)(theta))
 
 
 @jax.jit
@@ -120,12 +122,12 @@ class Chunks:
 
     def theta_vjp(self, theta: Theta, state: State, vector: NDArray[np.float64]) -> Theta:
         """``vector^T d gradient / d theta``."""
-        total = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), theta)
+        theta, state = jax.device_put(theta), jax.tree.map(np.asarray, state)
+        total = jax.device_put(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), theta))
         for rows, chunks in zip(self.rows, self._chunks, strict=True):
             for c, local in zip(chunks, _cut_local(chunks, (vector * self.free)[rows.local]), strict=True):
-                part = _theta_vjp(c.factor, theta, self._values(c, state), local)
-                total = jax.tree.map(lambda a, b: a + np.asarray(b), total, part)
-        return total
+                total = _theta_vjp(total, c.factor, theta, self._values(c, state), local)
+        return jax.tree.map(np.asarray, total)
 
     def theta_jacobian(self, theta: Theta, state: State, ways: Theta) -> NDArray[np.float64]:
         """``d gradient / d theta`` (D, K) along K directions."""
@@ -173,7 +175,7 @@ def _cut(cls: type[Factor], keys: NDArray[np.int64], columns: dict[str, NDArray[
             getattr(padded, name)[:rows] = column[part]
         positions = np.zeros((size, keys.shape[1]), np.int64)
         positions[:rows] = keys[part]
-        yield _Chunk(jax.device_put(padded), positions, rows)
+        yield _Chunk(padded, positions, rows)
         start += size
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dsg_ros import poses
 from dsg_ros.core.chunks import Chunks
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
@@ -76,7 +77,9 @@ def _inverse_hessian(problem: Problem, theta: Theta, solution: Solution, right: 
 
 def _host_vjp(problem: Problem, theta: Theta, solution: Solution, cotangent: State, exact: bool) -> Theta:
     chunks = Chunks(problem)
-    right = np.asarray(solution.state.pull_back(cotangent)) * chunks.free
+    # In NumPy: JAX would compile each of these steps for each size of a growing graph.
+    turned = poses.pull_back(np.asarray(solution.state.poses), np.asarray(cotangent.poses))
+    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * chunks.free
     inner = _host_inverse_hessian(chunks, theta, solution, right, exact)
     return jax.tree.map(np.negative, chunks.theta_vjp(theta, solution.state, inner))
 

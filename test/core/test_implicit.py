@@ -119,6 +119,8 @@ def test_pull_back_is_the_gradient_in_the_tangent():
         return jnp.sum(new.poses * cotangent.poses) + jnp.sum(new.voxels * cotangent.voxels)
 
     np.testing.assert_allclose(state.pull_back(cotangent), jax.grad(inner)(jnp.zeros(state.dof)), atol=1e-12)
+    on_host = poses.pull_back(np.asarray(state.poses), np.asarray(cotangent.poses))
+    np.testing.assert_allclose(on_host.ravel(), state.pull_back(cotangent)[: on_host.size], atol=1e-14)
 
 
 def test_against_unrolled_gradient_descent_at_convergence():
