@@ -10,18 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from benchmarks import graphs
 from benchmarks.graphs import Edges
-from benchmarks.measuring import stopwatch
 from dsg_ros.commands._solve_graph import solve_graph
-from dsg_ros.core.factors import Registration
-from dsg_ros.core.factors.base import Kernel
-from dsg_ros.core.solve import solve
-from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky, incremental
-from dsg_ros.core.theta import Theta
-from dsg_ros.core.world import WorldModel
+from dsg_ros.commands._solve_robust import solve_robustly, warm_up
+from dsg_ros.core.solvers import incremental
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph
 
 
@@ -69,54 +63,12 @@ class Incremental:
         return self._solver.estimates()
 
 
-_BOUND = 0.9999
-"""An edge that is right has a squared error below its threshold with this probability."""
-_SLOWER = 1.4
-"""Ratio of the kernels' squared widths from one round of graduated non-convexity to the next (Yang et al. 2020)."""
+def warm_up_robust() -> None:
+    """Compile what `solve_robust` needs."""
+    warm_up()
 
 
 def solve_robust(graph: PoseGraph, trusted: NDArray[np.bool_]) -> Robust:
-    """The optimum of a graph some of whose edges are false; ``trusted`` (E,) says which ones are known to be right.
-
-    Graduated non-convexity over Geman-McClure kernels on the others (Yang et al., "Graduated Non-Convexity for Robust
-    Spatial Perception", 2020): as wide as the largest error at first, narrower round after round.
-    """
-    world, rows = _world(graph)
-    doubtful = rows[~trusted]
-    threshold = float(chi2.ppf(_BOUND, 3 if graph.planar else 6))
-
-    def graduated() -> tuple[Floats, NDArray[np.bool_]]:
-        world.set_rows(doubtful, kernel=np.int32(Kernel.GEMAN_MCCLURE))
-        values = graph.poses
-        squared = 2 * float(graphs.errors(graph, values)[~trusted].max(initial=threshold))
-        while True:
-            squared = max(squared, threshold)
-            world.set_rows(doubtful, kernel_width=np.float64(np.sqrt(squared)))
-            values = _solve(world, graph, 10)
-            world.set_poses(np.arange(len(values)), values)
-            if squared == threshold:
-                break
-            squared /= _SLOWER
-        kept = trusted | (graphs.errors(graph, values) <= threshold)
-        world.remove(rows[~kept])
-        world.set_rows(rows[kept & ~trusted], kernel=np.int32(Kernel.NONE))
-        return _solve(world, graph, 50), kept
-
-    seconds, (values, kept) = stopwatch(graduated)
-    return Robust(values, kept, seconds)
-
-
-def _world(graph: PoseGraph) -> tuple[WorldModel, NDArray[np.int64]]:
-    """The graph as a world model, and the ids of its rows in the order of its edges."""
-    world = WorldModel()
-    world.add_poses(graph.poses)
-    rows = world.add_rows(
-        Registration, first=graph.first, second=graph.second, measured=graph.measured, sqrt_info=graph.sqrt_info
-    )
-    return world, rows
-
-
-def _solve(world: WorldModel, graph: PoseGraph, iterations: int) -> Floats:
-    problem = world.snapshot(fixed=graph.held.tolist(), axes=PLANAR_AXES if graph.planar else range(6))
-    solver = LevenbergMarquardt(SparseCholesky(), max_iterations=iterations)
-    return np.asarray(solve(problem, Theta.neutral(), solver).state.poses)[: len(graph.keys)]
+    """The optimum of a graph some of whose edges are false; ``trusted`` (E,) says which ones are known to be right."""
+    answer, judged = solve_robustly(graph, trusted)
+    return Robust(answer.poses, ~judged.rejected, answer.seconds)

@@ -22,6 +22,7 @@ GRAPHS = ("sphere2500", "parking-garage", "torus3D", "city10000", "city-1k", "ci
 
 def run(names: Sequence[str], cache: PeerCache) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Rows for each graph, with what stands behind them."""
+    ours.warm_up_robust()
     for name in names:
         yield compare(name, graphs.load(name), cache)
 

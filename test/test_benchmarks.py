@@ -258,6 +258,16 @@ def test_isam2_ends_at_the_batch_optimum(small: PoseGraph, tmp_path: Path) -> No
     np.testing.assert_allclose(again.seconds, played.seconds, atol=1e-6)
 
 
+def test_our_side_rejects_false_loops(small: PoseGraph) -> None:
+    clean = ours.solve_batch(small)
+    corrupted = corruption.corrupt(small, clean.poses)
+    assert corrupted.false.sum() > 100
+    found = ours.solve_robust(corrupted.graph, corrupted.trusted)
+    verdict = corruption.judge(small, corrupted, found.poses, found.kept, clean.cost, found.seconds)
+    assert verdict.good
+    assert verdict.true_lost == 0
+
+
 def test_gnc_of_gtsam_rejects_false_loops() -> None:
     pytest.importorskip("gtsam", reason="GTSAM is not installed here")
     from benchmarks import peers_gnc

@@ -13,6 +13,7 @@ from dsg_ros.commands._spanning_tree import spanning_tree
 from dsg_ros.core import initialise
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.factors import Registration, VoxelSensorObs
+from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
@@ -55,19 +56,21 @@ def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, toleranc
     began = time.perf_counter()
     if not graph.known.all():
         graph = graph.with_values(*spanning_tree(graph))
-    marks = graph.landmarks
-    problem = _world(graph).snapshot(
-        fixed=graph.held, fixed_voxels=marks.fixed, axes=PLANAR_AXES if graph.planar else range(6)
-    )
+    problem = snapshot_of(world_of(graph), graph)
     problem = initialise.better_start(problem, Theta.neutral())
     solver = LevenbergMarquardt(SparseCholesky(), max_iterations=max_iterations, tolerance=tolerance)
     # Numbers beyond all bounds are told by the result, and need no warning of NumPy's beside it.
     with np.errstate(over="ignore", invalid="ignore"):
         solution = solve(problem, Theta.neutral(), solver)
+    return outcome(graph, solution, time.perf_counter() - began)
+
+
+def outcome(graph: PoseGraph, solution: Solution, seconds: float) -> Optimised:
+    """What a solution is to the graph that was solved."""
     found = graph.with_values(
-        np.array(solution.state.poses)[: len(graph.keys)], np.array(solution.state.voxels)[: len(marks.keys)]
+        np.array(solution.state.poses)[: len(graph.keys)],
+        np.array(solution.state.voxels)[: len(graph.landmarks.keys)],
     )
-    seconds = time.perf_counter() - began
     code = solution.code
     return Optimised(
         poses=found.poses,
@@ -98,8 +101,14 @@ def warm_up(landmarks: bool) -> None:
     solve_graph(tiny(landmarks), max_iterations=2)
 
 
-def _world(graph: PoseGraph) -> WorldModel:
-    """Keys of the world's poses and voxels are the graph's indices."""
+def snapshot_of(world: WorldModel, graph: PoseGraph) -> Problem:
+    """The whole `world_of` a graph as a problem; edges between held poses are left out."""
+    axes = PLANAR_AXES if graph.planar else range(6)
+    return world.snapshot(fixed=graph.held, fixed_voxels=graph.landmarks.fixed, axes=axes)
+
+
+def world_of(graph: PoseGraph) -> WorldModel:
+    """Keys of the world's poses and voxels are the graph's indices; `Registration` rows are its edges, in order."""
     world, marks = WorldModel(), graph.landmarks
     world.add_poses(graph.poses)
     world.add_voxels(marks.positions)

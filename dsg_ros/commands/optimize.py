@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typing_extensions import Doc
 from tyro.conf import Positional
@@ -22,10 +22,13 @@ from dsg_ros.io.posegraph_write import check_destination, write_pose_graph
 
 if TYPE_CHECKING:
     from dsg_ros.commands._solve_graph import Optimised
+    from dsg_ros.commands._solve_robust import Judged
 
 log = logging.getLogger(__name__)
 
 _LISTED = 5
+_NAMED = 20
+"""Rejected edges that people are told, at most."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ class Options:
         Path,
         Doc("The optimised graph: g2o, or TORO if it ends in .toro or .graph; compressed with .gz, .bz2, .xz, .zip"),
     ]
+    robust: Annotated[
+        Literal["none", "gnc"],
+        Doc(
+            "gnc: loop closures, edges that do not join consecutive vertices, may be false; those that are, as "
+            "graduated non-convexity tells by the others, count for nothing. The file keeps them; --json lists them"
+        ),
+    ] = "none"
     incremental: Annotated[
         bool, Doc("Add pose after pose in the order of their keys, with an estimate after each, then settle")
     ] = False
@@ -59,22 +69,29 @@ def main(options: Options) -> int:
     with _telling("compiling"):
         # JAX is imported here: what is wrong with the file has been told by now.
         from dsg_ros.commands import _solve_incremental as one_by_one
+        from dsg_ros.commands import _solve_robust as robust
         from dsg_ros.commands._solve_graph import solve_graph, warm_up
 
         warm_up(landmarks=len(graph.landmarks.keys) > 0)
         if options.incremental:
             one_by_one.warm_up()
-    updates = None
+        if options.robust == "gnc":
+            robust.warm_up()
+    updates = judged = None
     with _telling(f"optimising {len(graph.keys)} poses, {graph.factors} factors"):
+        left = graph
+        if options.robust == "gnc":
+            optimised, judged = robust.solve_robustly(graph)
+            left = robust.without(graph, judged.rejected)
         if options.incremental:
-            optimised, updates = one_by_one.solve_incrementally(graph)
-        else:
+            optimised, updates = one_by_one.solve_incrementally(left)
+        elif judged is None:
             optimised = solve_graph(graph)
     if optimised.converged:
         write_pose_graph(options.out, graph.with_values(optimised.poses, optimised.landmarks))
     else:
         log.error("%s: %s; nothing is written", options.graph, _reason(optimised))
-    _tell(options, graph, optimised, updates, time.perf_counter() - began)
+    _tell(options, graph, optimised, updates, judged, time.perf_counter() - began)
     return 0 if optimised.converged else 1
 
 
@@ -96,7 +113,12 @@ def _reason(optimised: Optimised) -> str:
 
 
 def _tell(
-    options: Options, graph: PoseGraph, optimised: Optimised, updates: dict[str, float] | None, seconds: float
+    options: Options,
+    graph: PoseGraph,
+    optimised: Optimised,
+    updates: dict[str, float] | None,
+    judged: Judged | None,
+    seconds: float,
 ) -> None:
     """The outcome on stdout: a line for people, and with --json one object as the last line."""
     print(
@@ -105,6 +127,10 @@ def _tell(
     )
     if updates:
         print("updates: median {median:.2f} ms, p99 {p99:.2f} ms, longest {max:.2f} ms".format(**updates))
+    if judged is not None:
+        named = ", ".join(f"{first}-{second}" for first, second in judged.pairs[:_NAMED])
+        more = f" and {len(judged.pairs) - _NAMED} more" if len(judged.pairs) > _NAMED else ""
+        print(f"rejected {len(judged.pairs)} of {judged.doubtful} loop closures{': ' if named else ''}{named}{more}")
     if options.json:
         found: dict[str, Any] = {
             "poses": len(graph.keys),
@@ -117,6 +143,8 @@ def _tell(
         }
         if updates:
             found["update_ms"] = updates
+        if judged is not None:
+            found |= {"doubtful": judged.doubtful, "rejected": len(judged.pairs), "rejected_edges": judged.pairs}
         print(json.dumps(found, allow_nan=False))
     sys.stdout.flush()
 

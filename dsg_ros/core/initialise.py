@@ -8,15 +8,13 @@ techniques for 3D SLAM", ICRA 2015; Martinec and Pajdla, CVPR 2007).  Both share
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.core.factors import base
-from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core.linearisation import HostRows, RelativeRows
 from dsg_ros.core.native import compiled, multifrontal, plan
 from dsg_ros.core.native.elimination import Fronts
 from dsg_ros.core.problem import Problem
@@ -28,23 +26,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Edges:
-    """Relative poses: ``ends`` (n, 2) positions in the state, ``numbers`` (n, 2) variables (-1: held)."""
-
-    ends: Ints
-    numbers: Ints
-    measured: Floats
-    sqrt_info: Floats
-
-
 def chordal(rows: HostRows, start: Floats) -> Floats | None:
     """Poses (P, 7) that solve the relaxed problem of the rows that are relative poses; held poses stay at ``start``.
 
     None where it determines nothing: no pose is held, or relative poses do not join all free ones to a held one.
     """
-    edges = _edges(rows)
-    if edges is None or rows.moving.all():
+    edges = rows.relative
+    if not len(edges.ends) or rows.moving.all():
         return None
     planar = np.array_equal(rows.axes, [0, 1, 5])
     count = int(rows.moving.sum())
@@ -77,15 +65,6 @@ def better_start(problem: Problem, theta: Theta) -> Problem:
     return problem if not found < own else dataclasses.replace(problem, state=other)
 
 
-def _edges(rows: HostRows) -> _Edges | None:
-    parts = [(g.keys, g.form) for g in rows.compiled_groups if isinstance(g.form, base.RelativePoses)]
-    if not parts:
-        return None
-    ends = np.concatenate([keys for keys, _ in parts])
-    measured = np.concatenate([form.measured for _, form in parts])
-    return _Edges(ends, rows.pose_number[ends], measured, np.concatenate([form.sqrt_info for _, form in parts]))
-
-
 def _solved(fronts: Fronts, numbers: Ints, size: int, hessian: Floats, columns: Floats, count: int) -> Floats | None:
     """``H^-1 columns`` (k, N) for rows of two variables of ``size``; None where H is singular."""
     dims = np.full(count, size, np.int64)
@@ -102,7 +81,7 @@ def _solved(fronts: Fronts, numbers: Ints, size: int, hessian: Floats, columns: 
     return columns
 
 
-def _rotations(fronts: Fronts, edges: _Edges, held: Floats, count: int) -> Floats | None:
+def _rotations(fronts: Fronts, edges: RelativeRows, held: Floats, count: int) -> Floats | None:
     """``min sum w |R_j - R_i R_ij|^2``: each row of the matrices is an unknown of its own, all with one Hessian."""
     turn = poses.matrix(edges.measured)[:, :3, :3]
     weight = np.einsum("nij,nij->n", edges.sqrt_info[:, :, 3:], edges.sqrt_info[:, :, 3:]) / 3
@@ -120,7 +99,7 @@ def _rotations(fronts: Fronts, edges: _Edges, held: Floats, count: int) -> Float
     return None if found is None else nearest_rotations(found.reshape(3, count, 3).transpose(1, 0, 2).copy())
 
 
-def _planar_rotations(fronts: Fronts, edges: _Edges, held: Floats, count: int) -> Floats | None:
+def _planar_rotations(fronts: Fronts, edges: RelativeRows, held: Floats, count: int) -> Floats | None:
     """The same in the plane: a rotation is its cosine and sine."""
     turn = poses.matrix(edges.measured)[:, :2, :2]
     weight = np.einsum("ni,ni->n", edges.sqrt_info[:, :, 5], edges.sqrt_info[:, :, 5])
@@ -143,7 +122,7 @@ def _planar_rotations(fronts: Fronts, edges: _Edges, held: Floats, count: int) -
 
 
 def _translations(
-    fronts: Fronts, edges: _Edges, turned: Floats, start: Floats, moving: NDArray[np.bool_], size: int
+    fronts: Fronts, edges: RelativeRows, turned: Floats, start: Floats, moving: NDArray[np.bool_], size: int
 ) -> Floats | None:
     """Positions (P, 3) that minimise the rows' cost, given the rotations ``turned`` (P, 3, 3)."""
     first, second = edges.ends.T

@@ -6,8 +6,10 @@ in chunks.  Variables are numbered through: the poses that may move, then the vo
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,31 +28,67 @@ Ints = NDArray[np.int64]
 
 
 class Group(Protocol):
-    """Rows of one kind.  ``keys`` (n, k) are positions in the state, of the kinds ``kinds``."""
+    """Rows of one kind.  ``keys`` (n, k) are positions in the state, of the kinds ``kinds``; ``places`` (n,) where the
+    rows stand in the stack of their type, ``cls``.
+    """
 
+    cls: type[base.Factor]
     keys: Ints
     kinds: tuple[Kind, ...]
+    places: Ints
 
     def linearise(self, poses: Floats, voxels: Floats, axes: Ints, hessian: Floats, gradient: Floats) -> float:
         """Fill Hessians (n, d, d) and gradients (n, d) over the rows' free directions; returns the cost."""
 
 
-class CompiledGroup:
-    """Rows in one of the forms of `native`."""
+class RelativeRows(NamedTuple):
+    """Relative poses among the rows: ``row`` (n,) which rows they are, ``ends`` (n, 2) positions in the state,
+    ``numbers`` (n, 2) variables (-1: held), ``measured`` (n, 7) and ``sqrt_info`` (n, 6, 6).
+    """
 
-    def __init__(self, cls: type[base.Factor], keys: Ints, columns: dict[str, Any], form: base.HostForm) -> None:
-        self.kinds, self.keys, self.form = base.kinds(cls), keys, form
+    row: Ints
+    ends: Ints
+    numbers: Ints
+    measured: Floats
+    sqrt_info: Floats
+
+    def chosen(self, which: Ints) -> RelativeRows:
+        """Some of them."""
+        ends, numbers = self.ends[which], self.numbers[which]
+        return RelativeRows(self.row[which], ends, numbers, self.measured[which], self.sqrt_info[which])
+
+
+class CompiledGroup:
+    """Rows in one of the forms of `native`; ``chosen`` are those that take part, ``costs`` (n,) theirs."""
+
+    def __init__(
+        self, cls: type[base.Factor], keys: Ints, columns: dict[str, Any], form: base.HostForm, places: Ints
+    ) -> None:
+        self.cls, self.kinds, self.keys, self.form, self.places = cls, base.kinds(cls), keys, form, places
         self._data: list[Floats] = [plain(np.asarray(part, float)) for part in form]
-        self._weights = plain(np.asarray(columns["weight"], float))
-        self._kernels = np.ascontiguousarray(columns["kernel"], np.int32)
-        self._widths = plain(np.asarray(columns["kernel_width"], float))
-        self._all = np.arange(len(keys))
+        self.weights = plain(np.asarray(columns["weight"], float))
+        self.kernels = np.ascontiguousarray(columns["kernel"], np.int32)
+        self.widths = plain(np.asarray(columns["kernel_width"], float))
+        self.chosen = np.arange(len(keys))
         self.costs = np.zeros(len(keys))
+
+    @property
+    def doubtful(self) -> NDArray[np.bool_]:
+        """`HostRows.doubtful` of this group."""
+        return np.asarray(self.kernels == base.Kernel.GEMAN_MCCLURE)
+
+    def weighted(self, weights: Floats) -> CompiledGroup:
+        """`HostRows.weighted` of this group."""
+        out = copy.copy(self)
+        out.weights = self.weights * weights
+        out.kernels = np.where(self.doubtful, base.Kernel.NONE, self.kernels).astype(np.int32)
+        out.chosen = np.flatnonzero(weights > 0)
+        return out
 
     def linearise(self, poses: Floats, voxels: Floats, axes: Ints, hessian: Floats, gradient: Floats) -> float:
         measured, roots = self._data
-        told = (measured, roots, self._weights, self._kernels, self._widths)
-        out = (self._all, hessian, gradient, self.costs)
+        told = (measured, roots, self.weights, self.kernels, self.widths)
+        out = (self.chosen, hessian, gradient, self.costs)
         if isinstance(self.form, base.RelativePoses):
             native.relative_poses(poses, self.keys, *told, axes, *out)
         elif isinstance(self.form, base.PosesKnown):
@@ -59,16 +97,16 @@ class CompiledGroup:
             native.voxels_from_poses(poses, voxels, self.keys, *told, axes, *out)
         else:
             native.voxel_priors(voxels, self.keys, *told, *out)
-        return float(self.costs.sum())
+        return float(self.costs[self.chosen].sum())
 
 
 class _Chunked:
     """Rows that only JAX can linearise."""
 
-    def __init__(self, problem: Problem, factor: base.Factor, theta: Theta) -> None:
+    def __init__(self, problem: Problem, factor: base.Factor, theta: Theta, places: Ints) -> None:
         self._chunks = Chunks(dataclasses.replace(problem, factors=(factor,)))
         (rows,) = self._chunks.rows
-        self.kinds, self.keys = base.kinds(rows.cls), rows.keys
+        self.cls, self.kinds, self.keys, self.places = rows.cls, base.kinds(rows.cls), rows.keys, places
         self._theta = theta
 
     def linearise(self, poses: Floats, voxels: Floats, axes: Ints, hessian: Floats, gradient: Floats) -> float:
@@ -136,7 +174,77 @@ class HostRows:
     @property
     def compiled_groups(self) -> list[CompiledGroup]:
         """The groups whose rows are in a `base.HostForm`."""
-        return [group for group in self._groups if isinstance(group, CompiledGroup)]
+        return [group for group, _ in self._compiled()]
+
+    @property
+    def doubtful(self) -> NDArray[np.bool_]:
+        """(R,) which rows are declared with a Geman-McClure kernel, the pull of which vanishes for large errors."""
+        return self._by_row(lambda group: group.doubtful, bool)
+
+    @property
+    def widths(self) -> Floats:
+        """(R,) the widths of the rows' kernels."""
+        return self._by_row(lambda group: group.widths, float)
+
+    @property
+    def weights(self) -> Floats:
+        """(R,) the rows' weights."""
+        return self._by_row(lambda group: group.weights, float)
+
+    @property
+    def squared(self) -> Floats:
+        """(R,) squared whitened errors where rows were last linearised, of those that took part and have no kernel."""
+        return self._by_row(lambda group: 2 * group.costs / np.where(group.weights > 0, group.weights, np.inf), float)
+
+    @property
+    def relative(self) -> RelativeRows:
+        """The relative poses among the rows that take part."""
+        none = np.zeros(0, np.int64)
+        parts: list[RelativeRows] = []
+        for group, part in self._compiled():
+            if isinstance(group.form, base.RelativePoses):
+                row, numbers = np.arange(part.start, part.stop), self.pose_number[group.keys]
+                rows = RelativeRows(row, group.keys, numbers, group.form.measured, group.form.sqrt_info)
+                # Of a large graph these are the most memory there is: not copied where all take part.
+                parts.append(rows if len(group.chosen) == len(row) else rows.chosen(group.chosen))
+        if not parts:
+            return RelativeRows(none, none.reshape(0, 2), none.reshape(0, 2), np.zeros((0, 7)), np.zeros((0, 6, 6)))
+        return parts[0] if len(parts) == 1 else RelativeRows(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def weighted(self, weights: Floats) -> HostRows:
+        """These rows with ``weights`` (R,) times their own, those of weight 0 left out; doubtful ones without their
+        kernel.
+
+        Shares this object's memory: what `linearise` returned, and `squared`, hold until either linearises again.
+        ValueError for rows that JAX linearises, unless their weight is 1.
+        """
+        out, groups = copy.copy(self), list[Group]()
+        for group, part in zip(self._groups, self._parts, strict=True):
+            if isinstance(group, CompiledGroup):
+                groups.append(group.weighted(weights[part]))
+            elif (weights[part] == 1).all():
+                groups.append(group)
+            else:
+                raise ValueError(f"{group.cls.__name__}: rows without a compiled form have no other weights")
+        out._groups, out.keys = groups, np.where(weights[:, None] > 0, self.keys, -1)
+        return out
+
+    def by_stack(self, chosen: NDArray[np.bool_]) -> dict[type[base.Factor], Ints]:
+        """Of the rows ``chosen`` (R,), where they stand in the stacks of their types."""
+        pairs = zip(self._groups, self._parts, strict=True)
+        return {group.cls: group.places[chosen[part]] for group, part in pairs if chosen[part].any()}
+
+    def _compiled(self) -> Iterator[tuple[CompiledGroup, slice]]:
+        for group, part in zip(self._groups, self._parts, strict=True):
+            if isinstance(group, CompiledGroup):
+                yield group, part
+
+    def _by_row(self, of: Callable[[CompiledGroup], NDArray[Any]], dtype: type) -> NDArray[Any]:
+        """A number a row; 0 for those that JAX linearises."""
+        out: NDArray[Any] = np.zeros(len(self.keys), dtype)
+        for group, part in self._compiled():
+            out[part] = of(group)
+        return out
 
     @property
     def count(self) -> int:
@@ -174,7 +282,7 @@ def _groups(problem: Problem, theta: Theta) -> list[Group]:
         stack = cls(**named, **columns)
         form = stack.host_form(theta)
         if form is None:
-            groups.append(_Chunked(problem, factor, theta))
+            groups.append(_Chunked(problem, factor, theta, used))
         else:
-            groups.append(CompiledGroup(cls, keys.astype(np.int64), columns, form))
+            groups.append(CompiledGroup(cls, keys.astype(np.int64), columns, form, used))
     return groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers import damping as d
 from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor
 from dsg_ros.core.theta import Theta
+from dsg_ros.core.variables import State
 
 Array = NDArray[np.float64]
 
@@ -28,7 +29,32 @@ def solve_on_host(
 ) -> Solution:
     """Minimise the cost of a whole graph, from steps damped by ``damping`` on."""
     rows = HostRows(problem, theta)
-    state = jax.tree.map(lambda values: np.array(values, float), problem.state)
+    found = descend(rows, on_host(problem.state), linear, max_iterations, tolerance, damping)
+    return solution_of(problem, rows, found, linear)
+
+
+def on_host(state: State) -> State:
+    """A copy in NumPy."""
+    copied: State = jax.tree.map(lambda values: np.array(values, float), state)
+    return copied
+
+
+class Descent(NamedTuple):
+    """Where a descent ended: a state with its cost and its rows; ``undamped`` is whether its last step was."""
+
+    state: State
+    cost: float
+    linearised: RowHessians
+    iterations: int
+    result: Result
+    undamped: bool
+    damping: float
+
+
+def descend(
+    rows: HostRows, state: State, linear: SparseCholesky, max_iterations: int, tolerance: float, damping: float
+) -> Descent:
+    """Minimise the cost of ``rows`` from ``state``, which is NumPy's, without asking what the end determines."""
     cost, linearised = rows.linearise(state)
     iterations, growth, undamped = 0, d.GROWTH, False
     result = Result.MAX_ITERATIONS if np.isfinite(cost) else Result.DIVERGED
@@ -56,17 +82,23 @@ def solve_on_host(
             result = Result.CONVERGED
         elif verdict.stuck:
             result = Result.DIVERGED
-    if result is Result.CONVERGED and undamped:
+    return Descent(state, cost, linearised, iterations, result, undamped, damping)
+
+
+def solution_of(problem: Problem, rows: HostRows, found: Descent, linear: SparseCholesky) -> Solution:
+    """The end of a descent, factorised."""
+    result = found.result
+    if result is Result.CONVERGED and found.undamped:
         # It could be factorised a moment ago: done again at the answer only if somebody asks for it.
-        factor: SparseFactor | None = SparseFactor(linear, rows, linearised, np.zeros(len(rows.free)))
+        factor: SparseFactor | None = SparseFactor(linear, rows, found.linearised, np.zeros(len(rows.free)))
     else:
-        factor, healthy = _final(linear, rows, linearised)
+        factor, healthy = _final(linear, rows, found.linearised)
         if not healthy and result is not Result.DIVERGED:
             result = Result.SINGULAR
     code: Any = np.int64(result)
-    final: Any = np.float64(cost)
-    count: Any = np.int64(iterations)
-    return Solution(state, code, final, count, factor, problem.pose_keys, problem.voxel_keys)
+    final: Any = np.float64(found.cost)
+    count: Any = np.int64(found.iterations)
+    return Solution(found.state, code, final, count, factor, problem.pose_keys, problem.voxel_keys)
 
 
 def _step(linear: SparseCholesky, rows: HostRows, linearised: RowHessians, damping: float) -> tuple[Array, float]:

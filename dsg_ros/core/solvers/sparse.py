@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dsg_ros.core.linearisation import HostRows
 from dsg_ros.core.native import multifrontal, plan
 from dsg_ros.core.native.multifrontal import RowHessians, Tree
+from dsg_ros.core.solvers import covariances
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 
 Array = NDArray[np.float64]
@@ -101,6 +102,19 @@ class SparseFactor:
         if self.rows.moving[position]:
             axes = self.rows.axes
             out[np.ix_(axes, axes)] = self._marginal(int(self.rows.pose_number[position]))
+        return out
+
+    def sampled(self, noise: Array) -> Array:
+        """``L^-T noise`` (N, k): vectors over the free numbers, of covariance H^-1 if those of ``noise`` are white."""
+        out = np.empty(noise.shape)
+        covariances.sample(self._owner.load(self), noise, out)
+        return out
+
+    def row_covariances(self) -> Array:
+        """Covariance (R, d, d) of the variables of each row, laid out like its Hessian; zero where held."""
+        tree = self._owner.load(self)
+        out = np.zeros(self.linearised.hessian.shape)
+        covariances.row_covariances(tree, self.linearised.keys, self.linearised.local, out)
         return out
 
     def _marginal(self, variable: int) -> Array:
