@@ -170,3 +170,37 @@ def test_a_pose_that_is_not_there() -> None:
         with pytest.raises(KeyError, match="1"):
             call()
     assert solver.update().fronts == 0
+
+
+def test_a_loop_to_where_all_was_given_back_long_ago() -> None:
+    rng = np.random.default_rng(3)
+    solver, world = begin(PLANAR, relinearise=1e-4, every=1, wildfire=0.0)
+    moving = np.isin(np.arange(6), PLANAR)
+    count = 2600
+    truth = [poses.IDENTITY]
+    for k in range(count):
+        truth.append(poses.compose(truth[-1], poses.from_planar(1.0, 0.0, 0.3 * np.sin(0.05 * k))))
+
+    def join(first: int, second: int) -> None:
+        measured = poses.compose(
+            poses.between(truth[first], truth[second]), poses.exp(1e-3 * rng.normal(size=6) * moving)
+        )
+        solver.add_relative(first, second, measured, ROOT)
+        world.add(Registration, first=first, second=second, measured=measured, sqrt_info=ROOT)
+
+    for k in range(1, count + 1):
+        solver.add_pose(truth[k])
+        world.add_pose(truth[k])
+        join(k - 1, k)
+        if k > 10:
+            join(int(k - rng.integers(2, 9)), k)
+        assert solver.update().result is Result.CONVERGED
+    given_back = (solver._fronts["update"].view < 0).sum()
+    assert given_back > 0.3 * len(solver._fronts["update"])
+    for older in (700, 30, 31):
+        join(older, count)
+        assert solver.update().result is Result.CONVERGED
+    update, _ = solver.settle()
+    assert update.result is Result.CONVERGED
+    reference = batch(world, PLANAR)
+    assert_allclose(solver.estimates(), np.asarray(reference.state.poses)[: count + 1], atol=1e-6)

@@ -3,6 +3,9 @@
 What lies below stays, with what it left to the fronts taken out: each such orphan enters the new ordering as a clique
 over its separator (Kaess et al., "iSAM2: Incremental smoothing and mapping using the Bayes tree", IJRR 31, 2012; here
 with Cholesky fronts in place of QR cliques).
+
+What a front left to the one above is most of the memory, and of use only if that one is taken out.  Fronts that nothing
+has touched for long give it back, all but one in `MOST`; where it is wanted after all, those few are done again.
 """
 
 from __future__ import annotations
@@ -28,6 +31,13 @@ RECENT = 256
 """Variables that no new row has touched for so many updates are eliminated before others.  Without that they stay with
 the root for good, and every update pays for them: on a simulated city of 6000 poses it took 5.3 ms instead of 0.8.
 """
+RETIRED = 4 * RECENT
+"""Fronts whose variables, and those of the front above, nothing has touched for so many updates give back what they
+left to it."""
+MOST = 12
+"""Fronts, at most, that are done again to have what one of them left."""
+UNDECIDED, KEPT = 0, -1
+"""States of a front's ``worth``; positive, the number of fronts to be done again for it."""
 FRONTS, MEMBERS, POOL, SPARE = 0, 1, 2, 3
 """Places in ``ends``: fronts ever used, ends of the two stores, and how many numbers of dead fronts wait for use."""
 
@@ -224,7 +234,84 @@ def _give_pool(tree: Tree, store: Store, at: int, size: int) -> None:
 
 
 @compiled
-def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, number: Ints) -> Ints:
+def wanting(tree: Tree, removed: Ints, mark: Ints, stamp: int) -> tuple[Ints, int]:
+    """Fronts to be done again, children before parents, so that all orphans of ``removed`` (marked with ``stamp``) have
+    what they leave; and how much room that needs.
+    """
+    out, count, need = np.empty(16, np.int64), 0, 0
+    for k in range(len(removed)):
+        c = tree.child[removed[k]]
+        while c >= 0:
+            if mark[c] != stamp and tree.update[c] < 0:
+                at = count
+                out, count = _pushed(out, count, c)
+                while at < count:
+                    s = out[at]
+                    at += 1
+                    need += _room(tree.widths[s, 1] ** 2 + tree.widths[s, 1])
+                    below = tree.child[s]
+                    while below >= 0:
+                        if tree.update[below] < 0:
+                            out, count = _pushed(out, count, below)
+                        below = tree.sibling[below]
+            c = tree.sibling[c]
+    return out[:count][::-1].copy(), need
+
+
+@compiled
+def _pushed(stack: Ints, count: int, value: int) -> tuple[Ints, int]:
+    if count == len(stack):
+        stack = np.concatenate((stack, np.empty_like(stack)))
+    stack[count] = value
+    return stack, count + 1
+
+
+@compiled
+def revive(tree: Tree, store: Store, ids: Ints, worth: Ints) -> None:
+    """Give the fronts ``ids`` room again for what they leave.  There must be as much as `wanting` said."""
+    for k in range(len(ids)):
+        tall = tree.widths[ids[k], 1]
+        tree.update[ids[k]] = _take_pool(tree, store, tall * tall + tall)
+        worth[ids[k]] = UNDECIDED
+
+
+@compiled
+def retire(tree: Tree, store: Store, begin: int, count: int, touched: Ints, now: int, worth: Ints) -> int:
+    """Look at ``count`` fronts from number ``begin`` on, and take back what those left that are old enough; returns
+    where to go on.
+    """
+    s = begin
+    for _ in range(count):
+        s = 0 if s + 1 >= store.ends[FRONTS] else s + 1
+        if worth[s] != UNDECIDED or tree.counts[s, 0] == 0 or tree.parents[s] < 0:
+            continue
+        if _newest(tree, s, touched) > now - RETIRED or _newest(tree, tree.parents[s], touched) > now - RETIRED:
+            continue
+        again, c = 1, tree.child[s]
+        while c >= 0 and worth[c] != UNDECIDED:
+            again += max(worth[c], 0)
+            c = tree.sibling[c]
+        if c >= 0:
+            continue
+        worth[s] = KEPT
+        if again <= MOST:
+            tall = tree.widths[s, 1]
+            _give_pool(tree, store, tree.update[s], tall * tall + tall)
+            tree.update[s], worth[s] = -1, again
+    return s
+
+
+@compiled
+def _newest(tree: Tree, s: int, touched: Ints) -> int:
+    """The last update that touched a variable that front ``s`` eliminates."""
+    newest = -1
+    for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
+        newest = max(newest, touched[tree.members[i]])
+    return newest
+
+
+@compiled
+def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, number: Ints, worth: Ints) -> Ints:
     """Replace the fronts ``removed`` by those of ``top``; returns the new ones' numbers, children before parents.
 
     There must be room for ``top.need``; ``number`` is as `plan_top` left it.
@@ -234,8 +321,10 @@ def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, numbe
         s = removed[k]
         wide, tall = tree.widths[s, 0], tree.widths[s, 1]
         _give_pool(tree, store, tree.panel[s], (wide + tall) * wide)
-        _give_pool(tree, store, tree.update[s], tall * tall + tall)
+        if tree.update[s] >= 0:
+            _give_pool(tree, store, tree.update[s], tall * tall + tall)
         kind = _class(tree.counts[s, 0] + tree.counts[s, 1])
+        tree.counts[s, 0] = 0
         tree.members[tree.starts[s]] = store.free_members[kind]
         store.free_members[kind] = tree.starts[s]
         store.spare[store.ends[SPARE]] = s
@@ -273,6 +362,7 @@ def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, numbe
         tree.panel[s] = _take_pool(tree, store, (wide + tall) * wide)
         tree.update[s] = _take_pool(tree, store, tall * tall + tall)
         tree.first_row[s], tree.child[s] = -1, -1
+        worth[s] = UNDECIDED
     for k in range(count - 1, -1, -1):
         s, parent = ids[k], -1
         if fronts.parents[k] >= 0:

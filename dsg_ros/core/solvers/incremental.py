@@ -85,7 +85,7 @@ class Incremental:
             name: Column(shape, np.int64)
             for name, shape in {
                 "starts": (), "counts": (2,), "widths": (2,), "panel": (), "update": (), "parents": (), "child": (),
-                "sibling": (), "first_row": (), "mark": (), "seen": (), "spare": (),
+                "sibling": (), "first_row": (), "mark": (), "seen": (), "spare": (), "worth": (),
             }.items()
         }  # fmt: skip
         # Memory that is not touched costs nothing: a large piece from the start is not copied when it fills.
@@ -93,7 +93,7 @@ class Incremental:
         self._store = regrowth.Store(
             np.zeros(4, np.int64), np.zeros(0, np.int64), np.full(regrowth.CLASSES, -1), np.full(regrowth.CLASSES, -1)
         )
-        self._stamp, self._now = 0, 0
+        self._stamp, self._now, self._hand = 0, 0, 0
         self._fresh: list[int] = []
         self._new_rows: list[int] = []
         self._far: list[Ints] = []
@@ -191,10 +191,7 @@ class Incremental:
         self._new_rows.clear()
         self._retry = NOTHING
         tree = self._tree()
-        _, bad = multifrontal.factorise(
-            tree, self._linearised(), ids, self._undamped.view.ravel(), self._forward.view.reshape(-1),
-            self._place.view, SMALLEST_PIVOT,
-        )  # fmt: skip
+        bad = self._factorise(tree, ids)
         if bad >= 0:
             fronts = [tree.members[tree.starts[s] : tree.starts[s] + tree.counts[s, 0]] for s in ids]
             self._retry = np.concatenate(fronts)
@@ -206,6 +203,7 @@ class Incremental:
             wildfire, self._relinearise, far, self._fronts["seen"].view,
         )  # fmt: skip
         self._far.append(far[:count].copy())
+        self._retire(2 * len(ids) + 4)
         return Update(len(ids), visited, len(moved), Result.CONVERGED)
 
     def estimate(self, key: int) -> Array:
@@ -266,6 +264,7 @@ class Incremental:
         self._stamp += 1
         mark = self._fronts["mark"].view
         removed = regrowth.fronts_above(tree, seeds, mark, self._stamp)
+        tree = self._revived(tree, removed)
         top = regrowth.plan_top(
             tree, self._keys.view, removed, fresh, new_rows, self._touched.view, self._now, mark, self._stamp,
             self._number.view, self._width,
@@ -277,9 +276,44 @@ class Incremental:
                 column.extend(np.full((missing, *column.view.shape[1:]), -1))
         self._members = _grown(self._members, int(ends[regrowth.MEMBERS] + top.need[regrowth.MEMBERS]))
         self._pool = _grown(self._pool, int(ends[regrowth.POOL] + top.need[regrowth.POOL]))
-        store = self._store._replace(spare=self._fronts["spare"].view)
-        ids: Ints = regrowth.install(self._tree(), store, self._keys.view, removed, top, self._number.view)
+        ids: Ints = regrowth.install(
+            self._tree(),
+            self._store_now(),
+            self._keys.view,
+            removed,
+            top,
+            self._number.view,
+            self._fronts["worth"].view,
+        )
         return ids
+
+    def _revived(self, tree: Tree, removed: Ints) -> Tree:
+        """The tree when what is left to the fronts ``removed`` is there, where it had been given back."""
+        ids, need = regrowth.wanting(tree, removed, self._fronts["mark"].view, self._stamp)
+        if not len(ids):
+            return tree
+        self._pool = _grown(self._pool, int(self._store.ends[regrowth.POOL]) + need)
+        tree = self._tree()
+        regrowth.revive(tree, self._store_now(), ids, self._fronts["worth"].view)
+        self._factorise(tree, ids)
+        return tree
+
+    def _retire(self, count: int) -> None:
+        self._hand = regrowth.retire(
+            self._tree(), self._store_now(), self._hand, count, self._touched.view, self._now,
+            self._fronts["worth"].view,
+        )  # fmt: skip
+
+    def _store_now(self) -> regrowth.Store:
+        return self._store._replace(spare=self._fronts["spare"].view)
+
+    def _factorise(self, tree: Tree, ids: Ints) -> int:
+        """Factorise fronts; returns the variable that its rows do not determine, or -1."""
+        _, bad = multifrontal.factorise(
+            tree, self._linearised(), ids, self._undamped.view.ravel(), self._forward.view.reshape(-1),
+            self._place.view, SMALLEST_PIVOT,
+        )  # fmt: skip
+        return int(bad)
 
     def _tree(self) -> Tree:
         f = self._fronts
