@@ -49,13 +49,15 @@ class Tree(NamedTuple):
 
 class RowHessians(NamedTuple):
     """Linearised rows: ``keys`` (r, k) variables (-1: held, or none), ``local`` (r, k) where a key's numbers begin in
-    the row's own ``hessian`` (r, d, d) and ``gradient`` (r, d).
+    the row's own ``hessian`` (m, d, d) and ``gradient`` (m, d), which stand at its ``slot`` (r,): empty where these are
+    the rows in their order.
     """
 
     keys: Ints
     local: Ints
     hessian: Floats
     gradient: Floats
+    slot: Ints = np.zeros(0, np.int64)
 
 
 @compiled
@@ -74,6 +76,7 @@ def _add_row(tree: Tree, rows: RowHessians, r: int, s: int, place: Ints, rhs: Fl
     wide, tall = tree.widths[s, 0], tree.widths[s, 1]
     lead = wide + tall
     panel, update = tree.panel[s], tree.update[s]
+    at_row = rows.slot[r] if len(rows.slot) else r
     for a in range(rows.keys.shape[1]):
         va = rows.keys[r, a]
         if va < 0:
@@ -81,11 +84,11 @@ def _add_row(tree: Tree, rows: RowHessians, r: int, s: int, place: Ints, rhs: Fl
         pa, la, da = place[va], rows.local[r, a], tree.dims[va]
         if pa < wide:
             for i in range(da):
-                rhs[tree.offset[va] + i] -= rows.gradient[r, la + i]
+                rhs[tree.offset[va] + i] -= rows.gradient[at_row, la + i]
         else:
             at = update + tall * tall + pa - wide
             for i in range(da):
-                tree.pool[at + i] -= rows.gradient[r, la + i]
+                tree.pool[at + i] -= rows.gradient[at_row, la + i]
         for b in range(rows.keys.shape[1]):
             vb = rows.keys[r, b]
             if vb < 0:
@@ -98,7 +101,7 @@ def _add_row(tree: Tree, rows: RowHessians, r: int, s: int, place: Ints, rhs: Fl
                 if pb >= wide:
                     at = update + (pb - wide + j) * tall + pa - wide
                 for i in range(da):
-                    tree.pool[at + i] += rows.hessian[r, la + i, lb + j]
+                    tree.pool[at + i] += rows.hessian[at_row, la + i, lb + j]
 
 
 @compiled

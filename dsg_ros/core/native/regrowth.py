@@ -21,7 +21,7 @@ from dsg_ros.core.native.elimination import Fronts, fronts_of
 from dsg_ros.core.native.multifrontal import Tree, _back
 from dsg_ros.core.native.ordering import minimum_degree
 from dsg_ros.core.native.plan import neighbours_of
-from dsg_ros.core.native.rows import moved
+from dsg_ros.core.native.rows import finish, moved, relative_row, scratch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -231,6 +231,39 @@ def _give_pool(tree: Tree, store: Store, at: int, size: int) -> None:
     kind = _class(size)
     tree.pool[at] = float(store.free_pool[kind])
     store.free_pool[kind] = at
+
+
+@compiled
+def linearised_below(
+    tree: Tree, ids: Ints, poses: Floats, ends: Ints, measured: Floats, roots: Floats, weights: Floats,
+    kernels: NDArray[np.int32], widths: Floats, axes: Ints, slot: Ints,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Hessians and gradients of the relative poses that belong to fronts ``ids``; sets the rows' ``slot`` among them.
+
+    Kept for all rows they would be most of the memory of a large graph; to make them again costs less than a tenth of
+    the factorisation that they are for.
+    """
+    count = 0
+    for k in range(len(ids)):
+        r = tree.first_row[ids[k]]
+        while r >= 0:
+            slot[r] = count
+            count += 1
+            r = tree.next_row[r]
+    columns = 2 * len(axes)
+    hessian, gradient = np.empty((count, columns, columns)), np.empty((count, columns))
+    room, whitened, jacobian = scratch(), np.empty(6), np.empty((6, columns))
+    for k in range(len(ids)):
+        r = tree.first_row[ids[k]]
+        while r >= 0:
+            relative_row(
+                poses[ends[r, 0]], poses[ends[r, 1]], measured[r], roots[r], axes, room, whitened, jacobian
+            )  # fmt: skip
+            finish(
+                whitened, jacobian, 6, columns, weights[r], kernels[r], widths[r], hessian[slot[r]], gradient[slot[r]]
+            )  # fmt: skip
+            r = tree.next_row[r]
+    return hessian, gradient
 
 
 @compiled

@@ -70,8 +70,7 @@ class Incremental:
         self._ends, self._keys = Column((2,), np.int64), Column((2,), np.int64)
         self._measured, self._roots = Column((7,)), Column((6, 6))
         self._weights, self._kernels, self._widths = Column(()), Column((), np.int32), Column(())
-        self._hessian, self._gradient = Column((2 * width, 2 * width)), Column((2 * width,))
-        self._costs, self._next_row = Column(()), Column((), np.int64)
+        self._slot, self._next_row = Column((), np.int64), Column((), np.int64)
         self._row_mark = Column((), np.int64)
         self._next_incident, self._local = Column((2,), np.int64), Column((2,), np.int64)
         # By variable.
@@ -142,9 +141,7 @@ class Incremental:
         self._weights.extend(np.ones(1))
         self._kernels.extend(np.full(1, int(kernel)))
         self._widths.extend(np.full(1, kernel_width))
-        self._hessian.extend(np.zeros((1, 2 * self._width, 2 * self._width)))
-        self._gradient.extend(np.zeros((1, 2 * self._width)))
-        self._costs.extend(np.zeros(1))
+        self._slot.extend(np.full(1, -1))
         self._row_mark.extend(np.full(1, -1))
         self._next_row.extend(np.full(1, -1))
         self._local.extend(np.array([[0, self._width]]))
@@ -180,7 +177,6 @@ class Incremental:
         if not len(again) and not len(fresh):
             return Update(0, 0, 0, Result.CONVERGED)
         tree = self._tree()
-        self._linearise(again)
         seeds = self._keys.view[again].ravel()
         seeds = np.unique(np.concatenate([seeds[seeds >= 0], self._retry]))
         late = self._keys.view[new_rows].ravel()
@@ -250,15 +246,13 @@ class Incremental:
         )  # fmt: skip
         return rows
 
-    def _linearise(self, chosen: Ints) -> None:
-        rows.relative_poses(
-            self._poses.view, self._ends.view, self._measured.view, self._roots.view, self._weights.view,
-            self._kernels.view, self._widths.view, self._axes, chosen, self._hessian.view, self._gradient.view,
-            self._costs.view,
+    def _linearised(self, tree: Tree, ids: Ints) -> RowHessians:
+        """The rows of fronts."""
+        hessian, gradient = regrowth.linearised_below(
+            tree, ids, self._poses.view, self._ends.view, self._measured.view, self._roots.view, self._weights.view,
+            self._kernels.view, self._widths.view, self._axes, self._slot.view,
         )  # fmt: skip
-
-    def _linearised(self) -> RowHessians:
-        return RowHessians(self._keys.view, self._local.view, self._hessian.view, self._gradient.view)
+        return RowHessians(self._keys.view, self._local.view, hessian, gradient, self._slot.view)
 
     def _regrow(self, tree: Tree, seeds: Ints, fresh: Ints, new_rows: Ints) -> Ints:
         self._stamp += 1
@@ -310,7 +304,7 @@ class Incremental:
     def _factorise(self, tree: Tree, ids: Ints) -> int:
         """Factorise fronts; returns the variable that its rows do not determine, or -1."""
         _, bad = multifrontal.factorise(
-            tree, self._linearised(), ids, self._undamped.view.ravel(), self._forward.view.reshape(-1),
+            tree, self._linearised(tree, ids), ids, self._undamped.view.ravel(), self._forward.view.reshape(-1),
             self._place.view, SMALLEST_PIVOT,
         )  # fmt: skip
         return int(bad)
