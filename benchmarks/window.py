@@ -26,8 +26,10 @@ from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.world import WorldModel
 
 KEYFRAMES, VOXELS = 20, 2000
-STEP = 0.5
-"""Between keyframes [m]."""
+STEP, REACH = 2.0, 3.0
+"""Between keyframes, and how far the robot sees along its way [m]: a voxel is seen three times, as often as the limits
+of a run's windows have it (`dsg_ros.config.Window`: 512 observations of 192 voxels).
+"""
 UPDATES = 300
 ITERATIONS, TOLERANCE = 2, 1e-6
 """Of a solve, as a run has them (`windows.solve`)."""
@@ -51,7 +53,7 @@ class Hall:
     @staticmethod
     def simulate(axes: tuple[int, ...], rng: np.random.Generator) -> Hall:
         """A robot that wanders along x; voxels lie so that `VOXELS` are in view of `KEYFRAMES` keyframes."""
-        count, reach = UPDATES + KEYFRAMES, 3.0
+        count = UPDATES + KEYFRAMES
         wander = 0.05 * rng.normal(size=(count, 6)) * np.isin(np.arange(6), axes)
         wander[:, 0] = STEP
         truth = [se3.IDENTITY]
@@ -59,12 +61,12 @@ class Hall:
             tangent[3:] -= 0.2 * se3.log(truth[-1])[3:]
             truth.append(se3.compose(truth[-1], se3.exp(tangent)))
         length = count * STEP
-        density = VOXELS / ((KEYFRAMES - 1) * STEP + 2 * reach)
-        x = np.sort(rng.uniform(-reach, length + reach, int(density * (length + 2 * reach))))
+        density = VOXELS / ((KEYFRAMES - 1) * STEP + 2 * REACH)
+        x = np.sort(rng.uniform(-REACH, length + REACH, int(density * (length + 2 * REACH))))
         voxels = np.column_stack([x, rng.uniform(-2, 2, (len(x), 2))])
         if 3 not in axes:
             voxels[:, 2] = 0.0
-        borders = [np.searchsorted(x, (pose[0] - reach, pose[0] + reach)) for pose in truth]
+        borders = [np.searchsorted(x, (pose[0] - REACH, pose[0] + REACH)) for pose in truth]
         return Hall(np.stack(truth), voxels, [np.arange(*border) for border in borders])
 
 

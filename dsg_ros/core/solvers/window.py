@@ -7,7 +7,7 @@ window, with all that is known of it, and leaves a dense prior on the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,15 @@ class Window:
     links: Sequence[Factor]
     seen: Factor
     prior: Prior | None = None
+    _made: list[tuple[Theta, list[Rows], Rows]] = field(default_factory=list, repr=False, compare=False)
+
+    def rows(self, theta: Theta) -> tuple[list[Rows], Rows]:
+        """Links by stack, and sightings, at ``theta``; made once, also for windows that differ in values only."""
+        if not self._made or self._made[0][0] is not theta:
+            links = [_rows(stack, stack.host_form(theta), self.pose_keys, self.pose_keys) for stack in self.links]
+            seen = _rows(self.seen, self.seen.host_form(theta), self.pose_keys, self.voxel_keys)
+            self._made[:] = [(theta, links, seen)]
+        return self._made[0][1:]
 
 
 @dataclass(frozen=True)
@@ -89,12 +98,11 @@ def solve(
 
     Both key arrays are sorted.  Raises no error for an answer that is not good: see ``result``.
     """
-    links = [_rows(stack, stack.host_form(theta), window.pose_keys, window.pose_keys) for stack in window.links]
+    links, seen = window.rows(theta)
     answer: Answer = solve_window(
-        plain(window.poses), plain(window.voxels), _joined(links),
-        _rows(window.seen, window.seen.host_form(theta), window.pose_keys, window.voxel_keys),
-        np.asarray(axes, np.int64), window.free_poses, window.free_voxels,
-        _summary(window.prior, window.pose_keys, len(axes)), max_iterations, tolerance, damping,
+        plain(window.poses), plain(window.voxels), _joined(links), seen, np.asarray(axes, np.int64),
+        window.free_poses, window.free_voxels, _summary(window.prior, window.pose_keys, len(axes)), max_iterations,
+        tolerance, damping,
     )  # fmt: skip
     return WindowSolution(
         answer.poses, answer.voxels, window.free_voxels, Result(answer.code), answer.cost, answer.iterations
@@ -109,22 +117,18 @@ def marginalise(window: Window, theta: Theta, axes: Sequence[int]) -> tuple[Prio
     voxel that is seen again later is a new variable.  Exact at the point of linearisation: the Schur complement
     (Sibley et al., "Sliding window filter", 2010).  Voxels that were held count as known to be where they are.
     """
-    leaving, first = window.pose_keys[0], np.asarray
-    seen_pose, seen_voxel = (first(getattr(window.seen, field.name)) for field in key_fields(type(window.seen)))
-    gone = np.unique(seen_voxel[seen_pose == leaving])
-    links = []
-    for stack in window.links:
-        a, b = (first(getattr(stack, field.name)) for field in key_fields(type(stack)))
-        rows = _rows(stack, stack.host_form(theta), window.pose_keys, window.pose_keys)
-        links.append(_chosen(rows, (a == leaving) | (b == leaving)))
-    place = np.searchsorted(window.voxel_keys, gone)
-    seen = _rows(window.seen, window.seen.host_form(theta), window.pose_keys, gone)
+    links, seen = window.rows(theta)
+    gone = np.unique(seen.keys[seen.keys[:, 0] == 0, 1])
+    number = np.full(len(window.voxel_keys), -1)
+    number[gone] = np.arange(len(gone))
+    used = _chosen(seen, number[seen.keys[:, 1]] >= 0)
+    used.keys[:, 1] = number[used.keys[:, 1]]
+    of_first = [_chosen(rows, (rows.keys == 0).any(axis=1)) for rows in links]
     summary: Summary = condense(
-        plain(window.poses), plain(window.voxels[place]), window.free_voxels[place], _joined(links),
-        _chosen(seen, np.isin(seen_voxel, gone)),
+        plain(window.poses), plain(window.voxels[gone]), window.free_voxels[gone], _joined(of_first), used,
         np.asarray(axes, np.int64), _summary(window.prior, window.pose_keys, len(axes)),
     )  # fmt: skip
-    return _without_first(window.pose_keys, summary, len(axes)), gone
+    return _without_first(window.pose_keys, summary, len(axes)), window.voxel_keys[gone]
 
 
 def _without_first(keys: NDArray[np.int64], summary: Summary, d: int) -> Prior:
