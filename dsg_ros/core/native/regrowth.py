@@ -34,7 +34,7 @@ the root for good, and every update pays for them: on a simulated city of 6000 p
 RETIRED = 4 * RECENT
 """Fronts whose variables, and those of the front above, nothing has touched for so many updates give back what they
 left to it."""
-MOST = 12
+MOST = 24
 """Fronts, at most, that are done again to have what one of them left."""
 UNDECIDED, KEPT = 0, -1
 """States of a front's ``worth``; positive, the number of fronts to be done again for it."""
@@ -235,7 +235,7 @@ def _give_pool(tree: Tree, store: Store, at: int, size: int) -> None:
 
 @compiled
 def linearised_below(
-    tree: Tree, ids: Ints, poses: Floats, ends: Ints, measured: Floats, roots: Floats, weights: Floats,
+    tree: Tree, ids: Ints, poses: Floats, ends: Ints, measured: Floats, root_of: Ints, roots: Floats, weights: Floats,
     kernels: NDArray[np.int32], widths: Floats, axes: Ints, slot: Ints,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Hessians and gradients of the relative poses that belong to fronts ``ids``; sets the rows' ``slot`` among them.
@@ -257,7 +257,7 @@ def linearised_below(
         r = tree.first_row[ids[k]]
         while r >= 0:
             relative_row(
-                poses[ends[r, 0]], poses[ends[r, 1]], measured[r], roots[r], axes, room, whitened, jacobian
+                poses[ends[r, 0]], poses[ends[r, 1]], measured[r], roots[root_of[r]], axes, room, whitened, jacobian
             )  # fmt: skip
             finish(
                 whitened, jacobian, 6, columns, weights[r], kernels[r], widths[r], hessian[slot[r]], gradient[slot[r]]
@@ -309,29 +309,35 @@ def revive(tree: Tree, store: Store, ids: Ints, worth: Ints) -> None:
 
 
 @compiled
-def retire(tree: Tree, store: Store, begin: int, count: int, touched: Ints, now: int, worth: Ints) -> int:
-    """Look at ``count`` fronts from number ``begin`` on, and take back what those left that are old enough; returns
-    where to go on.
+def retire(
+    tree: Tree, store: Store, ids: Ints, since: int, touched: Ints, now: int, worth: Ints, born: Ints
+) -> Ints:  # fmt: skip
+    """Take back what those of the fronts ``ids`` left that are old enough; returns those to be looked at again.
+
+    A front ``born`` after the update ``since`` has taken over the number of one that is gone, and is on another list.
     """
-    s = begin
-    for _ in range(count):
-        s = 0 if s + 1 >= store.ends[FRONTS] else s + 1
-        if worth[s] != UNDECIDED or tree.counts[s, 0] == 0 or tree.parents[s] < 0:
-            continue
-        if _newest(tree, s, touched) > now - RETIRED or _newest(tree, tree.parents[s], touched) > now - RETIRED:
+    later, count = np.empty(len(ids), np.int64), 0
+    for k in range(len(ids)):
+        s = ids[k]
+        if worth[s] != UNDECIDED or tree.counts[s, 0] == 0 or born[s] > since:
             continue
         again, c = 1, tree.child[s]
         while c >= 0 and worth[c] != UNDECIDED:
             again += max(worth[c], 0)
             c = tree.sibling[c]
-        if c >= 0:
+        old = now - RETIRED
+        if c >= 0 or tree.parents[s] < 0 or _newest(tree, s, touched) > old or (
+            _newest(tree, tree.parents[s], touched) > old
+        ):  # fmt: skip
+            later[count] = s
+            count += 1
             continue
         worth[s] = KEPT
         if again <= MOST:
             tall = tree.widths[s, 1]
             _give_pool(tree, store, tree.update[s], tall * tall + tall)
             tree.update[s], worth[s] = -1, again
-    return s
+    return later[:count].copy()
 
 
 @compiled
@@ -344,7 +350,9 @@ def _newest(tree: Tree, s: int, touched: Ints) -> int:
 
 
 @compiled
-def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, number: Ints, worth: Ints) -> Ints:
+def install(
+    tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, number: Ints, now: int, worth: Ints, born: Ints
+) -> Ints:  # fmt: skip
     """Replace the fronts ``removed`` by those of ``top``; returns the new ones' numbers, children before parents.
 
     There must be room for ``top.need``; ``number`` is as `plan_top` left it.
@@ -395,7 +403,7 @@ def install(tree: Tree, store: Store, keys: Ints, removed: Ints, top: Top, numbe
         tree.panel[s] = _take_pool(tree, store, (wide + tall) * wide)
         tree.update[s] = _take_pool(tree, store, tall * tall + tall)
         tree.first_row[s], tree.child[s] = -1, -1
-        worth[s] = UNDECIDED
+        worth[s], born[s] = UNDECIDED, now
     for k in range(count - 1, -1, -1):
         s, parent = ids[k], -1
         if fronts.parents[k] >= 0:

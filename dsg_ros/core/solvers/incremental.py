@@ -8,6 +8,7 @@ substitution goes down only as far as something changes.  Deterministic.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NOTHING: Ints = np.zeros(0, np.int64)
+ROOTS = 1024
+"""Square roots of information matrices that are told from each other; a further one is kept for every row anew."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Incremental:
         self._incident = Column((), np.int64)
         # By row.
         self._ends, self._keys = Column((2,), np.int64), Column((2,), np.int64)
-        self._measured, self._roots = Column((7,)), Column((6, 6))
+        self._measured, self._root_of, self._roots = Column((7,)), Column((), np.int64), Column((6, 6))
         self._weights, self._kernels, self._widths = Column(()), Column((), np.int32), Column(())
         self._slot, self._next_row = Column((), np.int64), Column((), np.int64)
         self._row_mark = Column((), np.int64)
@@ -84,7 +87,7 @@ class Incremental:
             name: Column(shape, np.int64)
             for name, shape in {
                 "starts": (), "counts": (2,), "widths": (2,), "panel": (), "update": (), "parents": (), "child": (),
-                "sibling": (), "first_row": (), "mark": (), "seen": (), "spare": (), "worth": (),
+                "sibling": (), "first_row": (), "mark": (), "seen": (), "spare": (), "worth": (), "born": (),
             }.items()
         }  # fmt: skip
         # Memory that is not touched costs nothing: a large piece from the start is not copied when it fills.
@@ -92,7 +95,10 @@ class Incremental:
         self._store = regrowth.Store(
             np.zeros(4, np.int64), np.zeros(0, np.int64), np.full(regrowth.CLASSES, -1), np.full(regrowth.CLASSES, -1)
         )
-        self._stamp, self._now, self._hand = 0, 0, 0
+        self._stamp, self._now = 0, 0
+        # Fronts made at an update, with its number, and those made at it that were too young when they were looked at.
+        self._young: deque[tuple[int, Ints]] = deque()
+        self._same_root: dict[bytes, int] = {}
         self._fresh: list[int] = []
         self._new_rows: list[int] = []
         self._far: list[Ints] = []
@@ -137,7 +143,7 @@ class Incremental:
         self._ends.extend(ends[None])
         self._keys.extend(self._variable.view[ends][None])
         self._measured.extend(np.asarray(measured, float)[None])
-        self._roots.extend(np.asarray(sqrt_info, float)[None])
+        self._root_of.extend(np.full(1, self._root(sqrt_info)))
         self._weights.extend(np.ones(1))
         self._kernels.extend(np.full(1, int(kernel)))
         self._widths.extend(np.full(1, kernel_width))
@@ -199,7 +205,7 @@ class Incremental:
             wildfire, self._relinearise, far, self._fronts["seen"].view,
         )  # fmt: skip
         self._far.append(far[:count].copy())
-        self._retire(2 * len(ids) + 4)
+        self._retire(ids)
         return Update(len(ids), visited, len(moved), Result.CONVERGED)
 
     def estimate(self, key: int) -> Array:
@@ -249,8 +255,8 @@ class Incremental:
     def _linearised(self, tree: Tree, ids: Ints) -> RowHessians:
         """The rows of fronts."""
         hessian, gradient = regrowth.linearised_below(
-            tree, ids, self._poses.view, self._ends.view, self._measured.view, self._roots.view, self._weights.view,
-            self._kernels.view, self._widths.view, self._axes, self._slot.view,
+            tree, ids, self._poses.view, self._ends.view, self._measured.view, self._root_of.view, self._roots.view,
+            self._weights.view, self._kernels.view, self._widths.view, self._axes, self._slot.view,
         )  # fmt: skip
         return RowHessians(self._keys.view, self._local.view, hessian, gradient, self._slot.view)
 
@@ -271,14 +277,9 @@ class Incremental:
         self._members = _grown(self._members, int(ends[regrowth.MEMBERS] + top.need[regrowth.MEMBERS]))
         self._pool = _grown(self._pool, int(ends[regrowth.POOL] + top.need[regrowth.POOL]))
         ids: Ints = regrowth.install(
-            self._tree(),
-            self._store_now(),
-            self._keys.view,
-            removed,
-            top,
-            self._number.view,
-            self._fronts["worth"].view,
-        )
+            self._tree(), self._store_now(), self._keys.view, removed, top, self._number.view, self._now,
+            self._fronts["worth"].view, self._fronts["born"].view,
+        )  # fmt: skip
         return ids
 
     def _revived(self, tree: Tree, removed: Ints) -> Tree:
@@ -292,11 +293,29 @@ class Incremental:
         self._factorise(tree, ids)
         return tree
 
-    def _retire(self, count: int) -> None:
-        self._hand = regrowth.retire(
-            self._tree(), self._store_now(), self._hand, count, self._touched.view, self._now,
-            self._fronts["worth"].view,
-        )  # fmt: skip
+    def _retire(self, made: Ints) -> None:
+        """Take back what old fronts left to those above; ``made`` are the newest."""
+        self._young.append((self._now, made))
+        while self._young[0][0] <= self._now - regrowth.RETIRED:
+            since, ids = self._young.popleft()
+            later = regrowth.retire(
+                self._tree(), self._store_now(), ids, since, self._touched.view, self._now, self._fronts["worth"].view,
+                self._fronts["born"].view,
+            )  # fmt: skip
+            if len(later):
+                self._young.append((self._now, later))
+
+    def _root(self, sqrt_info: ArrayLike) -> int:
+        """Where a root is kept: many rows have the same."""
+        root = np.ascontiguousarray(sqrt_info, np.float64)
+        name = root.tobytes()
+        if (place := self._same_root.get(name)) is not None:
+            return place
+        self._roots.extend(root[None])
+        place = len(self._roots) - 1
+        if len(self._same_root) < ROOTS:
+            self._same_root[name] = place
+        return place
 
     def _store_now(self) -> regrowth.Store:
         return self._store._replace(spare=self._fronts["spare"].view)
