@@ -36,8 +36,10 @@ def compare(name: str, graph: PoseGraph, repeats: int) -> tuple[Row, dict[str, A
     """Solve and product on one graph, in turn."""
     problem, theta = problem_of(graph)
     solution = solve(problem, theta)
-    cotangent = State(np.zeros(solution.state.poses.shape), np.zeros(solution.state.voxels.shape))
-    cotangent.poses[len(graph.keys) - 1, :3] = 1.0
+    poses: Any = np.zeros(solution.state.poses.shape)
+    poses[len(graph.keys) - 1, :3] = 1.0
+    voxels: Any = np.zeros(solution.state.voxels.shape)
+    cotangent = State(poses, voxels)
 
     def product() -> float:
         return stopwatch(lambda: jax.block_until_ready(implicit_vjp(problem, theta, solution, cotangent)))[0]
