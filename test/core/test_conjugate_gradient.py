@@ -196,8 +196,7 @@ def test_segments_carry_long_waves(solutions):
     assert counts[0] < 0.75 * counts[1]
 
 
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("name", ["loops", "held"])
+@pytest.mark.parametrize(("name", "exact"), [("loops", False), ("held", True)])
 def test_derivatives_agree_with_direct_solvers(name, exact, solutions):
     problem, ours, reference = solutions(name)
     if not exact:
