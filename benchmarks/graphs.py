@@ -59,9 +59,8 @@ def _thousands(name: str) -> int:
 
 def in_order(graph: PoseGraph) -> PoseGraph:
     """The same graph with its poses in ascending order of their keys, which is that of their time."""
-    order = np.argsort(graph.keys, kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
+    place = graph.places
+    order = np.argsort(place)
     return dataclasses.replace(
         graph,
         keys=graph.keys[order],
@@ -132,11 +131,7 @@ def arrivals(graph: PoseGraph) -> Iterator[Arrival]:
 
     `UserError` where one has none: nothing would tell where it is until a later one comes.
     """
-    later = np.maximum(graph.first, graph.second)
-    order = np.argsort(later, kind="stable")
-    border = np.searchsorted(later[order], np.arange(len(graph.keys) + 1))
-    for pose in range(len(graph.keys)):
-        chosen = order[border[pose] : border[pose + 1]]
+    for pose, chosen in graph.arrivals():
         if pose and not len(chosen):
             raise UserError(f"{graph.source}: no edge joins vertex {graph.keys[pose]} to one before it")
         yield Arrival(pose, Edges.of(graph, chosen))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +35,11 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, dict[str, float]]:
     began = time.perf_counter()
     if not graph.known.all():
         graph = graph.with_values(*spanning_tree(graph))
-    order = np.argsort(graph.keys, kind="stable")
     held = set(graph.held.tolist())
     solver = Incremental(PLANAR_AXES if graph.planar else range(6))
-    number = np.full(len(order), -1)
-    seconds = np.empty(len(order))
-    for count, (pose, edges) in enumerate(_arrivals(graph, order)):
+    number = np.full(len(graph.keys), -1)
+    seconds = np.empty(len(graph.keys))
+    for count, (pose, edges) in enumerate(graph.arrivals()):
         started = time.perf_counter()
         start = graph.poses[pose] if pose in held else _start(graph, pose, edges, number, solver)
         number[pose] = solver.add_pose(start, held=pose in held)
@@ -53,7 +51,7 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, dict[str, float]]:
         seconds[count] = time.perf_counter() - started
     update, steps = solver.settle(most=SETTLING)
     found = graph.with_values(solver.estimates()[number], graph.landmarks.positions)
-    keys = graph.keys[order]
+    keys = np.sort(graph.keys)
     optimised = Optimised(
         poses=found.poses,
         landmarks=found.landmarks.positions,
@@ -71,17 +69,6 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, dict[str, float]]:
 def warm_up() -> None:
     """Compile what `solve_incrementally` needs."""
     solve_incrementally(tiny(landmarks=False))
-
-
-def _arrivals(graph: PoseGraph, order: Indices) -> Iterator[tuple[int, Indices]]:
-    """Each pose's index with the indices of its edges to poses before it."""
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    later = np.maximum(place[graph.first], place[graph.second])
-    by_arrival = np.argsort(later, kind="stable")
-    border = np.searchsorted(later[by_arrival], np.arange(len(order) + 1))
-    for count, pose in enumerate(order.tolist()):
-        yield pose, by_arrival[border[count] : border[count + 1]]
 
 
 def _start(graph: PoseGraph, pose: int, edges: Indices, number: Indices, solver: Incremental) -> Floats:

@@ -68,8 +68,7 @@ def solve_robustly(
 
 def consecutive(graph: PoseGraph) -> Mask:
     """(E,) whether an edge joins vertices between whose keys there is no other: odometry, not a loop closure."""
-    place = np.empty(len(graph.keys), np.int64)
-    place[np.argsort(graph.keys, kind="stable")] = np.arange(len(graph.keys))
+    place = graph.places
     return np.asarray(np.abs(place[graph.first] - place[graph.second]) == 1)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,6 +123,22 @@ class PoseGraph:
         Without it the cost does not change when the whole graph moves (the gauge), and any one pose may be held.
         """
         return self.fixed if len(self.fixed) or len(self.landmarks.fixed) else np.zeros(1, np.int64)
+
+    @property
+    def places(self) -> Indices:
+        """(P,) where each pose comes in the ascending order of keys, which is that of its time."""
+        out = np.empty(len(self.keys), np.int64)
+        out[np.argsort(self.keys, kind="stable")] = np.arange(len(self.keys))
+        return out
+
+    def arrivals(self) -> Iterator[tuple[int, Indices]]:
+        """Poses in the order of their keys: each one's index, and the indices of its edges to poses before it."""
+        places = self.places
+        later = np.maximum(places[self.first], places[self.second])
+        edges = np.argsort(later, kind="stable")
+        border = np.searchsorted(later[edges], np.arange(len(places) + 1))
+        for place, pose in enumerate(np.argsort(places).tolist()):
+            yield pose, edges[border[place] : border[place + 1]]
 
     def with_values(self, poses: Floats, positions: Floats) -> PoseGraph:
         """The same graph with other values of its poses (P, 7) and landmarks (L, 3), all of them known."""
