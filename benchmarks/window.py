@@ -8,7 +8,7 @@ solve, the values back, the oldest keyframe into the prior.  There is no peer: t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,8 @@ from dsg_ros import poses as se3
 from dsg_ros.core.factors import OdomSE3, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.solution import Result
-from dsg_ros.core.solvers import window as windows
+from dsg_ros.core.solvers.fixed_lag import FixedLag
+from dsg_ros.core.solvers.window import Prior
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.world import WorldModel
 
@@ -32,7 +33,7 @@ of a run's windows have it (`dsg_ros.config.Window`: 512 observations of 192 vox
 """
 UPDATES = 300
 ITERATIONS, TOLERANCE = 2, 1e-6
-"""Of a solve, as a run has them (`windows.solve`)."""
+"""Of a solve, as a run has them."""
 GOAL = 10.0
 """p99 of an update [ms]."""
 DRIVES = {"hall": (0, 1, 5), "shaft": tuple(range(6))}
@@ -71,23 +72,21 @@ class Hall:
 
 
 class Smoother:
-    """A fixed-lag smoother on a world model, fed by the simulation."""
+    """A fixed-lag smoother beside a world model, fed by the simulation."""
 
     def __init__(self, hall: Hall, axes: tuple[int, ...], rng: np.random.Generator) -> None:
-        self._hall, self._axes, self._rng = hall, axes, rng
+        self._hall, self._rng = hall, rng
         self._moving = np.isin(np.arange(6), axes)
         self._theta = to_float64(Theta.neutral())
-        self._world = WorldModel()
-        self._links: list[tuple[int, int]] = []
-        self._sightings: list[tuple[Ints, Ints]] = []
-        self._variable = np.full(len(hall.voxels), -1)
-        self._spent = np.zeros(0, bool)
-        self._prior = windows.Prior.of_pose(0, hall.truth[0], 1e-3, axes)
-        self.sizes: list[tuple[int, int, int]] = []
+        self._world, self._count = WorldModel(), 0
+        self._window = FixedLag(axes, Prior.of_pose(0, hall.truth[0], 1e-3, axes))
+        # Of each voxel its variable, and the other way round.
+        self._variable, self._voxel_of = np.full(len(hall.voxels), -1), np.zeros(0, np.int64)
+        self.sizes: list[tuple[int, int]] = []
 
     def simulate(self) -> tuple[Floats, Floats, Floats]:
         """The next keyframe's odometry, registration and sightings: what comes from outside, not timed."""
-        k, truth = len(self._sightings), self._hall.truth
+        k, truth = self._count, self._hall.truth
         noise = self._rng.normal(size=(2, 6)) * self._moving
         step = se3.between(truth[max(k - 1, 0)], truth[k])
         points = se3.transform(se3.inverse(truth[k]), self._hall.voxels[self._hall.seen[k]])
@@ -100,66 +99,43 @@ class Smoother:
 
     def update(self, odometry: Floats, registration: Floats, points: Floats) -> Result:
         """One keyframe: added, solved with its window, the oldest one marginalised."""
-        world, key = self._world, len(self._sightings)
+        world, window, key = self._world, self._window, self._count
+        self._count += 1
         newest = world.get_poses(key - 1)[0] if key else self._hall.truth[0]
         pose = se3.compose(newest, registration) if key else newest
-        world.add_pose(pose)
+        window.add_poses(world.add_pose(pose), pose)
         if key:
             sigma: Any = {"sigma_translation": [0.02, 0, 0], "sigma_rotation": [0.02, 0, 0]}
-            measured = se3.log(odometry)
             root = np.diag(np.where(self._moving, 100.0, 0.0))
-            self._links.append(
-                (
-                    world.add(OdomSE3, previous=key - 1, current=key, measured=measured, duration=0.5, **sigma),
-                    world.add(Registration, first=key - 1, second=key, measured=registration, sqrt_info=root),
-                )
-            )
+            measured = se3.log(odometry)
+            odom = world.add(OdomSE3, previous=key - 1, current=key, measured=measured, duration=0.5, **sigma)
+            matched = world.add(Registration, first=key - 1, second=key, measured=registration, sqrt_info=root)
+            window.add(world.stack(OdomSE3, odom))
+            window.add(world.stack(Registration, matched))
         seen = self._hall.seen[key]
-        fresh = seen[self._variable[seen] < 0]
-        self._variable[fresh] = world.add_voxels(
-            se3.transform(np.asarray(pose)[None], points[self._variable[seen] < 0])
-        )
-        variables = self._variable[seen]
+        fresh = self._variable[seen] < 0
+        centres = se3.transform(pose[None], points[fresh])
+        self._variable[seen[fresh]] = variables = world.add_voxels(centres)
+        self._voxel_of = np.concatenate([self._voxel_of, seen[fresh]])
+        window.add_voxels(variables, centres)
         rows = world.add_rows(
-            VoxelSensorObs, pose=np.full(len(seen), key), voxel=variables, point=points, sqrt_info=50 * np.eye(3),
-            kernel=int(Kernel.CAUCHY), kernel_width=3.0,
+            VoxelSensorObs, pose=np.full(len(seen), key), voxel=self._variable[seen], point=points,
+            sqrt_info=50 * np.eye(3), kernel=int(Kernel.CAUCHY), kernel_width=3.0,
         )  # fmt: skip
-        self._sightings.append((rows, variables))
-        first = max(key + 1 - KEYFRAMES, 0)
-        window = self._window(first, key)
-        found = windows.solve(window, self._theta, self._axes, ITERATIONS, TOLERANCE)
-        world.set_poses(window.pose_keys, found.poses)
-        world.set_voxels(window.voxel_keys, found.voxels)
-        self.sizes.append((len(window.pose_keys), len(window.voxel_keys), len(np.asarray(window.seen.weight))))
+        window.add(world.stack(VoxelSensorObs, rows))
+        found = window.solve(self._theta, ITERATIONS, TOLERANCE)
+        world.set_poses(window.pose_keys, window.poses)
+        world.set_voxels(window.voxel_keys, window.voxels)
+        self.sizes.append((len(window.pose_keys), len(window.voxel_keys)))
         if key + 1 >= KEYFRAMES:
-            self._marginalise(replace(window, poses=found.poses, voxels=found.voxels))
+            gone = window.drop_oldest(self._theta)
+            # A voxel whose rows are used up becomes a new variable when it is seen again.
+            self._variable[self._voxel_of[gone]] = -1
         return found.result
-
-    def _window(self, first: int, last: int) -> windows.Window:
-        keys, world = np.arange(first, last + 1), self._world
-        rows, variables = (np.concatenate(part) for part in zip(*self._sightings[first:], strict=True))
-        voxels = np.unique(variables)
-        odometry, registrations = np.array(self._links[first:last], np.int64).reshape(-1, 2).T
-        return windows.Window(
-            keys, world.get_poses(keys), np.ones(len(keys), bool), voxels, world.get_voxels(voxels),
-            np.ones(len(voxels), bool),
-            (world.stack(OdomSE3, odometry), world.stack(Registration, registrations)),
-            world.stack(VoxelSensorObs, rows), self._prior,
-        )  # fmt: skip
-
-    def _marginalise(self, window: windows.Window) -> None:
-        self._prior, gone = windows.marginalise(window, self._theta, self._axes)
-        # A voxel whose rows are used up becomes a new variable when it is seen again.
-        self._variable[np.isin(self._variable, gone)] = -1
-        first = int(window.pose_keys[0])
-        for k in range(first, len(self._sightings)):
-            rows, variables = self._sightings[k]
-            left = ~np.isin(variables, gone)
-            self._sightings[k] = rows[left], variables[left]
 
     def error(self) -> float:
         """How far the newest pose [m] is from the truth."""
-        key = len(self._sightings) - 1
+        key = self._count - 1
         return float(np.linalg.norm(self._world.get_poses(key)[0, :3] - self._hall.truth[key, :3]))
 
 
@@ -175,8 +151,8 @@ def run() -> Iterator[tuple[list[Row], dict[str, Any]]]:
             codes.append(code)
         # Until the window is full there is nothing to marginalise.
         late = 1e3 * np.array(seconds[KEYFRAMES:])
-        poses, voxels, rows = (int(n) for n in np.median(smoother.sizes[KEYFRAMES:], axis=0))
-        note = f"{poses} keyframes, {voxels} voxels, {rows} sightings"
+        poses, voxels = (int(n) for n in np.median(smoother.sizes[KEYFRAMES:], axis=0))
+        note = f"{poses} keyframes, {voxels} voxels"
         figures = {"median": np.median(late), "p99": np.percentile(late, 99), "max": late.max()}
         refused = sum(code in (Result.DIVERGED, Result.SINGULAR) for code in codes)
         yield (
@@ -185,5 +161,5 @@ def run() -> Iterator[tuple[list[Row], dict[str, Any]]]:
                     alone=True)
                 for what, value in figures.items()
             ],
-            {"updates": len(late), "refused": refused, "newest_off": smoother.error(), "sizes": [poses, voxels, rows]},
+            {"updates": len(late), "refused": refused, "newest_off": smoother.error(), "sizes": [poses, voxels]},
         )  # fmt: skip

@@ -142,6 +142,9 @@ class Table:
 
     def _index(self, slots: NDArray[np.int64]) -> None:
         keys = self.columns[self.key_names[0]].view[slots]
+        if len(keys) and (keys == keys[0]).all():  # what one scan saw
+            self._incident.setdefault(int(keys[0]), []).extend(slots.tolist())
+            return
         for key, slot in zip(keys.tolist(), slots.tolist(), strict=True):
             self._incident.setdefault(key, []).append(slot)
 

@@ -7,6 +7,8 @@ poses over registrations and closures, and the voxels follow their observations.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,8 @@ WINDOW_TOLERANCE = 1e-6
 GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
 NOTHING = np.zeros(0, np.int64)
+
+_log = logging.getLogger(__name__)
 
 
 class BackEnd:
@@ -185,8 +189,7 @@ class BackEnd:
         voxels, held = (np.sort(part) for part in self._window_voxels(keys))
         self._window = (
             window_solver.solve(
-                self._window_of(keys, voxels, held),
-                self._shared(theta),
+                self._window_of(keys, voxels, held).at(self._shared(theta)),
                 self._axes,
                 window.iterations,
                 WINDOW_TOLERANCE,
@@ -224,6 +227,7 @@ class BackEnd:
         self.metrics["window_iterations"] = float(solution.iterations)
         if solution.result in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
+            _log.warning("a window up to keyframe %d is left as it was: %s", keys[-1], _why(solution))
             return NOTHING
         self.world.set_poses(keys, solution.poses[1:])
         self.world.set_voxels(voxels, solution.voxels[solution.free_voxels])
@@ -266,6 +270,13 @@ class BackEnd:
     def _carried(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         back = poses.adjoint(poses.inverse(relative))
         return back @ self._covariance @ back.T
+
+
+def _why(solution: window_solver.WindowSolution) -> str:
+    if solution.underconstrained is None:
+        return "no step lowers its cost, or it is not finite"
+    kind, key = solution.underconstrained
+    return f"its rows do not determine {kind.value} {key}"
 
 
 def square_root(information: NDArray[np.float64]) -> NDArray[np.float64]:

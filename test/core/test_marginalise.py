@@ -2,82 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from drives import PLANAR, POSES, SEEN, SIDE, SPATIAL, THETA, Drive
 from numpy.testing import assert_allclose
 
 from dsg_ros import poses
-from dsg_ros.core.factors import Registration, VoxelSensorObs
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import window as windows
-from dsg_ros.core.theta import Theta, to_float64
-from dsg_ros.core.world import WorldModel
 
-THETA = to_float64(Theta.neutral())
-PLANAR, SPATIAL = (0, 1, 5), tuple(range(6))
-POSES, WINDOW, SEEN = 14, 5, 6
-SIDE = 24
-"""Voxels along the way."""
-
-
-class Drive:
-    """A drive past voxels in a world model, and windows of it."""
-
-    def __init__(self, axes: tuple[int, ...], noise: float, seed: int = 0) -> None:
-        self.axes, rng = axes, np.random.default_rng(seed)
-        moving = np.isin(np.arange(6), axes)
-        step = np.array([0.5, 0.05, 0.1, 0.02, -0.03, 0.15]) * moving
-        self.truth = [poses.IDENTITY]
-        for _ in range(POSES - 1):
-            self.truth.append(poses.compose(self.truth[-1], poses.exp(step)))
-        self.world = WorldModel()
-        turned = poses.exp(5 * noise * rng.normal(size=(POSES, 6)) * moving)
-        self.world.add_poses(poses.compose(np.stack(self.truth), turned))
-        near = np.stack(self.truth)[rng.integers(0, POSES, SIDE), :3]
-        self.centres = near + rng.normal(size=(SIDE, 3)) * [1, 1, 5 not in axes or 3 in axes]
-        self.world.add_voxels(self.centres + 2 * noise * rng.normal(size=(SIDE, 3)) * [1, 1, 3 in axes])
-        root = np.diag(np.where(moving, 30.0, 0.0))
-        self.links, self.seen, self.keys = [], [], []
-        for k in range(1, POSES):
-            measured = poses.compose(poses.exp(step), poses.exp(noise * rng.normal(size=6) * moving))
-            row = self.world.add(Registration, first=k - 1, second=k, measured=measured, sqrt_info=root)
-            self.links.append(row)
-        for k in range(POSES):
-            distance = np.linalg.norm(self.centres - self.truth[k][:3], axis=1)
-            for v in np.argsort(distance)[:SEEN].tolist():
-                point = poses.transform(poses.inverse(self.truth[k]), self.centres[v : v + 1])[0]
-                point = point + noise * rng.normal(size=3) * [1, 1, 3 in axes]
-                self.seen.append(self.world.add(VoxelSensorObs, pose=k, voxel=v, point=point, sqrt_info=20 * np.eye(3)))
-                self.keys.append((k, v))
-
-    def window(self, first: int, last: int, used: set[int], **more: Any) -> windows.Window:
-        """Keyframes ``first`` to ``last``, with the rows between them that are not in ``used``."""
-        chosen = [r for r, (k, _) in enumerate(self.keys) if first <= k <= last and r not in used]
-        voxels = np.unique([self.keys[r][1] for r in chosen])
-        keys = np.arange(first, last + 1)
-        return windows.Window(
-            keys, self.world.get_poses(keys), np.ones(len(keys), bool), voxels, self.world.get_voxels(voxels),
-            np.ones(len(voxels), bool),
-            (self.world.stack(Registration, self.links[first:last]),),
-            self.world.stack(VoxelSensorObs, [self.seen[r] for r in chosen]), **more,
-        )  # fmt: skip
-
-    def spent(self, gone: np.ndarray, first: int, last: int) -> set[int]:
-        """Rows that are used up with voxels ``gone`` in a window of these keyframes."""
-        return {r for r, (k, v) in enumerate(self.keys) if first <= k <= last and v in gone}
-
-    def adopt(self, window: windows.Window, found: windows.WindowSolution) -> None:
-        self.world.set_poses(window.pose_keys, found.poses)
-        self.world.set_voxels(window.voxel_keys, found.voxels)
-
-    def anchor(self) -> windows.Prior:
-        return windows.Prior.of_pose(0, self.world.get_poses(np.array([0]))[0], 0.01, self.axes)
+WINDOW = 5
 
 
 def solve(drive: Drive, window: windows.Window, most: int = 60) -> windows.WindowSolution:
-    return windows.solve(window, THETA, drive.axes, most, 1e-16)
+    return windows.solve(window.at(THETA), drive.axes, most, 1e-16)
 
 
 @pytest.mark.parametrize("axes", [PLANAR, SPATIAL])
@@ -87,7 +25,7 @@ def test_at_the_optimum_nothing_is_lost(axes):
     best = solve(drive, whole)
     assert best.result is Result.CONVERGED
     drive.adopt(whole, best)
-    prior, gone = windows.marginalise(drive.window(0, 6, set(), prior=drive.anchor()), THETA, axes)
+    prior, gone = windows.marginalise(drive.window(0, 6, set(), prior=drive.anchor()).at(THETA), axes)
     assert prior.pose_keys.tolist() == sorted({1, *(k for k, v in drive.keys if v in gone and 0 < k <= 6)})
     assert len(gone) == SEEN
     rest = drive.window(1, 6, drive.spent(gone, 0, 6), prior=prior)
@@ -112,7 +50,7 @@ def newest(drive: Drive) -> float:
         assert found.result in (Result.CONVERGED, Result.MAX_ITERATIONS)
         drive.adopt(window, found)
         if last < POSES - 1:
-            prior, gone = windows.marginalise(drive.window(first, last, used, prior=prior), THETA, drive.axes)
+            prior, gone = windows.marginalise(drive.window(first, last, used, prior=prior).at(THETA), drive.axes)
             used |= drive.spent(gone, first, last)
     return off(drive, found.poses[-1])
 
@@ -158,7 +96,7 @@ def learned_of_the_gauge(drive: Drive, first_estimates: bool) -> float:
         drive.adopt(window, found)
         if not first_estimates:
             prior = windows.replace(prior, at=drive.world.get_poses(prior.pose_keys))
-        prior, gone = windows.marginalise(drive.window(first, last, used, prior=prior), THETA, drive.axes)
+        prior, gone = windows.marginalise(drive.window(first, last, used, prior=prior).at(THETA), drive.axes)
         used |= drive.spent(gone, first, last)
     along = motions(prior.at, drive.axes)
     resisted = np.abs(along.T @ prior.information @ along).max()
@@ -178,7 +116,7 @@ def test_a_prior_moves_with_the_map():
     drive = Drive(PLANAR, 0.01)
     window = drive.window(0, 6, set(), prior=drive.anchor())
     drive.adopt(window, solve(drive, window))
-    prior, gone = windows.marginalise(drive.window(0, 6, set(), prior=drive.anchor()), THETA, PLANAR)
+    prior, gone = windows.marginalise(drive.window(0, 6, set(), prior=drive.anchor()).at(THETA), PLANAR)
     used = drive.spent(gone, 0, 6)
     before = solve(drive, drive.window(1, 6, used, prior=prior))
     motion = poses.from_planar(3.0, -2.0, 0.7)

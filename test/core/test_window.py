@@ -17,6 +17,7 @@ from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SchurVoxels
 from dsg_ros.core.solvers import window as windows
 from dsg_ros.core.theta import Theta, to_float64
+from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import Capacity, WorldModel
 
 THETA = to_float64(Theta.neutral().replace(scale=np.asarray(0.02), voxel_noise=np.asarray(0.3)))
@@ -74,7 +75,7 @@ def test_the_compiled_window_finds_the_jitted_solvers_minimum(
     world, ids = drive(seed, axes, kernel)
     known = np.arange(held)
     # Kernels that redescend have more than one minimum: both take the same steps for a while.
-    ours = windows.solve(window_of(world, ids, known), THETA, axes, 3, 1e-13)
+    ours = windows.solve(window_of(world, ids, known).at(THETA), axes, 3, 1e-13)
     problem = world.snapshot(
         np.arange(1, POSES), np.arange(held, VOXELS), fixed=[0], fixed_voxels=known, axes=axes, capacity=ROOM
     )
@@ -90,7 +91,7 @@ def test_it_converges_and_holds_what_is_held() -> None:
     world, ids = drive(0, PLANAR, Kernel.NONE)
     held = np.array([2, 5])
     window = window_of(world, ids, held)
-    found = windows.solve(window, THETA, PLANAR, 50, 1e-12)
+    found = windows.solve(window.at(THETA), PLANAR, 50, 1e-12)
     assert found.result is Result.CONVERGED
     assert_allclose(found.poses[0], window.poses[0], atol=0)
     assert_allclose(found.voxels[held], window.voxels[held], atol=0)
@@ -101,7 +102,7 @@ def test_it_converges_and_holds_what_is_held() -> None:
 def test_numbers_that_are_not_finite_change_nothing() -> None:
     world, ids = drive(0, PLANAR)
     window = window_of(world, ids, np.zeros(0, int))
-    found = windows.solve(window, to_float64(THETA.replace(scale=np.asarray(np.nan))), PLANAR, 5, 1e-9)
+    found = windows.solve(window.at(to_float64(THETA.replace(scale=np.asarray(np.nan)))), PLANAR, 5, 1e-9)
     assert found.result is Result.DIVERGED
     assert_allclose(found.poses, window.poses, atol=0)
 
@@ -111,7 +112,9 @@ def test_a_voxel_that_its_rows_do_not_determine_is_told() -> None:
     flat = np.zeros((3, 3))
     flat[0, 0] = 10.0
     world.set_rows(ids["seen"], sqrt_info=np.broadcast_to(flat, (len(ids["seen"]), 3, 3)))
-    found = windows.solve(window_of(world, ids, np.zeros(0, int)), THETA, PLANAR, 5, 1e-9)
+    found = windows.solve(window_of(world, ids, np.zeros(0, int)).at(THETA), PLANAR, 5, 1e-9)
     assert found.result is Result.SINGULAR
+    assert found.underconstrained is not None
+    assert found.underconstrained[0] is Kind.VOXEL
     assert np.isfinite(found.poses).all()
     assert np.isfinite(found.voxels).all()

@@ -89,6 +89,10 @@ def test_timings_of_the_run_and_of_the_pipeline(runs):
 
 def test_timings_of_a_node_have_no_run():
     figure = draw_timings({"seconds_total.graph": 1.0, "seconds_p50.graph": None, "seconds_p99.graph": 2.0})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "The pipeline, in total [s]",
+        "One call, median and p99 [ms]",
+    ]
     assert all("not measured" in axes.texts[0].get_text() for axes in figure.axes)
 
 

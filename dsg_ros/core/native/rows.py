@@ -130,7 +130,8 @@ def _log_jacobian(pose: Floats, error: Floats, jacobian: Floats) -> None:
 
 
 @compiled
-def _rotation(pose: Floats, out: Floats) -> None:
+def rotation(pose: Floats, out: Floats) -> None:
+    """The matrix (3, 3) of a pose's quaternion."""
     x, y, z, w = pose[3], pose[4], pose[5], pose[6]
     out[0, 0], out[0, 1], out[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)
     out[1, 0], out[1, 1], out[1, 2] = 2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)
@@ -214,7 +215,7 @@ def relative_row(
     _relative(measured, relative, room.difference)
     _log_jacobian(room.difference, error, by_second)
     # -by_second Ad(relative^-1), with Ad(T^-1) = [R^T, -R^T [t]x; 0, R^T].
-    _rotation(relative, turn)
+    rotation(relative, turn)
     tx, ty, tz = relative[0], relative[1], relative[2]
     for i in range(6):
         a0, a1, a2 = by_second[i, 0], by_second[i, 1], by_second[i, 2]
@@ -339,7 +340,7 @@ def voxel_error(
 ) -> None:  # fmt: skip
     """``root (pose^-1 voxel - point)`` into ``whitened`` (3,)."""
     turn, error = room.turn, room.error
-    _rotation(pose, turn)
+    rotation(pose, turn)
     x, y, z = voxel[0] - pose[0], voxel[1] - pose[1], voxel[2] - pose[2]
     for i in range(3):
         error[i] = turn[0, i] * x + turn[1, i] * y + turn[2, i] * z - point[i]
@@ -354,7 +355,7 @@ def voxel_row(
 ) -> None:  # fmt: skip
     """That, and its derivatives (3, d + 3) along the ``axes`` of the pose, then of the voxel."""
     turn, error, both, d = room.turn, room.error, room.both, len(axes)
-    _rotation(pose, turn)
+    rotation(pose, turn)
     x, y, z = voxel[0] - pose[0], voxel[1] - pose[1], voxel[2] - pose[2]
     for i in range(3):
         error[i] = turn[0, i] * x + turn[1, i] * y + turn[2, i] * z

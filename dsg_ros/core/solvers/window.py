@@ -7,19 +7,22 @@ window, with all that is known of it, and leaves a dense prior on the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses as se3
 from dsg_ros.core.factors import Factor
-from dsg_ros.core.factors.base import HostForm, RelativePoses, VoxelsSeen, key_fields
+from dsg_ros.core.factors.base import RelativePoses, VoxelsSeen, key_fields
 from dsg_ros.core.native import plain
-from dsg_ros.core.native.window import Answer, Rows, Summary, condense, solve_window
+from dsg_ros.core.native.condense import Condensed, condense
+from dsg_ros.core.native.window import Answer, solve_window
+from dsg_ros.core.native.window_rows import Rows, Summary
 from dsg_ros.core.solution import Result
 from dsg_ros.core.theta import Theta
+from dsg_ros.core.variables import Kind
 
 Array = NDArray[np.float64]
 
@@ -56,7 +59,7 @@ class Window:
     """What is solved together, under the world's keys: poses (p,) and voxels (v,), some of them held.
 
     ``links`` are stacks of rows between two poses, ``seen`` rows of voxels seen from a pose (`WorldModel.stack`).
-    ``prior`` is about some of the poses.
+    ``prior`` is about some of the poses.  Both key arrays are sorted.
     """
 
     pose_keys: NDArray[np.int64]
@@ -68,20 +71,36 @@ class Window:
     links: Sequence[Factor]
     seen: Factor
     prior: Prior | None = None
-    _made: list[tuple[Theta, list[Rows], Rows]] = field(default_factory=list, repr=False, compare=False)
 
-    def rows(self, theta: Theta) -> tuple[list[Rows], Rows]:
-        """Links by stack, and sightings, at ``theta``; made once, also for windows that differ in values only."""
-        if not self._made or self._made[0][0] is not theta:
-            links = [_rows(stack, stack.host_form(theta), self.pose_keys, self.pose_keys) for stack in self.links]
-            seen = _rows(self.seen, self.seen.host_form(theta), self.pose_keys, self.voxel_keys)
-            self._made[:] = [(theta, links, seen)]
-        return self._made[0][1:]
+    def at(self, theta: Theta) -> System:
+        """The window with its rows as the solver takes them."""
+        return System(
+            self.pose_keys, self.poses, self.free_poses, self.voxel_keys, self.voxels, self.free_voxels,
+            joined([numbered(rows_of(stack, theta), self.pose_keys, self.pose_keys) for stack in self.links]),
+            numbered(rows_of(self.seen, theta), self.pose_keys, self.voxel_keys), self.prior,
+        )  # fmt: skip
+
+
+class System(NamedTuple):
+    """A `Window` at one theta: the keys of its ``links`` and ``seen`` are places among its poses and voxels."""
+
+    pose_keys: NDArray[np.int64]
+    poses: Array
+    free_poses: NDArray[np.bool_]
+    voxel_keys: NDArray[np.int64]
+    voxels: Array
+    free_voxels: NDArray[np.bool_]
+    links: Rows
+    seen: Rows
+    prior: Prior | None
 
 
 @dataclass(frozen=True)
 class WindowSolution:
-    """Solved ``poses`` (p, 7) and ``voxels`` (v, 3), in the window's order; which voxels were free."""
+    """Solved ``poses`` (p, 7) and ``voxels`` (v, 3), in the window's order; which voxels were free.
+
+    ``underconstrained`` is a variable that the rows do not determine, where the result is SINGULAR.
+    """
 
     poses: Array
     voxels: Array
@@ -89,93 +108,116 @@ class WindowSolution:
     result: Result
     cost: float
     iterations: int
+    underconstrained: tuple[Kind, int] | None = None
 
 
 def solve(
-    window: Window, theta: Theta, axes: Sequence[int], max_iterations: int, tolerance: float, damping: float = 1e-6
+    system: System, axes: Sequence[int], max_iterations: int, tolerance: float, damping: float = 1e-6
 ) -> WindowSolution:
-    """Minimise the window's cost; poses move along ``axes``.
+    """Minimise the cost; poses move along ``axes``.
 
-    Both key arrays are sorted.  Raises no error for an answer that is not good: see ``result``.
+    Raises no error for an answer that is not good: see ``result``.
     """
-    links, seen = window.rows(theta)
     answer: Answer = solve_window(
-        plain(window.poses), plain(window.voxels), _joined(links), seen, np.asarray(axes, np.int64),
-        window.free_poses, window.free_voxels, _summary(window.prior, window.pose_keys, len(axes)), max_iterations,
+        plain(system.poses), plain(system.voxels), system.links, system.seen, np.asarray(axes, np.int64),
+        system.free_poses, system.free_voxels, _summary(system.prior, system.pose_keys), max_iterations,
         tolerance, damping,
     )  # fmt: skip
+    number, free = answer.undetermined, None
+    if answer.code == Result.SINGULAR and number >= 0:
+        poses = len(system.poses)
+        free = (
+            (Kind.POSE, int(system.pose_keys[number]))
+            if number < poses
+            else (Kind.VOXEL, int(system.voxel_keys[number - poses]))
+        )
     return WindowSolution(
-        answer.poses, answer.voxels, window.free_voxels, Result(answer.code), answer.cost, answer.iterations
+        answer.poses, answer.voxels, system.free_voxels, Result(answer.code), answer.cost, answer.iterations, free
     )
 
 
-def marginalise(window: Window, theta: Theta, axes: Sequence[int]) -> tuple[Prior, NDArray[np.int64]]:
+def marginalise(system: System, axes: Sequence[int]) -> tuple[Prior, NDArray[np.int64]]:
     """Take the first pose out, with every voxel that it sees and all their rows; returns the prior that stays of it
     and the keys of these voxels.
 
-    Their rows, those of other poses too, and the links of the first pose are used up: they must not count again, and a
-    voxel that is seen again later is a new variable.  Exact at the point of linearisation: the Schur complement
-    (Sibley et al., "Sliding window filter", 2010).  Voxels that were held count as known to be where they are.
+    Their rows, those of other poses too, and the links of the first pose are used up: they must not count again
+    (`used_up`), and a voxel that is seen again later is a new variable.  Exact at the point of linearisation: the Schur
+    complement (Sibley et al., "Sliding window filter", 2010).  Voxels that were held count as known to be where they
+    are.
     """
-    links, seen = window.rows(theta)
-    gone = np.unique(seen.keys[seen.keys[:, 0] == 0, 1])
-    number = np.full(len(window.voxel_keys), -1)
-    number[gone] = np.arange(len(gone))
-    used = _chosen(seen, number[seen.keys[:, 1]] >= 0)
-    used.keys[:, 1] = number[used.keys[:, 1]]
-    of_first = [_chosen(rows, (rows.keys == 0).any(axis=1)) for rows in links]
-    summary: Summary = condense(
-        plain(window.poses), plain(window.voxels[gone]), window.free_voxels[gone], _joined(of_first), used,
-        np.asarray(axes, np.int64), _summary(window.prior, window.pose_keys, len(axes)),
+    links, seen = used_up(system)
+    used, of_first = chosen(system.seen, np.flatnonzero(seen)), chosen(system.links, np.flatnonzero(links))
+    gone, number = np.unique(used.keys[:, 1], return_inverse=True)
+    used.keys[:, 1] = number
+    condensed: Condensed = condense(
+        plain(system.poses), plain(system.voxels[gone]), system.free_voxels[gone], of_first, used,
+        np.asarray(axes, np.int64), _summary(system.prior, system.pose_keys),
     )  # fmt: skip
-    return _without_first(window.pose_keys, summary, len(axes)), window.voxel_keys[gone]
+    return _without_first(system.pose_keys, condensed, len(axes)), system.voxel_keys[gone]
 
 
-def _without_first(keys: NDArray[np.int64], summary: Summary, d: int) -> Prior:
-    """The summary with its first pose eliminated, of the poses that it is about."""
-    information, gradient = summary.information, summary.gradient
+def used_up(system: System) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which links and which sightings leave with the first pose."""
+    links, (pose, voxel) = system.links.keys, system.seen.keys.T
+    leaves = np.zeros(len(system.voxels), bool)
+    leaves[voxel[pose == 0]] = True
+    return (links == 0).any(axis=1), leaves[voxel]
+
+
+def _without_first(keys: NDArray[np.int64], condensed: Condensed, d: int) -> Prior:
+    """What is known with the first pose eliminated, of the poses that it is about."""
+    information, gradient = condensed.information, condensed.gradient
     own, cross = information[:d, :d], information[d:, :d]
     # Directions of the pose that no row resists pass nothing on.
-    inverse = np.linalg.pinv(own, rcond=1e-12, hermitian=True)
+    values, vectors = np.linalg.eigh(own)
+    resisted = values > 1e-12 * values[-1]
+    inverse = (vectors[:, resisted] / values[resisted]) @ vectors[:, resisted].T
     gain = cross @ inverse
     left = information[d:, d:] - gain @ cross.T
-    kept = 1 + np.nonzero(summary.known[1:])[0]
+    kept = 1 + np.nonzero(condensed.known[1:])[0]
     numbers = (d * (kept[:, None] - 1) + np.arange(d)).ravel()
     return Prior(
         keys[kept],
-        summary.at[kept],
+        condensed.at[kept],
         0.5 * (left + left.T)[np.ix_(numbers, numbers)],
         (gradient[d:] - gain @ gradient[:d])[numbers],
-        float(summary.constant - 0.5 * gradient[:d] @ inverse @ gradient[:d]),
+        float(condensed.constant - 0.5 * gradient[:d] @ inverse @ gradient[:d]),
     )
 
 
-def _summary(prior: Prior | None, keys: NDArray[np.int64], d: int) -> Summary:
+def _summary(prior: Prior | None, keys: NDArray[np.int64]) -> Summary:
     """The prior in the numbering of the window's poses."""
-    count = len(keys)
-    at, known = np.tile(se3.IDENTITY, (count, 1)), np.zeros(count, bool)
-    information, gradient, constant = np.zeros((count * d, count * d)), np.zeros(count * d), 0.0
-    if prior is not None:
-        place = np.searchsorted(keys, prior.pose_keys)
-        assert np.array_equal(keys[place], prior.pose_keys), "a prior is about poses of the window"
-        numbers = (d * place[:, None] + np.arange(d)).ravel()
-        at[place], known[place], constant = prior.at, True, prior.constant
-        information[np.ix_(numbers, numbers)], gradient[numbers] = prior.information, prior.gradient
-    return Summary(at, known, information, gradient, constant)
+    if prior is None:
+        return Summary(np.zeros(0, np.int64), np.zeros((0, 7)), np.zeros((0, 0)), np.zeros(0), 0.0)
+    place = np.searchsorted(keys, prior.pose_keys)
+    assert np.array_equal(keys[place], prior.pose_keys), "a prior is about poses of the window"
+    return Summary(place, plain(prior.at), plain(prior.information), plain(prior.gradient), prior.constant)
 
 
-def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
-    columns: list[NDArray[Any]] = [column[chosen] for column in rows]
+def chosen(rows: Rows, which: NDArray[np.int64]) -> Rows:
+    """Some of the rows, by their places."""
+    columns: list[NDArray[Any]] = [column.take(which, axis=0) for column in rows]
     return Rows(*columns)
 
 
-def _rows(stack: Factor, form: HostForm | None, first: NDArray[np.int64], second: NDArray[np.int64]) -> Rows:
-    """Rows with keys as positions in the sorted ``first`` and ``second``."""
-    assert isinstance(form, RelativePoses | VoxelsSeen), "a window has links between poses, and voxels seen from them"
-    keys = [np.asarray(getattr(stack, field.name)) for field in key_fields(type(stack))]
+def joined(parts: Sequence[Rows]) -> Rows:
+    """One after the other."""
+    return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def rows_of(stack: Factor, theta: Theta) -> Rows:
+    """A stack at ``theta``, under the world's keys.
+
+    TypeError for a type whose rows are neither between poses nor of voxels seen from them.
+    """
+    form = stack.host_form(theta)
+    if not isinstance(form, RelativePoses | VoxelsSeen):
+        name = type(stack).__name__
+        raise TypeError(f"{name}: a window takes rows between two poses, and of voxels seen from poses")
+    keys = [np.asarray(getattr(stack, field.name), np.int64) for field in key_fields(type(stack))]
     measured, roots = form
     return Rows(
-        np.stack([np.searchsorted(first, keys[0]), np.searchsorted(second, keys[1])], axis=1),
+        np.stack(keys, axis=1),
         plain(np.asarray(measured)),
         plain(np.asarray(roots)),
         plain(np.asarray(stack.weight)),
@@ -184,5 +226,13 @@ def _rows(stack: Factor, form: HostForm | None, first: NDArray[np.int64], second
     )
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
-    return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+def numbered(rows: Rows, first: NDArray[np.int64], second: NDArray[np.int64]) -> Rows:
+    """Rows with keys as places in the sorted ``first`` and ``second``.  KeyError for a key that is not among them."""
+    columns = []
+    for keys, known in zip(rows.keys.T, (first, second), strict=True):
+        place = np.searchsorted(known, keys)
+        if len(keys) and not (len(known) and np.array_equal(known[np.minimum(place, len(known) - 1)], keys)):
+            missing = np.setdiff1d(keys, known)
+            raise KeyError(f"a row is about the variable {missing[0]}, which is not in the window")
+        columns.append(place)
+    return rows._replace(keys=np.stack(columns, axis=1))

@@ -65,7 +65,8 @@ def draw_errors(scores: Sequence[tuple[str, Score]], reference: Track) -> Figure
         above.set(title="Aligned with the reference", xlabel="x [m]", ylabel="y [m]")
         above.legend(loc="best")
         along.set(title="Distance to the reference [m], and ATE (RMSE)", xlabel="driven [m]", yscale="log")
-        along.legend(loc="lower right", ncols=2)
+        # Errors fill their panel: no corner is free.
+        along.legend(loc="lower right", ncols=2, frameon=True, framealpha=0.9, edgecolor="none")
         along.margins(x=0.01)
         floor = max(min(float(np.quantile(s.error, 0.02)) for _, s in scores), 1e-4)
         along.set_ylim(bottom=floor)

@@ -13,15 +13,17 @@ from dsg_ros.report.timing import Phase, phases, run_phases
 
 
 def draw_timings(metrics: Mapping[str, float | None]) -> Figure:
-    """``timings.png``: the run's phases [s], and the pipeline's: in total [s] and a call at a time [ms]."""
+    """``timings.png``: the run's phases [s], where it has any, and the pipeline's: in total [s], a call at a time [ms]."""
     run, pipeline = run_phases(metrics), phases(metrics)
     rows = max(len(run), len(pipeline), 2)
     with style.style():
         figure = style.new_figure(0.9 + 0.25 * rows)
-        panels = figure.subplots(1, 3)
-        _bars(panels[0], run, "The run [s]", rows)
-        _bars(panels[1], {p.name: p.total for p in pipeline}, "The pipeline, in total [s]", rows)
-        _calls(panels[2], pipeline, rows)
+        # A node's run has no phases of its own.
+        panels = list(figure.subplots(1, 3 if run else 2))
+        if run:
+            _bars(panels.pop(0), run, "The run [s]", rows)
+        _bars(panels[0], {p.name: p.total for p in pipeline}, "The pipeline, in total [s]", rows)
+        _calls(panels[1], pipeline, rows)
     return figure
 
 

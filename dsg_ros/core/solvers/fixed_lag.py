@@ -1,0 +1,143 @@
+"""A fixed-lag smoother: the newest poses with the voxels seen from them, solved together as they come; the oldest pose
+leaves into a prior on the others (`window.marginalise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dsg_ros.core.factors import Factor
+from dsg_ros.core.factors.base import kinds
+from dsg_ros.core.native.window_rows import Rows
+from dsg_ros.core.solution import Result
+from dsg_ros.core.solvers import window
+from dsg_ros.core.solvers.window import Prior, System, WindowSolution
+from dsg_ros.core.theta import Theta
+from dsg_ros.core.variables import Kind
+
+Array = NDArray[np.float64]
+Keys = NDArray[np.int64]
+
+
+NOTHING = Rows(
+    np.zeros((0, 2), np.int64), np.zeros((0, 7)), np.zeros((0, 6, 6)), np.zeros(0), np.zeros(0, np.int32), np.zeros(0)
+)
+
+
+@dataclass
+class _Held:
+    """Rows between the same kinds of variables, as the solver takes them and as they came.
+
+    Each part is a stack and which of its rows are still in use; ``rows`` are those of the first ``made`` parts, one
+    after the other, at ``theta``, their keys places among the window's variables.
+    """
+
+    parts: list[tuple[Factor, Keys]] = field(default_factory=list)
+    rows: Rows = NOTHING
+    made: int = 0
+    theta: Theta | None = None
+
+    def add(self, stack: Factor) -> None:
+        self.parts.append((stack, np.arange(len(np.asarray(stack.weight)))))
+
+    def at(self, theta: Theta, first: Keys, second: Keys) -> Rows:
+        """All rows in use, between variables ``first`` and ``second``: made once for each, unless theta is another."""
+        if theta is not self.theta:
+            self.rows, self.made, self.theta = NOTHING, 0, theta
+        if fresh := self.parts[self.made :]:
+            made = [window.chosen(window.rows_of(stack, theta), used) for stack, used in fresh]
+            before = [self.rows] if self.made else []
+            self.rows = window.joined([*before, window.numbered(window.joined(made), first, second)])
+            self.made = len(self.parts)
+        return self.rows
+
+    def keep(self, which: NDArray[np.bool_], first: Keys, second: Keys) -> None:
+        """Only some of the rows that `at` returned last; ``first`` and ``second`` are the variables' new numbers by
+        their old ones.
+        """
+        left, start = [], 0
+        for stack, used in self.parts:
+            left.append((stack, used[which[start : start + len(used)]]))
+            start += len(used)
+        self.parts = [(stack, used) for stack, used in left if len(used)]
+        rows = window.chosen(self.rows, np.flatnonzero(which))
+        keys = np.stack([first[rows.keys[:, 0]], second[rows.keys[:, 1]]], axis=1)
+        self.rows, self.made = rows._replace(keys=keys), len(self.parts)
+
+
+class FixedLag:
+    """Poses and voxels under keys that grow as they are added, and the rows between them.
+
+    Poses move along ``axes``.  ``prior`` says what is known of them from before: without one the map is free to move
+    as a whole, and a solve says so.  What a row is to the solver is made once and kept until theta is another object;
+    so an update costs what it adds, and the solve.
+    """
+
+    def __init__(self, axes: Sequence[int], prior: Prior | None = None) -> None:
+        self.axes = tuple(axes)
+        self.prior = prior
+        self.pose_keys, self.poses = np.zeros(0, np.int64), np.zeros((0, 7))
+        self.voxel_keys, self.voxels = np.zeros(0, np.int64), np.zeros((0, 3))
+        self._links, self._seen = _Held(), _Held()
+
+    def add_poses(self, keys: ArrayLike, values: ArrayLike) -> None:
+        """Poses (n, 7) under ``keys`` (n,).  ValueError unless these grow, and are larger than those there."""
+        self.pose_keys = _appended(self.pose_keys, keys)
+        self.poses = np.concatenate([self.poses, np.asarray(values, float).reshape(-1, 7)])
+
+    def add_voxels(self, keys: ArrayLike, values: ArrayLike) -> None:
+        """Voxel centres (n, 3), likewise."""
+        self.voxel_keys = _appended(self.voxel_keys, keys)
+        self.voxels = np.concatenate([self.voxels, np.asarray(values, float).reshape(-1, 3)])
+
+    def add(self, stack: Factor) -> None:
+        """Rows between two poses, or of voxels seen from poses (`WorldModel.stack`), all of them in the window when it
+        is solved.
+        """
+        held = self._seen if Kind.VOXEL in kinds(type(stack)) else self._links
+        held.add(stack)
+
+    def solve(self, theta: Theta, max_iterations: int, tolerance: float, damping: float = 1e-9) -> WindowSolution:
+        """Minimise the cost from the values here on, and take the answer over, unless it diverged or is not determined.
+
+        Nearly undamped from the start: all but the newest pose and its voxels have been solved for before.
+
+        KeyError for a row about a variable that is not in the window, TypeError for one of another form.
+        """
+        found = window.solve(self._system(theta), self.axes, max_iterations, tolerance, damping)
+        if found.result not in (Result.DIVERGED, Result.SINGULAR):
+            self.poses, self.voxels = found.poses, found.voxels
+        return found
+
+    def drop_oldest(self, theta: Theta) -> Keys:
+        """Marginalise the first pose; returns the keys of the voxels that leave with it, which must not be seen again
+        under these keys.
+        """
+        system = self._system(theta)
+        self.prior, gone = window.marginalise(system, self.axes)
+        links, seen = window.used_up(system)
+        poses, left = np.arange(len(self.pose_keys)) - 1, np.ones(len(self.voxel_keys), bool)
+        left[np.searchsorted(self.voxel_keys, gone)] = False
+        self._links.keep(~links, poses, poses)
+        self._seen.keep(~seen, poses, np.cumsum(left) - 1)
+        self.pose_keys, self.poses = self.pose_keys[1:], self.poses[1:]
+        self.voxel_keys, self.voxels = self.voxel_keys[left], self.voxels[left]
+        return gone
+
+    def _system(self, theta: Theta) -> System:
+        poses, voxels = self.pose_keys, self.voxel_keys
+        return System(
+            poses, self.poses, np.ones(len(poses), bool), voxels, self.voxels, np.ones(len(voxels), bool),
+            self._links.at(theta, poses, poses), self._seen.at(theta, poses, voxels), self.prior,
+        )  # fmt: skip
+
+
+def _appended(keys: Keys, new: ArrayLike) -> Keys:
+    out = np.concatenate([keys, np.atleast_1d(np.asarray(new, np.int64))])
+    if (np.diff(out[max(len(keys) - 1, 0) :]) <= 0).any():
+        raise ValueError("keys of a window must grow")
+    return out
