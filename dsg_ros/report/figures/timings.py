@@ -13,7 +13,7 @@ from dsg_ros.report.timing import Phase, phases, run_phases
 
 
 def draw_timings(metrics: Mapping[str, float | None]) -> Figure:
-    """``timings.png``: the run's phases [s], where it has any, and the pipeline's: in total [s], a call at a time [ms]."""
+    """``timings.png``: the run's phases [s], if it has any, and the pipeline's: in total [s], a call at a time [ms]."""
     run, pipeline = run_phases(metrics), phases(metrics)
     rows = max(len(run), len(pipeline), 2)
     with style.style():
