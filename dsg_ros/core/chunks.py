@@ -6,8 +6,10 @@ are gathered on the host.  Two programs a factor type and operation are all ther
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,8 +22,33 @@ from dsg_ros.core.problem import Problem
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind, State
 
-LARGE, SMALL = 1024, 64
+LARGE, SMALL = 1024, 256
 """Rows of a chunk.  Up to three small ones are cheaper than one large one mostly filled with padding."""
+
+
+@dataclass(frozen=True)
+class ThetaShape:
+    """How theta is laid out in one array of all its numbers (K,)."""
+
+    structure: Any
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(theta: Theta) -> ThetaShape:
+        """The layout of this one."""
+        leaves, structure = jax.tree.flatten(theta)
+        return ThetaShape(structure, tuple(np.shape(leaf) for leaf in leaves))
+
+    def numbers(self, theta: Theta) -> NDArray[np.float64]:
+        """All numbers of theta."""
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(theta)])
+
+    def theta(self, numbers: Any) -> Theta:
+        """Theta from its numbers (NumPy, or traced)."""
+        borders = np.cumsum([math.prod(shape) for shape in self.shapes])
+        parts = [numbers[stop - math.prod(s) : stop].reshape(s) for s, stop in zip(self.shapes, borders, strict=True)]
+        theta: Theta = jax.tree.unflatten(self.structure, parts)
+        return theta
 
 
 @jax.jit
@@ -36,14 +63,17 @@ def _hessian_product(factor: Factor, theta: Theta, values: base.Values, vector: 
     return jax.vmap(base.row_hessian_product, in_axes=(0, None, 0, 0))(factor, theta, values, vector)
 
 
-@jax.jit
-def _theta_vjp(total: Theta, factor: Factor, theta: Theta, values: base.Values, vector: Any) -> Theta:
-    """``total`` with what these rows add: sums stay on the device, so that nothing waits for a chunk."""
+@partial(jax.jit, static_argnames="shape")
+def _theta_vjp(total: Any, factor: Factor, theta: Any, values: base.Values, vector: Any, shape: ThetaShape) -> Any:
+    """``total`` (K,) with what these rows add, for the numbers (K,) of theta: one array in, one out, and sums stay on
+    the device, so that nothing waits for a chunk.
+    """
 
-    def product(t: Theta) -> Any:
+    def product(numbers: Any) -> Any:
+        t = shape.theta(numbers)
         return jnp.sum(jax.vmap(base.row_theta_product, in_axes=(0, None, 0, 0))(factor, t, values, vector))
 
-    return jax.tree.map(jnp.add, total, jax.grad(product)(theta))
+    return total + jax.grad(product)(theta)
 
 
 @jax.jit
@@ -122,12 +152,13 @@ class Chunks:
 
     def theta_vjp(self, theta: Theta, state: State, vector: NDArray[np.float64]) -> Theta:
         """``vector^T d gradient / d theta``."""
-        theta, state = jax.device_put(theta), jax.tree.map(np.asarray, state)
-        total = jax.device_put(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), theta))
+        state, shape = jax.tree.map(np.asarray, state), ThetaShape.of(theta)
+        numbers = shape.numbers(theta)
+        total: Any = np.zeros_like(numbers)
         for rows, chunks in zip(self.rows, self._chunks, strict=True):
             for c, local in zip(chunks, _cut_local(chunks, (vector * self.free)[rows.local]), strict=True):
-                total = _theta_vjp(total, c.factor, theta, self._values(c, state), local)
-        return jax.tree.map(np.asarray, total)
+                total = _theta_vjp(total, c.factor, numbers, self._values(c, state), local, shape)
+        return shape.theta(np.asarray(total))
 
     def theta_jacobian(self, theta: Theta, state: State, ways: Theta) -> NDArray[np.float64]:
         """``d gradient / d theta`` (D, K) along K directions."""

@@ -47,6 +47,16 @@ def test_gradient_is_that_of_the_robust_cost(cls, kernel):
 
 
 @every_type
+def test_the_product_with_a_vector_is_the_gradients(cls):
+    rng = np.random.default_rng(5)
+    theta = random_theta(rng)
+    row, values = random_row(cls, rng)
+    vector = jnp.asarray(rng.normal(size=sum(kind.dof for kind in base.kinds(cls))))
+    expected = vector @ base.row_gradient(row, theta, values)
+    np.testing.assert_allclose(base.row_theta_product(row, theta, values, vector), expected, rtol=1e-11)
+
+
+@every_type
 def test_padding_adds_nothing_and_is_never_nan(cls):
     theta = to_float64(Theta.neutral(1, 1))
     origin = {Kind.POSE: poses.IDENTITY, Kind.VOXEL: np.zeros(3)}

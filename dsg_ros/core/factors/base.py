@@ -151,6 +151,11 @@ class Factor(eqx.Module):
         zeros = zero_tangents(type(self))
         return self.error(theta, *values), jax.jacfwd(moved)(zeros)
 
+    def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        """The error and its derivative along ``tangents`` of the variables, each (r,)."""
+        error, blocks = self.jacobians(theta, *values)
+        return error, sum(block @ tangent for block, tangent in zip(blocks, tangents, strict=True))
+
     @host_method
     def host_form(self, theta: Theta) -> HostForm | None:
         """A stack of rows (NumPy) at ``theta`` in one of the forms that compiled loops linearise, the same errors up to
@@ -164,9 +169,9 @@ class Factor(eqx.Module):
     @classmethod
     def stack(cls, rows: int, **fields: Any) -> Self:
         """``rows`` rows as NumPy arrays, fields not named at their neutral value; for padding and tests."""
-        columns = {f.name: np.zeros(rows, np.int32) for f in key_fields(cls)}
+        columns: dict[str, Any] = {f.name: np.zeros(rows, np.int32) for f in key_fields(cls)}
         columns |= {name: np.repeat(value[None], rows, axis=0) for name, value in data_fields(cls).items()}
-        return cls(**(columns | fields))
+        return cls.of(columns | fields)
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
@@ -178,7 +183,7 @@ class Factor(eqx.Module):
 
 @cache
 def _structure(cls: type[Factor]) -> tuple[Any, tuple[str, ...]]:
-    return jax.tree.structure(cls.stack(0)), tuple(f.name for f in dataclasses.fields(cls))
+    return jax.tree.structure(cls()), tuple(f.name for f in dataclasses.fields(cls))
 
 
 @cache
@@ -272,8 +277,16 @@ def row_hessian_product(factor: Factor, theta: Theta, values: Values, vector: Fl
 
 
 def row_theta_product(factor: Factor, theta: Theta, values: Values, vector: Float[Array, " d"]) -> Float[Array, ""]:
-    """``vector . gradient``: its gradient in theta is what the implicit function theorem asks for."""
-    return row_gradient(factor, theta, values) @ vector
+    """``vector . gradient``: its gradient in theta is what the implicit function theorem asks for.
+
+    Only the error's derivative along the vector is whitened: half the work of `row_gradient`.
+    """
+    borders = np.cumsum([kind.dof for kind in kinds(type(factor))])[:-1]
+    error, change = factor.along(theta, values, tuple(jnp.split(vector, borders)))
+    information = factor.sqrt_information(theta)
+    whitened = whiten(information, error)
+    weight = factor.weight * robust_weight(factor.kernel, factor.kernel_width, jnp.sum(whitened**2))
+    return weight * (whitened @ whiten(information, change))
 
 
 def row_theta_jacobian(factor: Factor, theta: Theta, values: Values, ways: Theta) -> Float[Array, "K d"]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dsg_ros import poses
 from dsg_ros.core import geometry
-from dsg_ros.core.factors.base import Factor, RelativePoses, data, pose_key
+from dsg_ros.core.factors.base import Factor, RelativePoses, Values, data, pose_key
 from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
@@ -25,6 +25,17 @@ def relative_jacobians(measured: Array, first: Array, second: Array) -> tuple[Fl
     relative = geometry.between(first, second)
     error, by_second = geometry.log_jlog(geometry.between(measured, relative))
     return error, (-by_second @ geometry.adjoint(geometry.inverse(relative)), by_second)
+
+
+def relative_along(
+    measured: Array, first: Array, second: Array, tangents: tuple[Array, ...]
+) -> tuple[Float[Array, " 6"], Float[Array, " 6"]]:
+    """`relative_error` and its derivative along tangents of both poses: `relative_jacobians` without the product of
+    their matrices.
+    """
+    relative = geometry.between(first, second)
+    error, by_second = geometry.log_jlog(geometry.between(measured, relative))
+    return error, by_second @ (tangents[1] - geometry.adjoint(geometry.inverse(relative)) @ tangents[0])
 
 
 class Registration(Factor):
@@ -47,6 +58,9 @@ class Registration(Factor):
 
     def jacobians(self, theta: Theta, first: Array, second: Array) -> tuple[Array, tuple[Array, ...]]:
         return relative_jacobians(self.measured, first, second)
+
+    def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        return relative_along(self.measured, *values, tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dsg_ros import poses
-from dsg_ros.core.factors.base import Factor, Kernel, RelativePoses, data, pose_key
-from dsg_ros.core.factors.between import relative_error, relative_jacobians
+from dsg_ros.core.factors.base import Factor, Kernel, RelativePoses, Values, data, pose_key
+from dsg_ros.core.factors.between import relative_along, relative_error, relative_jacobians
 from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
@@ -34,6 +34,9 @@ class Loop(Factor):
 
     def jacobians(self, theta: Theta, first: Array, second: Array) -> tuple[Array, tuple[Array, ...]]:
         return relative_jacobians(self.measured, first, second)
+
+    def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        return relative_along(self.measured, *values, tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:

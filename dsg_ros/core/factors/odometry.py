@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros import poses
 from dsg_ros.core import geometry
-from dsg_ros.core.factors.base import Factor, RelativePoses, data, pose_key
-from dsg_ros.core.factors.between import relative_error, relative_jacobians
+from dsg_ros.core.factors.base import Factor, RelativePoses, Values, data, pose_key
+from dsg_ros.core.factors.between import relative_along, relative_error, relative_jacobians
 from dsg_ros.core.methods import host_method
 from dsg_ros.core.theta import Theta
 
@@ -90,6 +90,9 @@ class OdomSE3(Factor):
 
     def jacobians(self, theta: Theta, previous: Array, current: Array) -> tuple[Array, tuple[Array, ...]]:
         return relative_jacobians(self.increment(theta), previous, current)
+
+    def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        return relative_along(self.increment(theta), *values, tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
