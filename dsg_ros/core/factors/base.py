@@ -154,7 +154,7 @@ class Factor(eqx.Module):
     def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
         """The error and its derivative along ``tangents`` of the variables, each (r,)."""
         error, blocks = self.jacobians(theta, *values)
-        return error, sum(block @ tangent for block, tangent in zip(blocks, tangents, strict=True))
+        return error, jnp.concatenate(blocks, axis=1) @ jnp.concatenate(tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> HostForm | None:

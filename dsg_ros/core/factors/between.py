@@ -28,12 +28,12 @@ def relative_jacobians(measured: Array, first: Array, second: Array) -> tuple[Fl
 
 
 def relative_along(
-    measured: Array, first: Array, second: Array, tangents: tuple[Array, ...]
+    measured: Array, values: Values, tangents: tuple[Array, ...]
 ) -> tuple[Float[Array, " 6"], Float[Array, " 6"]]:
-    """`relative_error` and its derivative along tangents of both poses: `relative_jacobians` without the product of
-    their matrices.
+    """`relative_error` of two poses and its derivative along their tangents: `relative_jacobians` without the product
+    of their matrices.
     """
-    relative = geometry.between(first, second)
+    relative = geometry.between(*values)
     error, by_second = geometry.log_jlog(geometry.between(measured, relative))
     return error, by_second @ (tangents[1] - geometry.adjoint(geometry.inverse(relative)) @ tangents[0])
 
@@ -60,7 +60,7 @@ class Registration(Factor):
         return relative_jacobians(self.measured, first, second)
 
     def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-        return relative_along(self.measured, *values, tangents)
+        return relative_along(self.measured, values, tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:

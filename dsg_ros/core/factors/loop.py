@@ -36,7 +36,7 @@ class Loop(Factor):
         return relative_jacobians(self.measured, first, second)
 
     def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-        return relative_along(self.measured, *values, tangents)
+        return relative_along(self.measured, values, tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:

@@ -92,7 +92,7 @@ class OdomSE3(Factor):
         return relative_jacobians(self.increment(theta), previous, current)
 
     def along(self, theta: Theta, values: Values, tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-        return relative_along(self.increment(theta), *values, tangents)
+        return relative_along(self.increment(theta), values, tangents)
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
