@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
-from dsg_ros.core.variables import State
+from dsg_ros.core.variables import Kind, State
 
 
 class Result(enum.IntEnum):
@@ -40,6 +40,9 @@ class Marginals(Protocol):
     def pose_covariance(self, position: int) -> NDArray[np.float64]:
         """Covariance (6, 6) of the pose at ``position`` of the state, in its own tangent."""
 
+    def voxel_covariance(self, position: int) -> NDArray[np.float64]:
+        """Covariance (3, 3) of the voxel at ``position`` of the state, in the map frame."""
+
 
 class Solution(eqx.Module):
     """``state`` is finite whatever happened; ``result`` holds a `Result`; ``factorisation`` belongs to that state."""
@@ -58,19 +61,22 @@ class Solution(eqx.Module):
         return Result(int(self.result))
 
 
-def marginal_covariance(solution: Solution, pose_key: int) -> NDArray[np.float64]:
-    """Covariance (6, 6) of a pose in its own tangent [m, rad]: a block of H^-1, by the selected inverse or six
-    back-substitutions.
+def marginal_covariance(solution: Solution, key: int, kind: Kind = Kind.POSE) -> NDArray[np.float64]:
+    """Marginal covariance of one variable: a block of H^-1, by the selected inverse or back-substitutions.
 
-    Zero for a held pose.  KeyError if the pose takes no part in the solution.
+    Of a pose (6, 6) in its own tangent [m, rad], of a voxel (3, 3) in the map frame [m].  Zero for one that is held.
+    KeyError if it takes no part in the solution.
     """
-    position = np.flatnonzero(np.asarray(solution.pose_keys) == pose_key)
-    if not len(position):
-        raise KeyError(f"pose {pose_key} takes no part in this solution")
-    if isinstance(solution.factorisation, Marginals):
-        return solution.factorisation.pose_covariance(int(position[0]))
-    rows = position[0] * 6 + np.arange(6)
-    unit = np.zeros((solution.state.dof, 6))
-    unit[rows, np.arange(6)] = 1.0
-    block = np.asarray(solution.factorisation.solve(unit))[rows]
+    keys, name = (solution.pose_keys, "pose") if kind is Kind.POSE else (solution.voxel_keys, "voxel")
+    found = np.flatnonzero(np.asarray(keys) == key)
+    if not len(found):
+        raise KeyError(f"{name} {key} takes no part in this solution")
+    position, factor = int(found[0]), solution.factorisation
+    if isinstance(factor, Marginals):
+        return factor.pose_covariance(position) if kind is Kind.POSE else factor.voxel_covariance(position)
+    start = 0 if kind is Kind.POSE else len(solution.pose_keys) * Kind.POSE.dof
+    places = start + position * kind.dof + np.arange(kind.dof)
+    unit = np.zeros((solution.state.dof, kind.dof))
+    unit[places, np.arange(kind.dof)] = 1.0
+    block = np.asarray(factor.solve(unit))[places]
     return 0.5 * (block + block.T)

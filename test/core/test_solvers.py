@@ -14,6 +14,7 @@ from dsg_ros.core.solution import Result, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import DenseCholesky, GradientDescent, LevenbergMarquardt, SchurVoxels, SparseCholesky
 from dsg_ros.core.theta import Theta, to_float64
+from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import Capacity, WorldModel
 
 # One capacity for all: one program a solver.
@@ -61,6 +62,29 @@ def test_covariance_is_the_inverse_of_the_information():
     for name, solver in SOLVERS.items():
         covariance = marginal_covariance(solve(world.snapshot(capacity=ROOM), THETA, solver), 0)
         np.testing.assert_allclose(np.diag(covariance), 1 / np.array([1, 4, 16, 25, 64, 100]), rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("solver", ["dense", "schur", "sparse"])
+def test_covariances_are_blocks_of_the_dense_inverse(solver):
+    world = small_world(PROBLEMS["voxels"])
+    snapshot = world.snapshot(fixed=[2], fixed_voxels=[1], capacity=ROOM)
+    solution = solve(snapshot, THETA, SOLVERS[solver])
+    chunks = Chunks(snapshot)
+    _, hessians, _ = chunks.linearise(THETA, solution.state)
+    full = np.zeros((chunks.dof, chunks.dof))
+    for rows, hessian in zip(chunks.rows, hessians, strict=True):
+        np.add.at(full, (rows.local[:, :, None], rows.local[:, None, :]), hessian)
+    free = np.flatnonzero(chunks.free)
+    inverse = np.zeros_like(full)
+    inverse[np.ix_(free, free)] = np.linalg.inv(full[np.ix_(free, free)])
+    border = 6 * len(snapshot.pose_keys)
+    for kind, size, start in ((Kind.POSE, 6, 0), (Kind.VOXEL, 3, border)):
+        for key in range(5):
+            found, block = marginal_covariance(solution, key, kind), slice(start + size * key, start + size * (key + 1))
+            np.testing.assert_allclose(found, inverse[block, block], rtol=1e-6, atol=1e-12, err_msg=f"{kind} {key}")
+    assert not marginal_covariance(solution, 1, Kind.VOXEL).any()
+    with pytest.raises(KeyError, match="voxel 77"):
+        marginal_covariance(solution, 77, Kind.VOXEL)
 
 
 @pytest.mark.parametrize("solver", ["dense", "schur", "sparse"])

@@ -104,6 +104,12 @@ class SparseFactor:
             out[np.ix_(axes, axes)] = self._marginal(int(self.rows.pose_number[position]))
         return out
 
+    def voxel_covariance(self, position: int) -> Array:
+        """Marginal covariance (3, 3) of the voxel at ``position`` of the state, map frame; zero where it is held."""
+        if not self.rows.free_voxels[position]:
+            return np.zeros((3, 3))
+        return self._marginal(int(self.rows.voxel_number[position]))
+
     def sampled(self, noise: Array) -> Array:
         """``L^-T noise`` (N, k): vectors over the free numbers, of covariance H^-1 if those of ``noise`` are white."""
         out = np.empty(noise.shape)
