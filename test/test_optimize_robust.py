@@ -109,12 +109,17 @@ def test_edges_between_held_vertices_are_not_judged(optimize):
     assert (STEP * graph.pairs[k]).tolist() not in told["rejected_edges"]
 
 
-def test_a_graph_without_loops_needs_no_decision(optimize):
-    graph = drive(True)
-    code, said, _, out = optimize(lines(graph, graph.odometry), "--robust", "gnc")
-    assert code == 2
-    assert "every edge joins consecutive vertices" in said
-    assert not out.exists()
+@pytest.mark.parametrize("more", [(), ("--incremental",)])
+def test_a_graph_without_loops_is_solved_as_it_is(optimize, caplog, more):
+    caplog.set_level("INFO")
+    text = [*lines(drive(True), drive(True).odometry), "FIX 0 240"]  # both ends: the errors are shared
+    _, _, plain, _ = optimize(text)
+    code, said, told, out = optimize(text, "--robust", "gnc", *more)
+    assert (code, told["doubtful"], told["rejected"]) == (0, 0, 0)
+    assert told["cost"] == pytest.approx(plain["cost"], rel=1e-9)
+    assert "every edge joins consecutive vertices: no loop closure could be false" in caplog.text
+    assert "rejected 0 of 0 loop closures" in said
+    assert out.exists()
 
 
 def test_without_odometry_nothing_can_be_judged(optimize):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.commands._solve_graph import Optimised, outcome, snapshot_of, tiny, world_of
+from dsg_ros.commands._solve_graph import Optimised, outcome, snapshot_of, solve_graph, tiny, world_of
 from dsg_ros.commands._spanning_tree import spanning_tree
 from dsg_ros.core.factors import Kernel, Registration
 from dsg_ros.core.solution import Result
@@ -21,6 +22,8 @@ from dsg_ros.io.posegraph import PoseGraph
 from dsg_ros.io.posegraph_checks import components
 
 Mask = NDArray[np.bool_]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,14 @@ def solve_robustly(
 
     ``trusted`` (E,) says which edges are right whatever they cost: those between consecutive vertices, unless told.
     Sightings of landmarks are.  A right one among the others has a squared error below the chi-squared quantile of
-    ``probability``.  Compiles nothing after `warm_up`.  `UserError` where no edge is doubtful, or trusted
-    ones do not tell where every pose is.
+    ``probability``.  A graph in which no edge is doubtful is solved as by `solve_graph`, and that is told.  Compiles
+    nothing after `warm_up`.  `UserError` where trusted edges do not tell where every pose is.
     """
     began = time.perf_counter()
     trusted = consecutive(graph) if trusted is None else trusted
+    if trusted.all():
+        log.info("%s: every edge joins consecutive vertices: no loop closure could be false", graph.source)
+        return solve_graph(graph), Judged(0, ~trusted, [])
     check(graph, trusted)
     if not graph.known.all():
         graph = graph.with_values(*spanning_tree(without(graph, ~trusted)))
@@ -73,12 +79,7 @@ def consecutive(graph: PoseGraph) -> Mask:
 
 
 def check(graph: PoseGraph, trusted: Mask) -> None:
-    """`UserError` where no edge is doubtful, or trusted ones do not tell where every pose is."""
-    if trusted.all():
-        raise UserError(
-            f"{graph.source}: every edge joins consecutive vertices: no loop closure could be false; "
-            "leave --robust gnc out"
-        )
+    """`UserError` where trusted edges do not tell where every pose is."""
     if len(graph.landmarks.keys):
         return  # what landmarks tie together the solver will see
     part = components(len(graph.keys), graph.first[trusted], graph.second[trusted])

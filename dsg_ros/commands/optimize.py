@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typing_extensions import Doc
 from tyro.conf import Positional
 
+from dsg_ros.io.atomic import destination
 from dsg_ros.io.posegraph import PoseGraph
 from dsg_ros.io.posegraph_read import read_pose_graph
 from dsg_ros.io.posegraph_write import check_destination, write_pose_graph
 
 if TYPE_CHECKING:
     from dsg_ros.commands._solve_graph import Optimised
+    from dsg_ros.commands._solve_incremental import Updates
     from dsg_ros.commands._solve_robust import Judged
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,8 @@ class Options:
         ),
     ] = "none"
     incremental: Annotated[
-        bool, Doc("Add pose after pose in the order of their keys, with an estimate after each, then settle")
+        bool,
+        Doc("Add pose after pose in the order of their keys, with an estimate after each; then solve for all together"),
     ] = False
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
@@ -62,6 +65,7 @@ class Options:
 def main(options: Options) -> int:
     """Read, optimise, write; 0, or 1 where there is no optimum to write."""
     began = time.perf_counter()
+    destination(options.out)
     with _telling(f"reading {options.graph}"):
         graph = read_pose_graph(options.graph)
     check_destination(options.out, graph)
@@ -77,15 +81,17 @@ def main(options: Options) -> int:
             one_by_one.warm_up()
         if options.robust == "gnc":
             robust.warm_up()
-    updates = judged = None
+    updates: Updates | None = None
+    judged: Judged | None = None
     with _telling(f"optimising {len(graph.keys)} poses, {graph.factors} factors"):
-        left = graph
         if options.robust == "gnc":
             optimised, judged = robust.solve_robustly(graph)
-            left = robust.without(graph, judged.rejected)
-        if options.incremental:
-            optimised, updates = one_by_one.solve_incrementally(left)
-        elif judged is None:
+            if options.incremental and optimised.converged:
+                found, updates = one_by_one.solve_incrementally(robust.without(graph, judged.rejected))
+                optimised = optimised.followed_by(found)
+        elif options.incremental:
+            optimised, updates = one_by_one.solve_incrementally(graph)
+        else:
             optimised = solve_graph(graph)
     if optimised.converged:
         write_pose_graph(options.out, graph.with_values(optimised.poses, optimised.landmarks))
@@ -116,7 +122,7 @@ def _tell(
     options: Options,
     graph: PoseGraph,
     optimised: Optimised,
-    updates: dict[str, float] | None,
+    updates: Updates | None,
     judged: Judged | None,
     seconds: float,
 ) -> None:
@@ -125,8 +131,10 @@ def _tell(
         f"cost {optimised.cost:.6f} after {optimised.iterations} iterations, {optimised.seconds:.3f} s "
         f"({seconds:.1f} s with reading, compiling and writing)"
     )
-    if updates:
-        print("updates: median {median:.2f} ms, p99 {p99:.2f} ms, longest {max:.2f} ms".format(**updates))
+    if updates is not None:
+        times = "median {median:.2f} ms, p99 {p99:.2f} ms, longest {max:.2f} ms".format(**updates.milliseconds)
+        failed = f"; {updates.not_converged} did not converge" if updates.not_converged else ""
+        print(f"updates: {times}{failed}")
     if judged is not None:
         named = ", ".join(f"{first}-{second}" for first, second in judged.pairs[:_NAMED])
         more = f" and {len(judged.pairs) - _NAMED} more" if len(judged.pairs) > _NAMED else ""
@@ -141,8 +149,10 @@ def _tell(
             "seconds_total": seconds,
             "converged": optimised.converged,
         }
-        if updates:
-            found["update_ms"] = updates
+        if graph.unknown:
+            found["unknown_tags"] = dict(graph.unknown)
+        if updates is not None:
+            found |= {"update_ms": updates.milliseconds, "updates_not_converged": updates.not_converged}
         if judged is not None:
             found |= {"doubtful": judged.doubtful, "rejected": len(judged.pairs), "rejected_edges": judged.pairs}
         print(json.dumps(found, allow_nan=False))

@@ -38,8 +38,32 @@ class Lines:
     triangles: Floats
 
 
-def read_lines(path: Path) -> tuple[list[Lines], Counter[str]]:
-    """Every known line of a file, by tag, and how many lines of other tags there are.
+@dataclass(frozen=True)
+class Unknown:
+    """Lines of tags that this program does not know.
+
+    lines: where each tag stands, numbers from 1
+    vertices: ids that a line of an unknown ``VERTEX...`` tag declares: the first such line, and its tag
+    """
+
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    vertices: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many lines a tag has."""
+        return Counter({tag: len(at) for tag, at in self.lines.items()})
+
+    def add(self, number: int, words: list[bytes]) -> None:
+        """Take line ``number``, of these words, the tag first."""
+        tag = words[0].decode(errors="backslashreplace")
+        self.lines.setdefault(tag, []).append(number)
+        if tag.startswith("VERTEX") and len(words) > 1 and _is_id(words[1]):
+            self.vertices.setdefault(int(words[1]), (number, tag))
+
+
+def read_lines(path: Path) -> tuple[list[Lines], Unknown]:
+    """Every known line of a file, by tag, and what lines of other tags there are.
 
     `UserError` names file and line of one that is cut short, or holds what is no (finite) number, or a full information
     matrix that is not symmetric; and the file where it is empty or binary.
@@ -50,16 +74,16 @@ def read_lines(path: Path) -> tuple[list[Lines], Counter[str]]:
         line = data.count(b"\n", 0, place) + 1
         raise UserError(f"{path}:{line}: a binary file (byte 0x{data[place]:02x} in it); expected g2o or TORO text")
     groups, unknown = _grouped(path, data)
-    if unknown:
-        listed = ", ".join(f"{tag} ({len(at)}, first in line {at[0]})" for tag, at in unknown.items())
+    if unknown.lines:
+        listed = ", ".join(f"{tag} ({len(at)}, first in line {at[0]})" for tag, at in unknown.lines.items())
         _log.warning("%s: lines with tags that this program does not know are left out: %s", path, listed)
-    return [each.converted(path) for each in groups.values()], Counter({t: len(at) for t, at in unknown.items()})
+    return [each.converted(path) for each in groups.values()], unknown
 
 
-def _grouped(path: Path, data: bytes) -> tuple[dict[bytes, _Words], dict[str, list[int]]]:
-    """The file's words by tag, and the lines of each unknown tag."""
+def _grouped(path: Path, data: bytes) -> tuple[dict[bytes, _Words], Unknown]:
+    """The file's words by tag, and the lines of unknown tags."""
     groups: dict[bytes, _Words] = {}
-    unknown: dict[str, list[int]] = {}
+    unknown = Unknown()
     for number, line in enumerate(data.splitlines(), 1):
         parts = line.split(None, 1)
         if not parts:
@@ -69,7 +93,7 @@ def _grouped(path: Path, data: bytes) -> tuple[dict[bytes, _Words], dict[str, li
             if parts[0].startswith(b"#"):
                 continue
             if parts[0] not in TAGS:
-                unknown.setdefault(parts[0].decode(errors="backslashreplace"), []).append(number)
+                unknown.add(number, line.split(None, 2)[:2])
                 continue
             group = groups[parts[0]] = _Words(TAGS[parts[0]])
         words = parts[1].split(None, group.splits) if len(parts) > 1 else []

@@ -14,7 +14,7 @@ import numpy as np
 from dsg_ros.errors import UserError
 from dsg_ros.io import posegraph_checks as checks
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, Indices, Landmarks, PoseGraph
-from dsg_ros.io.posegraph_lines import Lines, read_lines
+from dsg_ros.io.posegraph_lines import Lines, Unknown, read_lines
 from dsg_ros.io.posegraph_rows import find_rows, unit_poses
 from dsg_ros.io.posegraph_tags import Role
 from dsg_ros.io.posegraph_vertices import Vertices, find_vertices
@@ -34,10 +34,12 @@ def read_pose_graph(path: Path) -> PoseGraph:
     """
     lines, unknown = read_lines(path)
     planar = _is_planar(path, lines, unknown)
-    vertices = find_vertices(path, lines)
+    vertices = find_vertices(path, lines, unknown)
     if not any(each.tag.role in (Role.EDGE, Role.SIGHTING) for each in lines):
+        last = max(int(each.line[-1]) for each in lines)
         raise UserError(
-            f"{path}: no edge joins its vertices ({len(vertices)}): nothing to optimise{_left_out(unknown)}"
+            f"{path}:{last}: no edge joins the vertices ({len(vertices)}) up to here: nothing to optimise"
+            f"{_left_out(unknown.counts)}"
         )
     fixed, fixed_landmarks = vertices.find_fixed([each for each in lines if each.tag.role is Role.FIX])
     edges = find_rows(path, lines, Role.EDGE, vertices, PLANAR_AXES if planar else range(6), 6)
@@ -53,14 +55,14 @@ def read_pose_graph(path: Path) -> PoseGraph:
         information=edges.triangles,
         sqrt_info=edges.roots,
         landmarks=_landmarks(path, lines, vertices, fixed_landmarks, planar),
-        unknown=unknown,
+        unknown=unknown.counts,
         source=path,
     )
     _check_held(graph, vertices, lines)
     return graph
 
 
-def _is_planar(path: Path, lines: list[Lines], unknown: Counter[str]) -> bool:
+def _is_planar(path: Path, lines: list[Lines], unknown: Unknown) -> bool:
     """Whether the file is in the plane; `UserError` where it is both, or neither."""
     firsts = {}
     for planar in (True, False):
@@ -68,7 +70,10 @@ def _is_planar(path: Path, lines: list[Lines], unknown: Counter[str]) -> bool:
         if found:
             firsts[planar] = min(found)
     if not firsts:
-        raise UserError(f"{path}: no vertex and no edge of a pose graph is in it{_left_out(unknown)}")
+        there = [*(int(each.line[0]) for each in lines), *(at[0] for at in unknown.lines.values())]
+        raise UserError(
+            f"{path}:{min(there, default=1)}: no vertex and no edge of a pose graph is in it{_left_out(unknown.counts)}"
+        )
     if len(firsts) == 2:
         (before, name), (line, other) = sorted(firsts.values())
         words = ("in the plane", "in space") if firsts[True][0] == before else ("in space", "in the plane")

@@ -10,7 +10,7 @@ import numpy as np
 from dsg_ros import poses
 from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import Floats, Indices
-from dsg_ros.io.posegraph_lines import Lines
+from dsg_ros.io.posegraph_lines import Lines, Unknown
 from dsg_ros.io.posegraph_tags import Role
 
 
@@ -33,12 +33,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class Vertices:
-    """``declared`` tells whether the values are the file's."""
+    """``declared`` tells whether the values are the file's; ``unknown`` are the lines left out of it."""
 
     path: Path
     declared: bool
     poses: Kind
     landmarks: Kind
+    unknown: Unknown
 
     def __len__(self) -> int:
         return len(self.poses.keys) + len(self.landmarks.keys)
@@ -76,17 +77,23 @@ class Vertices:
         return np.unique(pose[pose >= 0]), np.unique(landmark[landmark >= 0])
 
     def undeclared(self, where: str, key: int) -> UserError:
-        """The error for a vertex that is not in the file."""
+        """The error for a vertex that is not in the file, or in a line that was left out."""
+        if key in self.unknown.vertices:
+            line, tag = self.unknown.vertices[key]
+            return UserError(
+                f"{where}: vertex {key} is declared in line {line} as {tag}, which this program does not know: "
+                "remove both lines"
+            )
         if self.declared:
             return UserError(f"{where}: vertex {key} is declared nowhere: add its VERTEX line, or remove this line")
         return UserError(f"{where}: no edge joins vertex {key}")
 
 
-def find_vertices(path: Path, lines: list[Lines]) -> Vertices:
+def find_vertices(path: Path, lines: list[Lines], unknown: Unknown) -> Vertices:
     """The file's vertices; `UserError` for one that is declared twice, or seen both as a pose and as a landmark."""
     declared = [each for each in lines if each.tag.role in (Role.POSE, Role.LANDMARK)]
     if not declared:
-        return _joined_vertices(path, lines)
+        return _joined_vertices(path, lines, unknown)
     ids = np.concatenate([each.ids[:, 0] for each in declared])
     line = np.concatenate([each.line for each in declared])
     order = np.lexsort((line, ids))
@@ -96,7 +103,7 @@ def find_vertices(path: Path, lines: list[Lines]) -> Vertices:
         first = line[ids == ids[k]].min()
         raise UserError(f"{path}:{line[k]}: vertex {ids[k]} is declared again, after line {first}")
     kinds = [_declared([each for each in declared if each.tag.role is role]) for role in (Role.POSE, Role.LANDMARK)]
-    return Vertices(path, True, *kinds)
+    return Vertices(path, True, *kinds, unknown)
 
 
 def _declared(lines: list[Lines]) -> Kind:
@@ -108,7 +115,7 @@ def _declared(lines: list[Lines]) -> Kind:
     return Kind(ids[order], line[order], np.concatenate([each.values for each in lines])[order])
 
 
-def _joined_vertices(path: Path, lines: list[Lines]) -> Vertices:
+def _joined_vertices(path: Path, lines: list[Lines], unknown: Unknown) -> Vertices:
     """Every vertex that an edge or a sighting names, by ascending id."""
     ends: dict[Role, list[tuple[Indices, Indices]]] = {Role.POSE: [], Role.LANDMARK: []}
     for each in lines:
@@ -129,4 +136,4 @@ def _joined_vertices(path: Path, lines: list[Lines]) -> Vertices:
         raise UserError(
             f"{path}:{lines_of[0]}: vertex {both[0]} is seen as a landmark, but in line {lines_of[1]} it is a pose"
         )
-    return Vertices(path, False, found[Role.POSE], found[Role.LANDMARK])
+    return Vertices(path, False, found[Role.POSE], found[Role.LANDMARK], unknown)

@@ -327,6 +327,10 @@ def test_components_are_those_of_a_search(case):
 
 BAD = {
     "dangling": (PLANE + f"EDGE_SE2 1 9 1 0 0 {I2}\n", r":4: EDGE_SE2: vertex 9 is declared nowhere"),
+    "declared under an unknown tag": (
+        f"VERTEX_CAM 9 1 2\n{PLANE}EDGE_SE2 1 9 1 0 0 {I2}\n",
+        r":5: EDGE_SE2: vertex 9 is declared in line 1 as VERTEX_CAM, which this program does not know",
+    ),
     "dangling sighting": (PLANE + "EDGE_SE2_XY 0 9 1 1 1 0 1\n", r":4: EDGE_SE2_XY: vertex 9 is declared nowhere"),
     "dangling fix": (PLANE + "FIX 0\nFIX 0 9\n", r":5: FIX: vertex 9 is declared nowhere"),
     "dangling sensor": (SPACE + SIGHT3.replace("7 4", "7 5"), r":6: sensor 5 is declared nowhere: add its PARAMS_SE3"),
@@ -394,10 +398,10 @@ BAD = {
     ),
     "one part held": (PLANE + "VERTEX_SE2 2 0 0 0\nFIX 2\n", r":1: the graph falls into 2 parts"),
     "no gauge": (PLANE + SIGHT2 + "FIX 7\n", r":6: no gauge: FIX holds landmarks alone \(7\)"),
-    "no edge": (VERTICES, r": no edge joins its vertices \(2\): nothing to optimise$"),
-    "unknown only": ("ODOM 1\nFLASER 2\nODOM 3\n", r": no vertex and no edge .* left out: ODOM 2, FLASER 1"),
-    "comments only": ("# nothing\n\n", r": no vertex and no edge"),
-    "fix only": ("FIX 1\n", r": no vertex and no edge"),
+    "no edge": (VERTICES, r":2: no edge joins the vertices \(2\) up to here: nothing to optimise$"),
+    "unknown only": ("\nODOM 1\nFLASER 2\nODOM 3\n", r":2: no vertex and no edge .* left out: ODOM 2, FLASER 1"),
+    "comments only": ("# nothing\n\n", r":1: no vertex and no edge"),
+    "fix only": ("\nFIX 1\n", r":2: no vertex and no edge"),
     "empty": ("", r": the file is empty"),
     "binary": (PLANE + "VERTEX_SE2\0", r":4: a binary file \(byte 0x00"),
 }
