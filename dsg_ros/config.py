@@ -203,6 +203,34 @@ class Learning:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The occupancy grid for navigation, made of the keyframes' scans."""
+
+    enabled: Annotated[bool, Doc("Keep what it is made of (20 bytes a direction and keyframe, at most)")] = True
+    resolution: Annotated[float, Doc("Edge of a cell"), Range(0.02, 1.0, "m")] = 0.05
+    max_range: Annotated[float, Doc("Rays count up to here"), Range(1.0, 60.0, "m")] = 30.0
+    directions: Annotated[
+        int, Doc("Rays of a keyframe, at most: the nearest return in each direction"), Range(36, 3600)
+    ] = 720
+    height_low: Annotated[
+        float, Doc("Lowest return of a point cloud that is an obstacle, above the base"), Range(-10.0, 10.0, "m")
+    ] = 0.1
+    height_high: Annotated[float, Doc("Highest one"), Range(-10.0, 100.0, "m")] = 1.5
+    occupied: Annotated[
+        float, Doc("A cell is occupied if this share of the keyframes that saw it had a return in it"), Range(0.01, 1.0)
+    ] = 0.25
+    least_seen: Annotated[int, Doc("Keyframes that must have seen a cell for it to be known"), Range(1, 100)] = 1
+    moved: Annotated[
+        float, Doc("A keyframe that the graph moved by more is drawn again where it is now"), Range(0.0, 1.0, "m")
+    ] = 0.05
+    turned: Annotated[float, Doc("As moved, for its heading"), Range(0.0, 0.5, "rad")] = 0.01
+    most_cells: Annotated[
+        float, Doc("Cells of the rectangle around it, at most; keyframes that reach beyond are left out"),
+        Range(1e6, 1e9),
+    ] = 1e8  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Slam:
     """The pipeline: everything that does not need ROS."""
 
@@ -215,6 +243,7 @@ class Slam:
     window: Window = Window()
     refinement: Refinement = Refinement()
     learning: Learning = Learning()
+    grid: Grid = Grid()
 
 
 @dataclass(frozen=True)
@@ -245,6 +274,11 @@ class Node(Slam):
     transform_tolerance: Annotated[float, Doc("How far map->odom is dated ahead"), Range(0.0, 5.0, "s")] = 0.1
     publish_odom_tf: Annotated[bool, Doc("Also broadcast odom->base, for bags without that transform")] = False
     map_rate: Annotated[float, Doc("Publications of path and voxels a second, at most"), Range(0.1, 50.0, "Hz")] = 2.0
+    grid_rate: Annotated[
+        float,
+        Doc("Publications of the occupancy grid a second, at most (nor more than map_rate)"),
+        Range(0.05, 10.0, "Hz"),
+    ] = 1.0
     chunk: Annotated[float, Doc("Voxels are sent in markers of this edge"), Range(0.5, 1000.0, "m")] = 8.0
     sensors: Annotated[
         Literal["auto", "scan", "points"],

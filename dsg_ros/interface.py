@@ -95,6 +95,39 @@ class VoxelUpdate:
 
 
 @dataclass(frozen=True)
+class GridUpdate:
+    """Tiles of the occupancy grid that changed since some version, which the next one is asked with.
+
+    ``tiles`` (t, 2) int64 are their columns and rows, ``cells`` (t, n, n) int8 what is in them, [y, x]: 100 occupied,
+    0 free, -1 not known.  Tile (i, j) begins at (i, j) * n * ``resolution`` [m] in map.  ``whole``: what was known
+    before is void.
+    """
+
+    version: int
+    resolution: float
+    tiles: NDArray[np.int64]
+    cells: NDArray[np.int8]
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class OccupancyGrid:
+    """``cells`` (height, width) int8, [y, x]: 100 occupied, 0 free, -1 not known.
+
+    The first begins at ``corner`` * ``resolution`` [m] in map (``corner`` in cells); x goes along rows.
+    """
+
+    cells: NDArray[np.int8]
+    corner: tuple[int, int]
+    resolution: float
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Where the first cell's lower left corner lies in map [m]."""
+        return self.corner[0] * self.resolution, self.corner[1] * self.resolution
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The pipeline's answer to one frame.
 
@@ -142,7 +175,8 @@ class RunResult:
 
     ``stamps`` (n,) one per input scan, in input order.  Base poses (n, 7): ``trajectory`` after the final refinement,
     ``causal`` with each scan registered against earlier keyframes only, on the final keyframes, ``live`` as published
-    at the time, ``odometry`` raw, in the odom frame.  ``voxels`` is the whole map.
+    at the time, ``odometry`` raw, in the odom frame.  ``voxels`` is the whole map, ``grid`` the same for navigation
+    (None where it is switched off, or nothing was seen).
     """
 
     stamps: NDArray[np.int64]
@@ -157,3 +191,4 @@ class RunResult:
     metrics: Mapping[str, float]
     counts: Mapping[str, int]
     source: str = ""
+    grid: OccupancyGrid | None = None

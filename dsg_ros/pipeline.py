@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dsg_ros import config
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
-from dsg_ros.interface import Estimate, Frame, Parameter, Path, RunResult, VoxelUpdate
+from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, VoxelUpdate
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
@@ -20,6 +20,7 @@ from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import LoopCloser
+from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.tracking import Tracked, Tracker
 from dsg_ros.stopwatch import Stopwatch
 
@@ -48,6 +49,7 @@ class Slam:
         self._warm = True
         warm_up.compile_mapping(self._settings, self._mapper)
         warm_up.compile_back_end(self._settings, self._mapper.axes, self._calibration.theta)
+        warm_up.compile_grid(self._settings.grid, planar=planar)
         self._calibration.warm_up(planar)
         self._compiled = compilations()
 
@@ -59,6 +61,7 @@ class Slam:
         self._back_end = BackEnd(s, axes=self._mapper.axes)
         self._closer = LoopCloser(s.loops, self._mapper)
         self._voxels = WorldVoxels(s.voxels, size=s.registration.coarse_voxel, planar=planar)
+        self._grid = OccupancyMapper(s.grid, planar=planar)
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
@@ -66,7 +69,8 @@ class Slam:
             self.warm_up(frame.planar)
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
-            cloud = scan.thin(scan.deskew(frame), self._settings.input.cell, self._settings.input.max_points)
+            points = scan.deskew(frame)
+            cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
@@ -74,6 +78,8 @@ class Slam:
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
+            with self._stopwatch("grid"):
+                self._grid.add(points if usable else points[:0], frame.base_from_sensor)
         return self._estimate(frame, cloud, odometry, keyframe)
 
     def _is_keyframe(self, tracked: Tracked) -> bool:
@@ -166,6 +172,12 @@ class Slam:
         """The whole path and every voxel."""
         return self._path(), self._voxels.update(self._back_end.world.voxels, self._back_end.trajectory, whole=True)
 
+    def grid_changes(self, since: int) -> GridUpdate:
+        """The occupancy grid at the keyframes' present poses: its tiles that changed after version ``since``."""
+        with self._stopwatch("grid_update"):
+            self._grid.follow(self._back_end.trajectory)
+            return self._grid.changes(since)
+
     def result(self) -> RunResult:
         """What the run has come to so far, without the final refinement."""
         return self._result(self._scans.on(self._back_end.trajectory))
@@ -186,6 +198,8 @@ class Slam:
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
         path, voxels = self.snapshot_map()
+        with self._stopwatch("grid_whole"):
+            grid = self._grid.whole(path.poses)
         return RunResult(
             stamps=self._scans.stamps.values.copy(),
             trajectory=trajectory,
@@ -198,6 +212,7 @@ class Slam:
             learning=self._calibration.history,
             metrics={**self._stopwatch.summary(), **self._metrics()},
             counts=self._counts(),
+            grid=grid,
         )
 
     def _path(self) -> Path:
@@ -216,4 +231,5 @@ class Slam:
     def _counts(self) -> dict[str, int]:
         totals = {"scans": len(self._scans), "keyframes": len(self._keyframes), "loops": len(self._back_end.loops)}
         totals |= self._calibration.counts | {"voxels": len(self._voxels), "scans_of_other_kind": self._refused}
+        totals["keyframes_left_out_of_grid"] = self._grid.left_out
         return totals | self._tracker.counts | self._closer.counts | self._back_end.counts

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsg_ros import config as cfg
-from dsg_ros.interface import Estimate, Frame, RunResult
+from dsg_ros.interface import Estimate, Frame, GridUpdate, RunResult
 
 SLAM = "dsg_ros.pipeline:Slam"
 log = logging.getLogger("worker")
@@ -34,6 +34,7 @@ class Pipeline(Protocol):
 
     def warm_up(self, planar: bool) -> None: ...
     def process(self, frame: Frame) -> Estimate: ...
+    def grid_changes(self, since: int) -> GridUpdate: ...
     def result(self) -> RunResult: ...
     def finish(self) -> RunResult: ...
 
@@ -60,7 +61,14 @@ class Save:
     refine: bool = False
 
 
-Command = Reset | Save
+@dataclass(frozen=True)
+class Grid:
+    """Answers with the `GridUpdate` of the tiles that changed after version ``since``; 0: all of them."""
+
+    since: int = 0
+
+
+Command = Reset | Save | Grid
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,8 @@ class Session:
 
                 save(result, Path(folder), self._setup.config)
                 return folder
+            case Grid(since):
+                return self._pipeline.grid_changes(since)
             case Reset():
                 self._build()
         return None

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.compilation import CompileCounter
-from dsg_ros.interface import Estimate, Frame, Path, RunResult, VoxelUpdate
+from dsg_ros.grid_store import GridStore
+from dsg_ros.interface import Estimate, Frame, OccupancyGrid, Path, RunResult, VoxelUpdate
 from dsg_ros.pipeline import Slam
 
 Array = NDArray[np.float64]
@@ -36,6 +37,7 @@ class Run:
     estimates: list[Estimate]
     before: RunResult
     snapshot: tuple[Path, VoxelUpdate]
+    told: OccupancyGrid
     result: RunResult
     compilations: tuple[int, int]
 
@@ -56,10 +58,14 @@ def run(drive: Drive) -> Run:
     with CompileCounter() as starting:
         slam.warm_up(planar=True)
     with CompileCounter() as running:
-        estimates = [slam.process(frame) for frame in drive.frames]
+        estimates, told = [], GridStore()
+        for frame in drive.frames:
+            estimates.append(slam.process(frame))
+            if estimates[-1].keyframe:
+                told.update(slam.grid_changes(told.version))
         before, snapshot = slam.result(), slam.snapshot_map()
         result = slam.finish()
-    return Run(estimates, before, snapshot, result, (starting.count, running.count))
+    return Run(estimates, before, snapshot, told.grid, result, (starting.count, running.count))
 
 
 def eager() -> config.Slam:
@@ -150,6 +156,35 @@ def test_voxels_lie_on_the_walls(drive: Drive, run: Run) -> None:
     assert near.mean() > 0.7  # the others are on the furniture
     np.testing.assert_allclose(z, 0.0, atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(voxels.normals, axis=1).round(6) % 1.0, 0.0, atol=1e-5)
+
+
+def values(grid: OccupancyGrid, points: Array) -> NDArray[np.int8]:
+    """What the grid says at points (n, .) in map."""
+    columns, rows = np.floor((points[:, :2] - grid.origin) / grid.resolution).astype(int).T
+    return grid.cells[rows, columns]
+
+
+def test_the_grid_is_free_where_the_robot_drove_and_occupied_at_the_walls(drive: Drive, run: Run) -> None:
+    grid = run.result.grid
+    assert grid is not None
+    assert np.all(values(grid, run.result.trajectory) == 0)
+    rows, columns = np.nonzero(grid.cells == 100)
+    x, y = (np.stack([columns, rows]) + 0.5) * grid.resolution + np.array(grid.origin)[:, None]
+    start = poses.from_planar(*worlds.BLOCK_ROUTE[0], 0.0)
+    x, y, _ = poses.transform(start, np.column_stack([x, y, np.zeros(len(x))])).T
+    outer = np.minimum(np.abs(np.abs(x) - 8), np.abs(np.abs(y) - 6))
+    inner = np.minimum(np.abs(np.abs(x) - 5.5), np.abs(np.abs(y) - 3.5))
+    assert (np.minimum(outer, inner) < 0.1).mean() > 0.7  # the others are the furniture
+    assert grid.cells.size > len(rows) > 28 / grid.resolution
+
+
+def test_the_grid_told_on_the_way_is_that_of_the_result(run: Run) -> None:
+    """Up to what keyframes may move without being drawn again, and what the final solve moved."""
+    grid, told = run.result.grid, run.told
+    assert grid is not None
+    rows, columns = np.nonzero(grid.cells == 0)
+    centres = (np.column_stack([columns, rows]) + 0.5) * grid.resolution + grid.origin
+    assert (values(told, centres) == 0).mean() > 0.95
 
 
 def test_updates_add_up_to_the_whole_map(run: Run) -> None:

@@ -146,6 +146,17 @@ def test_commands_keep_their_place_between_frames(start, tmp_path):
     assert sources == ["test", "refined"]
 
 
+def test_the_grid_is_told_as_it_changes(start):
+    backend = start()
+    for stamp in (1, 2):
+        backend.submit(fake.frame(stamp))
+    first = backend.request(session.Grid()).result(30)
+    backend.submit(fake.frame(3))
+    second = backend.request(session.Grid(first.version)).result(30)
+    assert (first.whole, first.tiles.tolist()) == (True, [[0, 0], [1, 0]])
+    assert (second.whole, second.tiles.tolist(), second.version) == (False, [[2, 0]], 3)
+
+
 def test_reset_forgets_the_map_and_counts_what_waited(start, recorder):
     backend = start()
     for stamp in (1, 2, 3):

@@ -13,6 +13,7 @@ from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import BRIDGE, Closure
+from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import path_lengths
 
 
@@ -55,6 +56,15 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
         grids, points[:, :2], pivot=np.zeros(2), radius=1.0, angle=0.1, angle_step=settings.loops.search_angle,
         least_score=0.5, rival_share=0.9,
     )  # fmt: skip
+
+
+def compile_grid(settings: config.Grid, *, planar: bool) -> None:
+    """Draw a made-up room, move it, and have it told."""
+    grid = OccupancyMapper(settings, planar=planar)
+    grid.add(_room(), poses.IDENTITY)
+    for x in (0.0, 1.0):
+        grid.follow(poses.from_planar(x, 0.0, 0.0)[None])
+    grid.changes()
 
 
 def _compile_poses(pose: NDArray[np.float64]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from dsg_ros.errors import UserError
 from dsg_ros.interface import RunResult
 from dsg_ros.io.learned import write_learned
+from dsg_ros.io.map_image import write_map
 from dsg_ros.io.pointfile import write_ply
 from dsg_ros.io.trajectories import read_tum, write_tum
 from dsg_ros.report import evaluation, html, timing
@@ -37,7 +38,10 @@ TRAJECTORIES = {
 """Field of `RunResult` -> file."""
 
 REPORT = "report.json"
-FILES = frozenset({*TRAJECTORIES.values(), *html.FIGURES, "map.ply", "learned.yaml", "report.html", REPORT})
+GRID = ("map.pgm", "map.yaml")
+"""The occupancy grid; absent where nothing was seen."""
+
+FILES = frozenset({*TRAJECTORIES.values(), *html.FIGURES, *GRID, "map.ply", "learned.yaml", "report.html", REPORT})
 """Every file that `save` may write; a later run into the same folder replaces or removes exactly these."""
 
 
@@ -61,6 +65,8 @@ def save(result: RunResult, folder: str | Path, config: Any, reference: str | Pa
             write_tum(stage / name, result.stamps, getattr(result, field))
         write_ply(stage / "map.ply", result.voxels)
         write_learned(stage / "learned.yaml", result.parameters, _provenance(report))
+        if result.grid is not None:
+            write_map(stage / GRID[0], result.grid)
         if reference is not None:
             _evaluate(report, images, stage, Path(reference))
         _write_report(stage, report, images)
@@ -142,6 +148,7 @@ def _evaluate(report: dict[str, Any], images: dict[str, bytes], folder: Path, re
 def _write_report(stage: Path, report: dict[str, Any], images: dict[str, bytes]) -> None:
     """Figures, report.html and report.json (last) into ``stage``; ``report`` becomes what report.json holds."""
     written = {*TRAJECTORIES.values(), "map.ply", "learned.yaml", "report.html", REPORT, *images}
+    written |= {name for name in GRID if (stage / name).exists() or name in report.get("files", ())}
     report["files"] = sorted(written)
     clean = finite(report)
     report.clear()

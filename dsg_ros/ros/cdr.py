@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsg_ros.grid_store import Rectangle
+from dsg_ros.interface import OccupancyGrid
+
 _SECOND = 1_000_000_000
 _CUBE_LIST, _ADD, _DELETE = 6, 0, 2
 
@@ -89,6 +92,30 @@ def _stamped_poses(start: int, frame: str, stamps: NDArray[np.int64], poses: NDA
     rows["sec"], rows["nanosec"] = np.divmod(stamps, _SECOND)
     rows["length"], rows["frame"], rows["pose"] = len(text), text, poses
     return rows.tobytes()
+
+
+def occupancy_grid(stamp: int, frame: str, loaded: int, grid: OccupancyGrid) -> bytes:
+    """nav_msgs/OccupancyGrid of ``grid``, which its source had at ``loaded`` [ns]."""
+    height, width = grid.cells.shape
+    out = Writer()
+    out.header(stamp, frame)
+    out.pack("i", loaded // _SECOND)
+    out.pack("I", loaded % _SECOND)
+    out.pack("f", grid.resolution)
+    out.pack("I", width, height)
+    out.pack("d", *grid.origin, 0, 0, 0, 0, 1)
+    out.sequence(grid.cells.reshape(-1))
+    return out.message()
+
+
+def occupancy_grid_update(stamp: int, frame: str, grid: OccupancyGrid, part: Rectangle) -> bytes:
+    """map_msgs/OccupancyGridUpdate: what is in ``part`` of ``grid``."""
+    out = Writer()
+    out.header(stamp, frame)
+    out.pack("i", part.x, part.y)
+    out.pack("I", part.width, part.height)
+    out.sequence(grid.cells[part.y : part.y + part.height, part.x : part.x + part.width].reshape(-1))
+    return out.message()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A lifecycle node that by default configures itself and, once the worker has compiled everything, activates itself.  This
 process imports no JAX.  Threads: the executor (callbacks convert and enqueue), ``tf`` (map->odom at a steady rate),
-``map`` (path and voxels), ``report`` (diagnostics and status.json), and the two of the worker's connection.
+``map`` (path, voxels and grid), ``report`` (diagnostics and status.json), and the two of the worker's connection.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import worker_session as session
-from dsg_ros.interface import Estimate
+from dsg_ros.interface import Estimate, GridUpdate
 from dsg_ros.ros import convert, frames, parameters, services, status
 from dsg_ros.ros.inputs import Throttle
-from dsg_ros.ros.outputs import OUTPUTS, Output, World
+from dsg_ros.ros.output import Output, World
+from dsg_ros.ros.outputs import OUTPUTS
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
@@ -90,7 +91,13 @@ class HeroNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and advertise what will be published."""
         self.state = "warming up"
-        self.world = World(self.config.map_frame, VoxelStore(self.config.chunk), self._now)
+        self.world = World(
+            self.config.map_frame,
+            VoxelStore(self.config.chunk),
+            self._now,
+            self._ask_grid,
+            lambda: self.config.grid_rate,
+        )
         self._outputs = [output(self, self.world) for output in OUTPUTS]
         worker = WorkerProcess(
             self.config, self._take, self._event, self.config.queue, self.pipeline, self.config.sensors != "points"
@@ -230,6 +237,10 @@ class HeroNode(LifecycleNode):
             self._restart()
         else:
             self._publish_again()
+
+    def _ask_grid(self, since: int) -> Future[GridUpdate]:
+        assert self._worker is not None
+        return self._worker.request(session.Grid(since))
 
     def _restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""

@@ -6,15 +6,10 @@ at ``map_rate``, on a thread that may take its time.  To add a topic, write a cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
-from rclpy.event_handler import PublisherEventCallbacks, QoSPublisherMatchedInfo
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
@@ -22,10 +17,8 @@ from visualization_msgs.msg import MarkerArray
 
 from dsg_ros.interface import Estimate, Path
 from dsg_ros.ros import cdr, convert
-from dsg_ros.ros.voxel_store import VoxelStore
-
-MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""Maps: a listener that comes late still gets the latest."""
+from dsg_ros.ros.grid_output import GridOutput
+from dsg_ros.ros.output import Output, World
 
 _SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
 _DENSE = np.array([0.03, 0.19, 0.42, 1.0], np.float32)
@@ -33,54 +26,10 @@ _MANY = 200.0
 """Points merged in a voxel that is drawn in the full colour."""
 
 
-@dataclass(frozen=True)
-class World:
-    """What the outputs share: the frame everything is in, the voxels, the ROS clock [ns]."""
-
-    frame: str
-    voxels: VoxelStore
-    now: Callable[[], int]
-
-
-class Output:
-    """A topic below the node's name."""
-
-    topic: str
-    message: Any
-    qos: QoSProfile | int = MAP_QOS
-
-    def __init__(self, node: LifecycleNode, world: World) -> None:
-        self._world = world
-        events = PublisherEventCallbacks(matched=self._matched)
-        self._publisher = node.create_lifecycle_publisher(
-            self.message, f"~/{self.topic}", self.qos, event_callbacks=events
-        )
-        self._node = node
-
-    def destroy(self) -> None:
-        self._node.destroy_lifecycle_publisher(self._publisher)
-
-    def take(self, estimate: Estimate) -> None:
-        """Note what is to be published, or publish it where it is small."""
-
-    def publish(self) -> None:
-        """Publish what changed since the last call."""
-
-    def again(self) -> None:
-        """Publish everything at the next `publish`: a listener came late, or the clock jumped and rviz forgot."""
-
-    def clear(self) -> None:
-        """The map was reset."""
-
-    def _matched(self, info: QoSPublisherMatchedInfo) -> None:
-        if info.current_count_change > 0:
-            self.again()
-
-
 class PoseOutput(Output):
     """The base in the map at every scan, with the solver's covariance."""
 
-    topic, message, qos = "pose", PoseWithCovarianceStamped, 10
+    topic, message, qos = "~/pose", PoseWithCovarianceStamped, 10
 
     def take(self, estimate: Estimate) -> None:
         self._publisher.publish(
@@ -91,7 +40,7 @@ class PoseOutput(Output):
 class PathOutput(Output):
     """Optimised poses of all keyframes."""
 
-    topic, message = "path", PathMessage
+    topic, message = "~/path", PathMessage
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
@@ -120,7 +69,7 @@ class PathOutput(Output):
 class VoxelsOutput(Output):
     """Cubes in spatial chunks; only chunks that changed are sent, emptied ones are deleted."""
 
-    topic, message = "voxels", MarkerArray
+    topic, message = "~/voxels", MarkerArray
     qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
     def publish(self) -> None:
@@ -138,7 +87,7 @@ class VoxelsOutput(Output):
 class VoxelCloudOutput(Output):
     """All voxels as one cloud."""
 
-    topic, message = "voxel_cloud", PointCloud2
+    topic, message = "~/voxel_cloud", PointCloud2
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
@@ -155,7 +104,7 @@ class VoxelCloudOutput(Output):
         self._sent = -1
 
 
-OUTPUTS: tuple[type[Output], ...] = (PoseOutput, PathOutput, VoxelsOutput, VoxelCloudOutput)
+OUTPUTS: tuple[type[Output], ...] = (PoseOutput, PathOutput, VoxelsOutput, VoxelCloudOutput, GridOutput)
 
 
 def colours(counts: NDArray[np.int32]) -> NDArray[np.float32]:

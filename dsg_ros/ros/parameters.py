@@ -12,7 +12,9 @@ from rclpy.parameter import Parameter
 from dsg_ros import config as cfg
 from dsg_ros.config import ConfigError, Setting
 
-CHANGEABLE = frozenset({"tf_rate", "transform_tolerance", "publish_odom_tf", "map_rate", "identity_extrinsic"})
+CHANGEABLE = frozenset(
+    {"tf_rate", "transform_tolerance", "publish_odom_tf", "map_rate", "grid_rate", "identity_extrinsic"}
+)
 """Parameters that take effect while the node runs; the others are read-only, and setting them says so."""
 
 _OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")

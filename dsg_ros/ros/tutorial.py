@@ -25,7 +25,8 @@ from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from dsg_ros.ros import cdr, convert, parameters
-from dsg_ros.ros.outputs import MAP_QOS, colours
+from dsg_ros.ros.output import MAP_QOS
+from dsg_ros.ros.outputs import colours
 from dsg_ros.ros.running import Spinner
 from dsg_ros.ros.signals import on_signals
 from dsg_ros.ros.ticker import Ticker

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from dsg_ros import poses
-from dsg_ros.interface import LearningStep, Parameter, Path, RunResult, VoxelUpdate
+from dsg_ros.interface import LearningStep, OccupancyGrid, Parameter, Path, RunResult, VoxelUpdate
 
 METRICS = {
     "seconds_run.start_up": 2.1,
@@ -74,6 +74,7 @@ def room(edge: float = 8.0, laps: int = 2, scans: int = 400, seed: int = 3) -> R
         metrics=METRICS | {"not_a_number": float("nan")},
         counts={"scans": scans, "keyframes": len(keyframes), "loops": len(loops), "scans_without_odometry": 1},
         source="killian.g2o.zip",
+        grid=OccupancyGrid(rng.choice(np.array([-1, 0, 100], np.int8), (40, 60)), (-20, 12), 0.05),
     )
 
 

@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from dsg_ros import config
 from dsg_ros.errors import UserError
@@ -85,6 +87,23 @@ def test_map(saved, run):
     cloud = read_ply(saved[0] / "map.ply")
     np.testing.assert_array_equal(cloud.means, run.voxels.means)
     np.testing.assert_array_equal(cloud.counts, run.voxels.counts)
+
+
+def test_the_grid_is_saved_for_map_server(saved, run):
+    described = yaml.safe_load((saved[0] / "map.yaml").read_text())
+    assert described["image"] == "map.pgm"
+    assert described["origin"][:2] == pytest.approx(run.grid.origin)
+    with Image.open(saved[0] / "map.pgm") as image:
+        np.testing.assert_array_equal(np.asarray(image) == 0, run.grid.cells[::-1] == 100)
+
+
+def test_a_run_without_a_grid_leaves_no_map_of_a_former_run(run, tmp_path):
+    save(run, tmp_path, config.Slam())
+    report = amend(tmp_path, source="court.bag")
+    assert {"map.pgm", "map.yaml"} <= set(report["files"])
+    report = save(dataclasses.replace(run, grid=None), tmp_path, config.Slam())
+    assert not {"map.pgm", "map.yaml"} & set(report["files"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == report["files"]
 
 
 def test_learned_parameters_come_back(saved, run):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, PoseStamped
-from nav_msgs.msg import Path
+from nav_msgs.msg import OccupancyGrid, Path
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from dsg_ros.grid_store import Rectangle
+from dsg_ros.interface import OccupancyGrid as Grid
 from dsg_ros.ros import cdr, convert
 
 FRAMES = ["map", "m", "", "robot_1/map", "exactly8", "seven77"]
@@ -50,3 +52,30 @@ def test_markers(frame):
     read = deserialize_message(made, MarkerArray)
     for mine, theirs in zip(read.markers, expected.markers, strict=True):
         assert mine == theirs
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (3, 5)])
+def test_occupancy_grid(frame, shape):
+    cells = np.random.default_rng(2).choice(np.array([-1, 0, 100], np.int8), shape)
+    expected = OccupancyGrid(header=Header(stamp=Time(sec=4, nanosec=1), frame_id=frame))
+    expected.info.map_load_time = Time(sec=3, nanosec=7)
+    expected.info.resolution = float(np.float32(0.05))
+    expected.info.height, expected.info.width = shape
+    expected.info.origin.position.x, expected.info.origin.position.y = -100 * 0.05, 7 * 0.05
+    expected.info.origin.orientation.w = 1.0
+    expected.data = cells.ravel().tolist()
+    made = cdr.occupancy_grid(4_000_000_001, frame, 3_000_000_007, Grid(cells, (-100, 7), 0.05))
+    assert len(made) == len(serialize_message(expected))
+    assert deserialize_message(made, OccupancyGrid) == expected
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_occupancy_grid_update(frame):
+    update = pytest.importorskip("map_msgs.msg", reason="map_msgs is not installed").OccupancyGridUpdate
+    cells = np.arange(30, dtype=np.int8).reshape(5, 6)
+    expected = update(header=Header(stamp=Time(sec=4, nanosec=1), frame_id=frame), x=2, y=1, width=3, height=2)
+    expected.data = cells[1:3, 2:5].ravel().tolist()
+    made = cdr.occupancy_grid_update(4_000_000_001, frame, Grid(cells, (0, 0), 0.05), Rectangle(2, 1, 3, 2))
+    assert len(made) == len(serialize_message(expected))
+    assert deserialize_message(made, update) == expected

@@ -1,0 +1,65 @@
+"""What the classes of `dsg_ros.ros.outputs` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks, QoSPublisherMatchedInfo
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from dsg_ros.interface import Estimate, GridUpdate
+from dsg_ros.ros.voxel_store import VoxelStore
+
+MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""Maps: a listener that comes late still gets the latest."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What the outputs share: the frame everything is in, the voxels, the ROS clock [ns].
+
+    ``ask_grid`` asks the worker for what changed in the occupancy grid after a version, ``grid_rate`` is how often.
+    """
+
+    frame: str
+    voxels: VoxelStore
+    now: Callable[[], int]
+    ask_grid: Callable[[int], Future[GridUpdate]]
+    grid_rate: Callable[[], float]
+
+
+class Output:
+    """A topic, by its name as ROS resolves it."""
+
+    topic: str
+    message: Any
+    qos: QoSProfile | int = MAP_QOS
+
+    def __init__(self, node: LifecycleNode, world: World) -> None:
+        self._world = world
+        events = PublisherEventCallbacks(matched=self._matched)
+        self._publisher = node.create_lifecycle_publisher(self.message, self.topic, self.qos, event_callbacks=events)
+        self._node = node
+
+    def destroy(self) -> None:
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def take(self, estimate: Estimate) -> None:
+        """Note what is to be published, or publish it where it is small."""
+
+    def publish(self) -> None:
+        """Publish what changed since the last call."""
+
+    def again(self) -> None:
+        """Publish everything at the next `publish`: a listener came late, or the clock jumped and rviz forgot."""
+
+    def clear(self) -> None:
+        """The map was reset."""
+
+    def _matched(self, info: QoSPublisherMatchedInfo) -> None:
+        if info.current_count_change > 0:
+            self.again()
