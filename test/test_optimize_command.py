@@ -62,6 +62,14 @@ def test_an_optimum_in_the_plane_known_by_hand(write, optimize, caplog):
     assert cost(graph) == pytest.approx(told["cost"], rel=1e-12)
 
 
+def test_lines_of_unknown_tags_are_counted(write, tmp_path, capsys):
+    path = write("ODOM 1", *LINE, *STEPS, "ODOM 2", "FLASER 3")
+    assert cli.main(["optimize", str(path), "--out", str(tmp_path / "out.g2o"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(told) == KEYS | {"unknown_tags"}
+    assert told["unknown_tags"] == {"ODOM": 2, "FLASER": 1}
+
+
 def test_vertices_in_fix_lines_are_held_and_stay_so(write, optimize, caplog):
     caplog.set_level("INFO")
     code, told, graph = optimize(write(*LINE, *STEPS, "FIX 7", "FIX 5"))
@@ -223,10 +231,25 @@ def test_a_cost_beyond_all_numbers_writes_nothing(write, optimize, caplog):
     [
         ([*LINE, *STEPS, "EDGE_SE2 7 99 1 0 0 1 0 0 1 0 1"], r"graph\.g2o:7: EDGE_SE2: vertex 99 is declared nowhere"),
         ([*LINE, *STEPS, "VERTEX_SE2 5 0 0 0"], r"graph\.g2o:7: vertex 5 is declared again"),
-        (LINE, r"graph\.g2o: no edge joins"),
+        (LINE, r"graph\.g2o:3: no edge joins"),
         ([*LINE, STEPS[0]], r"graph\.g2o:3: the graph falls into 2 parts"),
+        (
+            [*LINE, *STEPS, "EDGE_SE2 5 7 2 0 0 4 0 0 1 4 0 0 0 4"],
+            r"graph\.g2o:7: EDGE_SE2: the information matrix is not symmetric: entry 1 2 is 0, entry 2 1 is 1",
+        ),
+        (
+            [*LINE, *STEPS, "EDGE_SE2 5 7 2 0 0 4 9 0 4 0 4"],
+            r"graph\.g2o:7: EDGE_SE2: the information matrix is indefinite \(its smallest eigenvalue is -5\)",
+        ),
+        ([*LINE, *STEPS, "EDGE_SE2 5 7 nan 0 0 4 0 0 4 0 4"], r"graph\.g2o:7: EDGE_SE2: 'nan' is not finite"),
+        ([*LINE, *STEPS, "EDGE_SE2 5 7 2 0 0 4 0"], r"graph\.g2o:7: EDGE_SE2 is followed by 7 .*: is the line cut"),
+        ([*LINE, *STEPS, "VERTEX_XY 9 1 1", "EDGE_SE2_XY 5 9 1 1 1 0 1", "FIX 9"], r"graph\.g2o:9: no gauge"),
     ],
-)
+    ids=[
+        "dangling", "duplicate", "no edge", "disconnected", "asymmetric", "indefinite", "not finite", "truncated",
+        "no gauge",
+    ],
+)  # fmt: skip
 def test_bad_files_exit_with_2_and_leave_no_file(write, tmp_path, capsys, lines, message):
     assert cli.main(["optimize", str(write(*lines)), "--out", str(tmp_path / "out.g2o")]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -261,7 +284,12 @@ def test_nothing_compiles_after_warm_up(tmp_path):
     assert compilations.count == 0
 
 
-REAL = {"sphere2500": (675.7010, 2500, 4949), "parking-garage": (0.634192, 1661, 6275)}
+REAL = {
+    "sphere2500": (675.7010, 2500, 4949),
+    "parking-garage": (0.634192, 1661, 6275),
+    "torus3D": (12117.637, 5000, 9048),
+    "sphere_bignoise_vertex3": (1494168.756, 2200, 8647),
+}
 
 
 @pytest.mark.parametrize("name", REAL)
