@@ -225,9 +225,9 @@ class Grid:
     ] = 0.05
     turned: Annotated[float, Doc("As moved, for its heading"), Range(0.0, 0.5, "rad")] = 0.01
     most_cells: Annotated[
-        float, Doc("Cells of the rectangle around it, at most; keyframes that reach beyond are left out"),
-        Range(1e6, 1e9),
-    ] = 1e8  # fmt: skip
+        int, Doc("Cells of the rectangle around it, at most; keyframes that reach beyond are left out"),
+        Range(1_000_000, 1_000_000_000),
+    ] = 100_000_000  # fmt: skip
 
 
 @dataclass(frozen=True)

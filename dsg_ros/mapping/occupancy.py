@@ -88,7 +88,7 @@ class Tiles:
     """
 
     resolution: float
-    most_cells: float
+    most_cells: int
     born: int = 0
     version: int = 0
     used: int = 0
@@ -127,7 +127,7 @@ class Tiles:
         if not (fits.all() or self._told):
             self._told = True
             log.warning(
-                "the occupancy grid would need more than grid.most_cells = %.3g cells: keyframes that reach beyond are "
+                "the occupancy grid would need more than grid.most_cells = %d cells: keyframes that reach beyond are "
                 "left out of it; raise grid.resolution or grid.most_cells", self.most_cells,
             )  # fmt: skip
         self._apply(scans, poses, which[fits], 1)

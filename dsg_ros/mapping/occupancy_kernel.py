@@ -124,7 +124,7 @@ def extents(rays: Rows, offsets: Ints, sensors: Floats, poses: Floats, which: In
 
 
 @compiled
-def admitted(boxes: Ints, held: Ints, most: float) -> NDArray[np.bool_]:
+def admitted(boxes: Ints, held: Ints, most: int) -> NDArray[np.bool_]:
     """Which of ``boxes`` (w, 4), in cells, fit with those before them into a rectangle of ``most`` cells.
 
     ``held`` (4,) is the rectangle so far, and becomes the one that holds what fits too.
@@ -133,7 +133,7 @@ def admitted(boxes: Ints, held: Ints, most: float) -> NDArray[np.bool_]:
     for i in range(len(boxes)):
         x, y = min(held[0], boxes[i, 0]), min(held[1], boxes[i, 1])
         right, top = max(held[2], boxes[i, 2]), max(held[3], boxes[i, 3])
-        if (right - x + 1.0) * (top - y + 1.0) <= most:
+        if (right - x + 1) * (top - y + 1) <= most:
             out[i] = True
             held[0], held[1], held[2], held[3] = x, y, right, top
     return out

@@ -224,7 +224,7 @@ def test_behind_the_nearest_obstacle_nothing_is_said() -> None:
 
 def test_memory_is_bounded_and_what_is_left_out_told(caplog: pytest.LogCaptureFixture) -> None:
     trajectory = poses.from_planar(np.array([0.0, 1.0, 1000.0, 2.0]), np.zeros(4), np.zeros(4))
-    grid = OccupancyMapper(dataclasses.replace(config.Grid(), most_cells=1e6), planar=True)
+    grid = OccupancyMapper(dataclasses.replace(config.Grid(), most_cells=1_000_000), planar=True)
     for _ in trajectory:
         grid.add(scan(poses.IDENTITY), SENSOR)
     with caplog.at_level(logging.WARNING):
