@@ -8,7 +8,8 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 
 # A stamp's name holds the hash of what it depends on: a new lock installs again, a fresh checkout's dates do not.
 hash = $(shell cat $(1) | sha256sum | cut -c1-16)
-SETUP := setup.py setup.cfg pyproject.toml $(sort $(wildcard tools/*.sh tools/build_tf2_msgs/*.* tools/build_tf2_msgs/msg/*))
+MESSAGES := tools/build_messages/*.* tools/build_messages/packages/*/*.* tools/build_messages/packages/*/msg/*
+SETUP := setup.py setup.cfg pyproject.toml $(sort $(wildcard tools/*.sh $(MESSAGES)))
 RUNTIME := $(VENV)/installed-$(call hash,requirements.lock $(SETUP))
 DEVELOPMENT := $(VENV)/installed-dev-$(call hash,requirements.lock requirements-dev.lock $(SETUP))
 OLDEST := $(VENV_OLDEST)/installed-$(call hash,requirements-oldest.lock $(SETUP))
@@ -63,8 +64,8 @@ lock: $(RUNTIME)
 	$(COMPILE) requirements.in -o requirements.lock
 	$(COMPILE) requirements-dev.in -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) setup.py requirements-oldest.in --resolution lowest-direct -o requirements-oldest.lock
-	$(COMPILE) tools/build_tf2_msgs/requirements.in -c requirements.lock | grep -vxFf requirements.lock \
-	    > tools/build_tf2_msgs/requirements.lock
+	$(COMPILE) tools/build_messages/requirements.in -c requirements.lock | grep -vxFf requirements.lock \
+	    > tools/build_messages/requirements.lock
 
 clean:
 	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ import dsg_ros
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 
-LOCKS = [*(f"requirements{kind}.lock" for kind in ("", "-dev", "-oldest")), "tools/build_tf2_msgs/requirements.lock"]
+LOCKS = [*(f"requirements{kind}.lock" for kind in ("", "-dev", "-oldest")), "tools/build_messages/requirements.lock"]
 # PyPI's name where it differs from the module's.
 DISTRIBUTIONS = {"yaml": "PyYAML", "PIL": "pillow", "backports": "backports.zstd"}
 # In the standard library from Python 3.14 on.
@@ -132,7 +132,7 @@ def test_lock_pins_every_requirement(distribution: Distribution) -> None:
         "requirements.lock",
         "requirements-dev.lock",
         "requirements-oldest.lock",
-        "tools/build_tf2_msgs/requirements.lock",
+        "tools/build_messages/requirements.lock",
     ],
 )
 def test_locks_are_exact_and_name_no_index(name: str) -> None:
@@ -149,4 +149,4 @@ def test_oldest_lock_is_the_lower_bounds(distribution: Distribution) -> None:
 
 
 def test_colcon_leaves_the_substitute_alone() -> None:
-    assert (ROOT / "tools/build_tf2_msgs/COLCON_IGNORE").is_file()
+    assert (ROOT / "tools/build_messages/COLCON_IGNORE").is_file()

@@ -1,6 +1,7 @@
 #!/bin/sh
 # make_venv.sh PYTHON VENV REQUIREMENTS...: create VENV (or complete it), install the pinned REQUIREMENTS, this package in
-# place, and tf2_msgs.  Prefers uv, which is ten times faster; pip, which knows the machine's own settings, where uv fails.
+# place, and the messages that no wheel brings.  Prefers uv, which is ten times faster; pip, which knows the machine's own
+# settings, where uv fails.
 set -eu
 
 python=$1 venv=$2
@@ -25,7 +26,7 @@ for requirements in "$@"; do
     install -r "$requirements"
 done
 install --no-deps --no-build-isolation --editable "$root"
-"$venv/bin/python" "$root/tools/build_tf2_msgs/build.py"
+"$venv/bin/python" "$root/tools/build_messages/build.py"
 
 # uv leaves that to the first import, which may not keep it (PYTHONDONTWRITEBYTECODE, another user's folder): then every
 # start would parse JAX anew, two seconds of it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any
 
+from map_msgs.msg import OccupancyGridUpdate
 from nav_msgs.msg import OccupancyGrid
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
@@ -16,11 +16,6 @@ from dsg_ros.grid_store import GridStore, Rectangle
 from dsg_ros.interface import GridUpdate
 from dsg_ros.ros import cdr
 from dsg_ros.ros.output import Output, World
-
-try:
-    from map_msgs.msg import OccupancyGridUpdate
-except ImportError:  # it comes with no wheel; a ROS installation has it
-    OccupancyGridUpdate = None
 
 UPDATES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Updates: of use only to those who have the map they belong to."""
@@ -40,12 +35,10 @@ class GridOutput(Output):
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
-        self._updates: Any = None
-        if OccupancyGridUpdate is not None:
-            events = PublisherEventCallbacks(matched=self._matched)
-            self._updates = node.create_lifecycle_publisher(
-                OccupancyGridUpdate, f"{self.topic}_updates", UPDATES_QOS, event_callbacks=events
-            )
+        events = PublisherEventCallbacks(matched=self._matched)
+        self._updates = node.create_lifecycle_publisher(
+            OccupancyGridUpdate, f"{self.topic}_updates", UPDATES_QOS, event_callbacks=events
+        )
         self._store = GridStore(MARGIN)
         self._lock = threading.Lock()
         self._asked: Future[GridUpdate] | None = None
@@ -55,8 +48,7 @@ class GridOutput(Output):
 
     def destroy(self) -> None:
         super().destroy()
-        if self._updates is not None:
-            self._node.destroy_lifecycle_publisher(self._updates)
+        self._node.destroy_lifecycle_publisher(self._updates)
 
     def publish(self) -> None:
         with self._lock:
@@ -105,7 +97,7 @@ class GridOutput(Output):
         self._publisher.publish(cdr.occupancy_grid(stamp, frame, self._loaded, self._store.grid))
 
     def _publish_part(self, part: Rectangle) -> None:
-        if self._updates is not None and self._updates.get_subscription_count():
+        if self._updates.get_subscription_count():
             stamp, frame = self._world.now(), self._world.frame
             self._updates.publish(cdr.occupancy_grid_update(stamp, frame, self._store.grid, part))
 
@@ -116,5 +108,4 @@ class GridOutput(Output):
     @property
     def _listen_to_map_alone(self) -> bool:
         """More listen to ``map`` than to its updates: to those the whole map is the only news."""
-        updated = self._updates.get_subscription_count() if self._updates is not None else 0
-        return self._listeners > updated
+        return self._listeners > int(self._updates.get_subscription_count())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, PoseStamped
+from map_msgs.msg import OccupancyGridUpdate
 from nav_msgs.msg import OccupancyGrid, Path
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import ColorRGBA, Header
@@ -72,10 +73,11 @@ def test_occupancy_grid(frame, shape):
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_occupancy_grid_update(frame):
-    update = pytest.importorskip("map_msgs.msg", reason="map_msgs is not installed").OccupancyGridUpdate
     cells = np.arange(30, dtype=np.int8).reshape(5, 6)
-    expected = update(header=Header(stamp=Time(sec=4, nanosec=1), frame_id=frame), x=2, y=1, width=3, height=2)
+    expected = OccupancyGridUpdate(
+        header=Header(stamp=Time(sec=4, nanosec=1), frame_id=frame), x=2, y=1, width=3, height=2
+    )
     expected.data = cells[1:3, 2:5].ravel().tolist()
     made = cdr.occupancy_grid_update(4_000_000_001, frame, Grid(cells, (0, 0), 0.05), Rectangle(2, 1, 3, 2))
     assert len(made) == len(serialize_message(expected))
-    assert deserialize_message(made, update) == expected
+    assert deserialize_message(made, OccupancyGridUpdate) == expected

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from dds import Graph, NodeProgram, wait_until
+from map_msgs.msg import OccupancyGridUpdate
 from nav_msgs.msg import OccupancyGrid, Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import LaserScan
@@ -104,9 +105,8 @@ def test_who_listens_to_the_map_alone_gets_it_whole_when_it_changed(graph, node,
 
 
 def test_with_updates_only_what_changed_is_sent(graph, node, robot):
-    update = pytest.importorskip("map_msgs.msg", reason="map_msgs is not installed").OccupancyGridUpdate
     wait_until(lambda: latest(graph) == 5, "the map")
-    graph.listen("/map_updates", update, 10)
+    graph.listen("/map_updates", OccupancyGridUpdate, 10)
     wait_until(lambda: graph.node.count_publishers("/map_updates"), "the publisher of updates")
     time.sleep(2.5)
     whole = len(graph.messages("/map"))

@@ -1,10 +1,11 @@
-"""Generate, compile and install ``tf2_msgs`` into the virtual environment whose Python runs this file.
+"""Generate, compile and install ``tf2_msgs`` and ``map_msgs`` into the virtual environment whose Python runs this file.
 
-PyPI has rclpy and the common interfaces of ROS 2 Jazzy, but not tf2_msgs, without which nothing can speak on /tf.  It
-is one message with one field, so it is generated here from its definition with Jazzy's own generators.  These come as
-some fifty wheels and are needed once: they go to a temporary folder, and only the result is kept.
+PyPI has rclpy and the common interfaces of ROS 2 Jazzy, but not tf2_msgs, without which nothing can speak on /tf, nor
+map_msgs, which updates of maps are told in.  Of each one message is needed, so these are generated here from their
+definitions with Jazzy's own generators.  These come as some fifty wheels and are needed once: they go to a temporary
+folder, and only the result is kept.
 
-In a ROS installation tf2_msgs is there already: this file then does nothing, and COLCON_IGNORE keeps colcon away.
+In a ROS installation both are there already: this file then does nothing, and COLCON_IGNORE keeps colcon away.
 """
 
 from __future__ import annotations
@@ -17,13 +18,37 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-# REP-2016: DDS endpoints match only if both sides have the same hash.  This is the one of ROS 2's own tf2_msgs.
-TYPE_HASH = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
 SOURCE = Path(__file__).resolve().parent
 
-log = logging.getLogger("tf2_msgs")
+log = logging.getLogger("messages")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package with the one message that is built of it.
+
+    DDS endpoints match only if both sides have the same type hash (REP-2016): it is the one of ROS 2's own message.
+    """
+
+    name: str
+    message: str
+    type_hash: str
+
+    @property
+    def type_name(self) -> str:
+        """As REP-2016 writes it."""
+        return f"{self.name}/msg/{self.message}"
+
+
+PACKAGES = (
+    Package("tf2_msgs", "TFMessage", "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"),
+    Package(
+        "map_msgs", "OccupancyGridUpdate", "RIHS01_c4095b0be2e4363f8978a1570e0293ee093436f1e1c61d99b48502ac317025e8"
+    ),
+)
 
 
 class BuildError(Exception):
@@ -31,40 +56,43 @@ class BuildError(Exception):
 
 
 def main() -> int:
-    """Build unless the package is there already; the exit code."""
+    """Build the packages that are not there already; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    if is_usable():
+    missing = [package for package in PACKAGES if not is_usable(package)]
+    if not missing:
         return 0
     if sys.prefix == sys.base_prefix:
         log.error("run this with the Python of a virtual environment; %s is not one", sys.executable)
         return 1
     prefix = Path(sys.prefix)
     try:
-        with tempfile.TemporaryDirectory(prefix="tf2_msgs-", dir=prefix) as folder:
-            build(Path(folder), prefix)
-        check_type_hash(prefix)
+        with tempfile.TemporaryDirectory(prefix="messages-", dir=prefix) as folder:
+            build(missing, Path(folder), prefix)
+        for package in missing:
+            check_type_hash(package, prefix)
     except BuildError as error:
         log.error("%s", error)
         return 1
-    if not is_usable():
-        log.error("installed in %s, but it cannot be imported", prefix)
-        return 1
+    for package in missing:
+        if not is_usable(package):
+            log.error("%s is installed in %s, but it cannot be imported", package.name, prefix)
+            return 1
     return 0
 
 
-def is_usable() -> bool:
-    """Whether a fresh interpreter can import TFMessage and its compiled type support."""
+def is_usable(package: Package) -> bool:
+    """Whether a fresh interpreter can import the message and its compiled type support."""
     program = (
-        "from tf2_msgs.msg import TFMessage\n"
-        "TFMessage.__class__.__import_type_support__()\n"
-        "assert TFMessage._TYPE_SUPPORT is not None"
+        f"from {package.name}.msg import {package.message} as Message\n"
+        "Message.__class__.__import_type_support__()\n"
+        "assert Message._TYPE_SUPPORT is not None"
     )
     environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True).returncode == 0
 
 
-def build(folder: Path, prefix: Path) -> None:
-    """Build in ``folder``, install into ``prefix``; `BuildError` if a step fails."""
+def build(packages: list[Package], folder: Path, prefix: Path) -> None:
+    """Build ``packages`` in ``folder``, install into ``prefix``; `BuildError` if a step fails."""
     tools = folder / "tools"
     log.info("installing the generators in a temporary folder")
     run([sys.executable, "-m", "venv", "--without-pip", str(tools)])
@@ -74,7 +102,6 @@ def build(folder: Path, prefix: Path) -> None:
     python = str(tools / "bin" / "python")
     install(python, SOURCE / "requirements.lock")
 
-    log.info("generating and compiling the message")
     environment = os.environ | {
         "PATH": os.pathsep.join([str(tools / "bin"), os.environ["PATH"]]),
         "AMENT_PREFIX_PATH": os.pathsep.join([str(tools), str(prefix)]),
@@ -89,10 +116,12 @@ def build(folder: Path, prefix: Path) -> None:
         "Python3_EXECUTABLE": python,
         "PYTHON_INSTALL_DIR": os.path.relpath(sysconfig.get_path("purelib"), prefix),
     }
-    output = folder / "output"
     definitions = [f"-D{name}={value}" for name, value in options.items()]
-    run([cmake, "-G", "Ninja", "-S", str(SOURCE), "-B", str(output), *definitions], environment)
-    run([cmake, "--build", str(output), "--target", "install"], environment)
+    for package in packages:
+        log.info("generating and compiling %s", package.type_name)
+        source, output = SOURCE / "packages" / package.name, folder / package.name
+        run([cmake, "-G", "Ninja", "-S", str(source), "-B", str(output), *definitions], environment)
+        run([cmake, "--build", str(output), "--target", "install"], environment)
 
 
 def install(python: str, requirements: Path) -> None:
@@ -106,14 +135,14 @@ def install(python: str, requirements: Path) -> None:
     run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "-r", str(requirements)])
 
 
-def check_type_hash(prefix: Path) -> None:
+def check_type_hash(package: Package, prefix: Path) -> None:
     """`BuildError` unless the installed description has ROS 2's own type hash."""
-    description = json.loads((prefix / "share/tf2_msgs/msg/TFMessage.json").read_text())
+    description = json.loads((prefix / f"share/{package.type_name}.json").read_text())
     hashes = {entry["type_name"]: entry["hash_string"] for entry in description["type_hashes"]}
-    found = hashes.get("tf2_msgs/msg/TFMessage")
-    if found != TYPE_HASH:
+    found = hashes.get(package.type_name)
+    if found != package.type_hash:
         raise BuildError(
-            f"tf2_msgs/msg/TFMessage has type hash {found}; ROS 2's own, which it must match, is {TYPE_HASH}"
+            f"{package.type_name} has type hash {found}; ROS 2's own, which it must match, is {package.type_hash}"
         )
 
 

@@ -1,10 +1,3 @@
-cmake_minimum_required(VERSION 3.22)
-project(tf2_msgs)
-
-find_package(ament_cmake REQUIRED)
-find_package(rosidl_default_generators REQUIRED)
-find_package(geometry_msgs REQUIRED)
-
 # The wheels' exported targets name the include folders of the machine that built them.  CMake refuses a target whose
 # include folder does not exist, and nothing here needs those: Python and NumPy are found anew by the generators.
 get_property(imported DIRECTORY PROPERTY IMPORTED_TARGETS)
@@ -15,6 +8,3 @@ foreach(target IN LISTS imported)
     set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${folders}")
   endif()
 endforeach()
-
-rosidl_generate_interfaces(${PROJECT_NAME} msg/TFMessage.msg DEPENDENCIES geometry_msgs)
-ament_package()
