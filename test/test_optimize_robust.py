@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from false_loops import Drive, drive
 
+from benchmarks import corruption
 from dsg_ros import cli, poses
+from dsg_ros.commands._solve_graph import solve_graph
 from dsg_ros.commands._solve_robust import consecutive, solve_robustly, warm_up
 from dsg_ros.core.compilation import CompileCounter
 from dsg_ros.io.posegraph_read import read_pose_graph
@@ -160,7 +162,19 @@ def test_nothing_compiles_after_warm_up(tmp_path):
     assert compilations.count == 0
 
 
-def test_a_published_graph_with_false_loops(shared):
+@pytest.mark.parametrize(("name", "optimum"), [("parking-garage", 0.634192), ("intel", 22.502117)])
+def test_false_loops_of_a_published_graph_are_rejected_and_no_true_one(shared, name, optimum):
+    """Twenty per cent of random ones, which claim what true ones have measured."""
+    graph = read_pose_graph(shared / "data" / "pose_graphs" / f"{name}.g2o.xz")
+    corrupted = corruption.corrupt(graph, solve_graph(graph).poses)
+    assert corrupted.false.sum() > 100
+    answer, judged = solve_robustly(corrupted.graph)
+    assert answer.converged
+    np.testing.assert_array_equal(judged.rejected, corrupted.false)
+    assert answer.cost == pytest.approx(optimum, rel=2e-6)
+
+
+def test_a_published_graph_without_false_loops_keeps_all(shared):
     graph = read_pose_graph(shared / "data" / "pose_graphs" / "smallGrid3D.g2o.xz")
     answer, judged = solve_robustly(graph)
     assert answer.converged

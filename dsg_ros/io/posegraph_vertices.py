@@ -102,8 +102,10 @@ def find_vertices(path: Path, lines: list[Lines], unknown: Unknown) -> Vertices:
         k = again[np.argmin(line[again])]
         first = line[ids == ids[k]].min()
         raise UserError(f"{path}:{line[k]}: vertex {ids[k]} is declared again, after line {first}")
-    kinds = [_declared([each for each in declared if each.tag.role is role]) for role in (Role.POSE, Role.LANDMARK)]
-    return Vertices(path, True, *kinds, unknown)
+    of_poses, of_landmarks = (
+        _declared([each for each in declared if each.tag.role is role]) for role in (Role.POSE, Role.LANDMARK)
+    )
+    return Vertices(path, True, of_poses, of_landmarks, unknown)
 
 
 def _declared(lines: list[Lines]) -> Kind:
