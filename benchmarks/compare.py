@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks import batch, derivative, graphs, growth, incremental, robust, window
+from benchmarks import batch, derivative, graphs, growth, incremental, pcg, robust, window
 from benchmarks.growth_figure import draw_growth
 from benchmarks.measuring import cores, machine, version
 from benchmarks.options import COMPARISONS, add_options
@@ -32,6 +32,7 @@ GRAPHS = {
     "growth": (),
     "window": (),
     "derivative": derivative.GRAPHS,
+    "pcg": pcg.GRAPHS,
 }
 
 Part = tuple[list[Row], dict[str, Any]]
@@ -57,6 +58,10 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))
     if name == "derivative":
         return derivative.run(chosen, options.repeats)
+    if name == "pcg":
+        return pcg.run(chosen, options.repeats)
+    if name == "robust" and options.no_peers:
+        return robust.run(chosen, None)
     cache = PeerCache(options.out / "peers.json", options.fresh_peers)
     if name == "growth":
         return growth.run(cache, options.sizes)

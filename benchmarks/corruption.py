@@ -1,22 +1,24 @@
-"""Graphs to which false loop closures were added, and what a robust answer to one is worth."""
+"""Graphs to which random false loop closures were added, and what a robust answer to one is worth."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import graphs
+from dsg_ros import poses as se3
 from dsg_ros.errors import UserError
-from dsg_ros.io.posegraph import Floats, PoseGraph
+from dsg_ros.io.posegraph import Floats, Indices, PoseGraph
 
 FRACTION = 0.2
 """False loops, of the number of true ones."""
-FAR = 0.25
-"""Poses are far apart if their distance is at least this fraction of the map's diagonal."""
-SEED = 2026
+FALSE = 7.0
+"""A false loop is at least so many of its own standard deviations from the truth.  One that is right is farther than
+6.2 of them (in the plane 5.5) once in a million: what is nearer might be right."""
+SEEDS = (2026, 2027, 2028)
 EXCESS = 0.01
 """The inlier graph's cost may be this far above its optimum, relative to it."""
 
@@ -34,12 +36,17 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Excess of the true graph's cost over its optimum, false loops kept, true loops lost, and the seconds it took."""
+    """Excess of the true graph's cost over its optimum, false loops kept, true loops lost, and the seconds it took.
+
+    ``kept_errors`` are the false loops that were kept, each with the vertices it joins and its squared whitened error
+    at the true graph's optimum and at the answer: how well it fits.
+    """
 
     excess: float
     false_kept: int
     true_lost: int
     seconds: float
+    kept_errors: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -47,12 +54,13 @@ class Verdict:
         return self.excess <= EXCESS and not self.false_kept
 
 
-def corrupt(graph: PoseGraph, optimum: Floats, seed: int = SEED) -> Corrupted:
+def corrupt(graph: PoseGraph, optimum: Floats, seed: int = SEEDS[0]) -> Corrupted:
     """Add false loops to a graph whose optimum is (P, 7).
 
-    Each joins two poses that are far apart there, and claims what some true loop of the same graph has measured, with
-    its information matrix.  Edges between consecutive poses are odometry, known to be right.  `UserError` where no loop
-    is there to copy.
+    Each joins two poses drawn at random, near or far, and claims what some true loop of the same graph, drawn at
+    random too, has measured, with its information matrix.  Those that are not false by `FALSE` standard deviations of
+    that are drawn again.  Edges between consecutive poses are odometry, known to be right.  `UserError` where no loop
+    is there to copy, or almost all that can be drawn would be right.
     """
     random = np.random.default_rng(seed)
     neighbours = graphs.neighbours(graph)
@@ -60,9 +68,7 @@ def corrupt(graph: PoseGraph, optimum: Floats, seed: int = SEED) -> Corrupted:
     if not len(loops):
         raise UserError(f"{graph.source}: it closes no loop: what would a false one look like?")
     count = round(FRACTION * len(loops))
-    far = FAR * float(np.linalg.norm(np.ptp(optimum[:, :3], axis=0)))
-    pairs = _far_apart(optimum[:, :3], far, count, random)
-    copied = random.choice(loops, count)
+    pairs, copied = _false(graph, optimum, loops, count, random)
     more = dataclasses.replace(
         graph,
         first=np.concatenate([graph.first, pairs[:, 0]]),
@@ -75,20 +81,39 @@ def corrupt(graph: PoseGraph, optimum: Floats, seed: int = SEED) -> Corrupted:
     return Corrupted(more, false, np.concatenate([neighbours, np.zeros(count, bool)]))
 
 
-def _far_apart(positions: Floats, far: float, count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    pairs = np.zeros((0, 2), np.int64)
-    while len(pairs) < count:
-        drawn = np.sort(random.integers(len(positions), size=(2 * count, 2)), axis=1)
-        distance = np.linalg.norm(positions[drawn[:, 0]] - positions[drawn[:, 1]], axis=1)
-        pairs = np.concatenate([pairs, drawn[distance >= far]])
-    return pairs[:count]
+def _false(
+    graph: PoseGraph, optimum: Floats, loops: Indices, count: int, random: np.random.Generator
+) -> tuple[Indices, Indices]:
+    """Pairs of poses (count, 2) that are no neighbours, and the loops (count,) that they copy."""
+    pairs, copied = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+    for _ in range(100):
+        drawn = np.sort(random.integers(len(optimum), size=(2 * count, 2)), axis=1)
+        drawn = drawn[drawn[:, 1] - drawn[:, 0] > 1]
+        claim = random.choice(loops, len(drawn))
+        relative = se3.between(optimum[drawn[:, 0]], optimum[drawn[:, 1]])
+        error = se3.log(se3.between(graph.measured[claim], relative))
+        deviations = np.linalg.norm(np.einsum("eij,ej->ei", graph.sqrt_info[claim], error), axis=1)
+        pairs = np.concatenate([pairs, drawn[deviations >= FALSE]])
+        copied = np.concatenate([copied, claim[deviations >= FALSE]])
+        if len(pairs) >= count:
+            return pairs[:count], copied[:count]
+    raise UserError(f"{graph.source}: its loops are so vague that hardly one could be false by {FALSE:g} deviations")
 
 
-def judge(graph: PoseGraph, corrupted: Corrupted, poses: Floats, kept: Mask, optimum: float, seconds: float) -> Verdict:
-    """Judge poses (P, 7) and kept edges (E,) by the graph without false loops, whose optimal cost is given."""
+def judge(
+    graph: PoseGraph, corrupted: Corrupted, poses: Floats, kept: Mask, optimum: Floats, seconds: float
+) -> Verdict:
+    """Judge poses (P, 7) and kept edges (E,) by the graph without false loops, whose optimum (P, 7) is given."""
+    wrong = np.flatnonzero(kept & corrupted.false)
+    there, here = graphs.errors(corrupted.graph, optimum), graphs.errors(corrupted.graph, poses)
+    ends = corrupted.graph.keys[np.stack([corrupted.graph.first, corrupted.graph.second], axis=1)]
     return Verdict(
-        graphs.cost(graph, poses) / optimum - 1,
-        int((kept & corrupted.false).sum()),
+        graphs.cost(graph, poses) / graphs.cost(graph, optimum) - 1,
+        len(wrong),
         int((~kept & ~corrupted.false).sum()),
         seconds,
+        [
+            {"first": int(ends[k, 0]), "second": int(ends[k, 1]), "chi2_true": float(there[k]), "chi2": float(here[k])}
+            for k in wrong
+        ],
     )

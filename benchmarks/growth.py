@@ -1,9 +1,11 @@
 """Growth: an update's time and the process's memory while a simulated city grows to 100,000 poses.
 
-One run gives the whole curve: at each of `SIZES`, median and p99 of the `WINDOW` updates before it, and resident
-memory.  Each run has a process of its own, so that what another left in memory is not counted.
+One run gives the whole curve: at each of `SIZES`, median and p99 of the `WINDOW` updates before it, and the peak of the
+resident memory so far.  Each run has a process of its own, so that what another left in memory is not counted.
 Loops are local (`benchmarks.city`); ``city met again`` closes them to streets of any age, which is harder.
 iSAM2 runs beside it as far as `PEER_SIZE`, once (`benchmarks.peer_cache`).
+
+The batch curve beside it: the local city as a whole, solved once at each of the sizes up to `BATCH_SIZE`, by GTSAM too.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import city, graphs
+from benchmarks import city, graphs, ours
 from benchmarks.incremental import Ours, Smoother
-from benchmarks.measuring import apart, resident, stopwatch
+from benchmarks.measuring import apart, forget_peak, peak_memory, stopwatch
 from benchmarks.options import SIZES
-from benchmarks.peer_cache import PeerCache
+from benchmarks.peer_cache import Kept, PeerCache
+from benchmarks.peers_gtsam import Batch, Method, reaching
 from benchmarks.peers_isam2 import VARIANTS, ISam2
 from benchmarks.table import Row
 from dsg_ros.core.compilation import enable_cache
@@ -30,17 +33,21 @@ WINDOW = 1_000
 PEER_SIZE = 10_000
 SLOWER = 2.0
 """How much longer an update may take at the largest size than at the smallest."""
+BATCH_SIZE = 30_000
+BATCH_METHODS = (Method("GN", False, "COLAMD"), Method("GN", False, "METIS"))
+"""GTSAM's fastest on simulated cities (`benchmarks.batch` tries them all)."""
 MEMORY = 1.5
-"""Resident memory at the largest size [GiB]."""
+"""Peak of the resident memory up to the largest size [GiB]."""
 LOCAL = "city"
 DRIVES = {LOCAL: city.MEMORY, "city met again": None}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """At ``sizes`` poses: ``factors`` so far, median and p99 of an update [ms], resident memory [GiB] of the process.
+    """At ``sizes`` poses: ``factors`` so far, median and p99 of an update [ms], and the most memory [GiB] that was
+    resident in the process until then.
 
-    ``start`` is the memory [GiB] it had before the first pose, libraries and simulated graph included.
+    ``start`` is what was [GiB] before the first pose, libraries and simulated graph included.
     """
 
     sizes: list[int]
@@ -60,7 +67,8 @@ def measure(graph: PoseGraph, smoother: Smoother, sizes: Sequence[int]) -> Curve
     sizes = [size for size in sorted(sizes) if size <= len(graph.keys)]
     values = graph.poses.copy()
     seconds: Floats = np.empty(sizes[-1])
-    curve = Curve(sizes, [], [], [], [], resident() / 2**30)
+    forget_peak()  # simulating took more than the graph does
+    curve = Curve(sizes, [], [], [], [], peak_memory() / 2**30)
     factors = 0
     for arrival in islice(graphs.arrivals(graph), sizes[-1]):
         prepared = smoother.prepare(arrival, arrival.initial(values))
@@ -72,7 +80,7 @@ def measure(graph: PoseGraph, smoother: Smoother, sizes: Sequence[int]) -> Curve
             curve.factors.append(factors)
             curve.median.append(float(np.median(recent)))
             curve.p99.append(float(np.percentile(recent, 99)))
-            curve.memory.append(resident() / 2**30)
+            curve.memory.append(peak_memory() / 2**30)
     return curve
 
 
@@ -80,16 +88,21 @@ def run(cache: PeerCache, sizes: Sequence[int] = SIZES) -> Iterator[tuple[list[R
     """Rows for each drive, with the curves."""
     for drive in DRIVES:
         within = [size for size in sizes if size <= PEER_SIZE]
-        theirs = {variant.name: _kept(drive, variant.name, within, cache) for variant in VARIANTS if within}
+        kept = {variant.name: _kept(drive, variant.name, within, cache) for variant in VARIANTS if within}
+        detail: dict[str, Any] = {
+            "drive": drive,
+            "ours": None,
+            "gtsam": {variant: each.result for variant, each in kept.items()},
+            "gtsam_measured": {variant: each.measured() for variant, each in kept.items()},
+        }
+        if drive == LOCAL:
+            detail["batch"] = apart(batch_curve, [size for size in sizes if size <= BATCH_SIZE])
         try:
             curve = apart(our_curve, drive, list(sizes))
         except UserError as error:
-            yield (
-                [_update_row("median", drive, sizes, None, str(error))],
-                {"drive": drive, "ours": None, "gtsam": theirs},
-            )
+            yield [_update_row("median", drive, sizes, None, str(error))], detail
         else:
-            yield _rows(drive, curve), {"drive": drive, "ours": curve.as_json(), "gtsam": theirs}
+            yield _rows(drive, curve), detail | {"ours": curve.as_json()}
 
 
 def our_curve(drive: str, sizes: Sequence[int]) -> Curve:
@@ -106,14 +119,35 @@ def peer_curve(drive: str, variant: str, sizes: Sequence[int]) -> Curve:
     return measure(graph, ISam2(graph.planar, parameters), sizes)
 
 
-def _kept(drive: str, variant: str, sizes: Sequence[int], cache: PeerCache) -> dict[str, Any]:
-    name = f"iSAM2 {variant} | growth of {drive} to {', '.join(map(str, sizes))}"
+def batch_curve(sizes: Sequence[int]) -> dict[str, list[float]]:
+    """The local city as a whole at each of ``sizes``: our seconds and the peak of the memory [GiB], and GTSAM's
+    seconds; for a process of its own.
+
+    Ours runs first and in ascending order: the peak is that of the size at hand, GTSAM's graphs not being there yet.
+    """
+    enable_cache()
+    ours.solve_batch(city.simulate(min(sizes, default=1_000)))  # compiles
+    seconds, memory, theirs = [], [], []
+    for size in sorted(sizes):
+        graph = city.simulate(size)
+        forget_peak()
+        seconds.append(ours.solve_batch(graph).seconds)
+        memory.append(peak_memory() / 2**30)
+    for size in sorted(sizes):
+        answers = reaching(Batch(city.simulate(size)).attempts(BATCH_METHODS))
+        theirs.append(min(answer.seconds for answer in answers.values()))
+    return {"sizes": sorted(map(float, sizes)), "seconds": seconds, "memory": memory, "gtsam_seconds": theirs}
+
+
+def _kept(drive: str, variant: str, sizes: Sequence[int], cache: PeerCache) -> Kept:
+    digest = graphs.digest(city.simulate(max(sizes), memory=DRIVES[drive]))
+    name = f"iSAM2 {variant} | growth of {drive} {digest} to {', '.join(map(str, sizes))}"
     return cache.get(name, lambda: apart(peer_curve, drive, variant, list(sizes)).as_json())
 
 
 def _rows(drive: str, curve: Curve) -> list[Row]:
     """Goals are those of local loops."""
-    name = f"memory at {curve.sizes[-1]:,} poses"
+    name = f"peak memory to {curve.sizes[-1]:,} poses"
     goal = MEMORY if drive == LOCAL else None
     factors = f"{curve.factors[-1]:,} factors"
     return [

@@ -4,7 +4,8 @@ Times are those that passed; the processor's time, which other programs disturb 
 
 The poses of a graph arrive in the order of their keys, each with all its edges to earlier poses and an initial value
 from that to the pose before.  iSAM2 runs with its defaults and with relinearizeSkip=1; the faster of those that end
-within `WITHIN` of the batch optimum is the one to beat.  Its times are kept on disk (`benchmarks.peer_cache`).
+within `WITHIN` of the batch optimum is the one to beat.  Where it takes long its times are kept on disk
+(`benchmarks.peer_cache`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from benchmarks import graphs, ours, peers_gtsam
 from benchmarks.graphs import Arrival
 from benchmarks.measuring import stopwatch
-from benchmarks.peer_cache import PeerCache
+from benchmarks.peer_cache import Kept, PeerCache
 from benchmarks.peers_gtsam import Batch, Method
 from benchmarks.peers_isam2 import VARIANTS, ISam2
 from benchmarks.table import Row
@@ -133,11 +134,14 @@ def run(names: Sequence[str], cache: PeerCache) -> Iterator[tuple[list[Row], dic
 def compare(name: str, graph: PoseGraph, cache: PeerCache) -> tuple[list[Row], dict[str, Any]]:
     """Both sides on one graph."""
     optimum = best_known(name, graph, cache)
-    theirs = {variant.name: isam2(name, graph, variant.name, cache) for variant in VARIANTS}
+    kept = {variant.name: isam2(name, graph, variant.name, cache) for variant in VARIANTS}
+    theirs = {variant: Played.from_json(each.result) for variant, each in kept.items()}
     there = {variant: played for variant, played in theirs.items() if played.cost <= optimum * (1 + WITHIN)}
     chosen = min(there or theirs, key=lambda variant: theirs[variant].processor)
     peer = theirs[chosen].figures
     notes = [f"iSAM2 {chosen}"]
+    if kept[chosen].note:
+        notes.append(kept[chosen].note)
     if not there:
         notes.append(f"which ends {theirs[chosen].cost / optimum - 1:.1%} above the optimum")
     if theirs[chosen].disturbed:
@@ -162,15 +166,16 @@ def compare(name: str, graph: PoseGraph, cache: PeerCache) -> tuple[list[Row], d
     return rows, {
         "optimum": optimum,
         "sides": {side: played.figures | {"cost": played.cost} for side, played in sides.items()},
+        "measured": {variant: each.measured() for variant, each in kept.items()},
         "seconds": {"ours": mine.as_json()["seconds"] if mine else None},
     }
 
 
-def isam2(name: str, graph: PoseGraph, variant: str, cache: PeerCache) -> Played:
-    """iSAM2 on a graph, measured once."""
+def isam2(name: str, graph: PoseGraph, variant: str, cache: PeerCache) -> Kept:
+    """iSAM2 on a graph: a kept `Played`."""
     parameters = next(each for each in VARIANTS if each.name == variant)
     measure = lambda: play(graph, ISam2(graph.planar, parameters)).as_json()  # noqa: E731
-    return Played.from_json(cache.get(f"iSAM2 {variant} | {name}", measure))
+    return cache.get(f"iSAM2 {variant} | {name} {graphs.digest(graph)}", measure)
 
 
 def best_known(name: str, graph: PoseGraph, cache: PeerCache) -> float:
@@ -183,4 +188,4 @@ def best_known(name: str, graph: PoseGraph, cache: PeerCache) -> float:
         best = min(peers_gtsam.reaching(answers).values(), key=lambda answer: answer.cost)
         return {"cost": graphs.cost(graph, peer.poses(best))}
 
-    return float(cache.get(f"optimum | {name}", measure)["cost"])
+    return float(cache.get(f"optimum | {name} {graphs.digest(graph)}", measure, timed=False).result["cost"])

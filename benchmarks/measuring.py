@@ -5,13 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
+
+import numpy as np
 
 Ours = TypeVar("Ours")
 Theirs = TypeVar("Theirs")
@@ -55,6 +59,22 @@ def stopwatch(call: Callable[[], Ours]) -> tuple[float, Ours]:
     return time.perf_counter() - began, value
 
 
+def reference_loop() -> float:
+    """Seconds of a fixed piece of work, the median of seven: how fast this machine is at the moment.
+
+    Half of it is interpreted, half small dense algebra, as both sides' work is compiled code on small blocks.
+    """
+    matrix = np.eye(48) + 1.0 / (1.0 + np.add.outer(np.arange(48.0), np.arange(48.0)))
+
+    def work() -> float:
+        total = sum(k * k % 7 for k in range(150_000))
+        for _ in range(300):
+            total += np.linalg.cholesky(matrix)[-1, -1]
+        return float(total)
+
+    return median(stopwatch(work)[0] for _ in range(7))
+
+
 def times(seconds: float, wanted: int) -> int:
     """How often to repeat a run of this length: ``wanted`` times, a long one less, a short one more."""
     if seconds > ENDLESS:
@@ -89,10 +109,18 @@ def version(distribution: str) -> str:
         return "none"
 
 
-def resident() -> int:
-    """Resident memory of this process [bytes]."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def peak_memory() -> int:
+    """The most resident memory [bytes] that this process has had, since `forget_peak` where that works."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # a kernel without VmHWM
+
+
+def forget_peak() -> None:
+    """Let `peak_memory` begin anew; where the kernel refuses, it keeps the larger figure."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _processor() -> str:

@@ -1,4 +1,7 @@
-"""``python -m benchmarks.pcg``: conjugate gradients against sparse Cholesky, on whatever device JAX finds.
+"""Conjugate gradients against sparse Cholesky, on whatever device JAX finds.
+
+``python -m benchmarks pcg`` gives a row for each graph; ``python -m benchmarks.pcg`` a longer table, with a choice of
+preconditioners and sizes.
 
 Both solve the same graphs from the same initial values, the chordal relaxation where it applies.  Conjugate gradients
 run on JAX's default device, a GPU where its wheel is installed (``pip install "jax[cuda12]"``), sparse Cholesky on the
@@ -11,6 +14,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from jaxtyping import Array, Float
 
 from benchmarks import graphs
 from benchmarks.measuring import stopwatch
+from benchmarks.table import Row
 from dsg_ros.core.factors import Registration
 from dsg_ros.core.initialise import chordal
 from dsg_ros.core.linearisation import HostRows
@@ -34,6 +39,8 @@ from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import PLANAR_AXES, PoseGraph
 
 GRAPHS = ("sphere2500", "torus3D")
+SAME = 1e-6
+"""Costs this close, relative to the lower, are one optimum."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,21 @@ class _Counted(ConjugateGradient):
 
 
 _iterations: list[int] = []
+
+
+def run(names: Sequence[str], repeats: int) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+    """A row for each graph: seconds of conjugate gradients, and of sparse Cholesky in the place of a peer."""
+    for name in names:
+        problem, theta = problem_of(graphs.load(name))
+        by_cholesky = direct(name, problem, theta, repeats)
+        found = iterative(name, problem, theta, _Counted(), repeats)
+        there = found.cost <= by_cholesky.cost * (1 + SAME)
+        note = f"on {found.device}, {found.steps} steps, {found.inner} iterations"
+        if not there:
+            note += f"; ends at cost {found.cost:.6f}, not {by_cholesky.cost:.6f}"
+        seconds = found.seconds if there else None
+        row = Row("pcg", name, "to the optimum", seconds, by_cholesky.seconds, "s", None, note)
+        yield [row], {"graph": name, "runs": [asdict(by_cholesky), asdict(found)]}
 
 
 def problem_of(graph: PoseGraph) -> tuple[Problem, Theta]:
@@ -174,7 +196,7 @@ def _line(run: Run) -> str:
 
 def main() -> int:
     """Measure, print a table and, as the last line, JSON; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pcg", description=(__doc__ or "").partition("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pcg", description=__doc__)
     parser.add_argument("--graphs", nargs="*", default=list(GRAPHS), help="by name (default: %(default)s)")
     parser.add_argument(
         "--poses", type=int, metavar="N", help="a simulated city of about N poses as well (whole thousands)"

@@ -68,12 +68,12 @@ def measure(name: str, probability: float) -> dict[str, Any]:
 
 
 def main(name: str, probability: float) -> Verdict:
-    """Corrupt a graph by name, and judge GTSAM's answer."""
+    """Corrupt a graph by name (the first of the seeds), and judge GTSAM's answer."""
     graph = graphs.load(name)
-    poses, cost = optimum(graph)
+    poses, _ = optimum(graph)
     corrupted = corruption.corrupt(graph, poses)
     found, kept, seconds = solve(corrupted, probability)
-    return corruption.judge(graph, corrupted, found, kept, cost, seconds)
+    return corruption.judge(graph, corrupted, found, kept, poses, seconds)
 
 
 if __name__ == "__main__":

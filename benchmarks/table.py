@@ -36,12 +36,16 @@ class Row:
         return None if self.alone or self.ours is None or not self.peer else self.ours / self.peer
 
     @property
+    def figure(self) -> float | None:
+        """What the row comes to, smaller is better: the ratio, or our own figure where it counts alone."""
+        return self.ours if self.alone else self.ratio
+
+    @property
     def reached(self) -> bool | None:
         """Whether the goal is reached; None where there is none."""
         if self.goal is None:
             return None
-        value = self.ours if self.alone else self.ratio
-        return value is not None and value <= self.goal
+        return self.figure is not None and self.figure <= self.goal
 
     def as_json(self) -> dict[str, Any]:
         """Its fields, ratio and verdict."""

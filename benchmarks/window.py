@@ -31,6 +31,8 @@ STEP, REACH = 2.0, 3.0
 """Between keyframes, and how far the robot sees along its way [m]: a voxel is seen three times, as often as the limits
 of a run's windows have it (`dsg_ros.config.Window`: 512 observations of 192 voxels).
 """
+MARGIN = 1.03
+"""Voxels lie at random: so many times as many, for half of the windows to have `VOXELS` at least."""
 UPDATES = 300
 ITERATIONS, TOLERANCE = 2, 1e-6
 """Of a solve, as a run has them."""
@@ -53,7 +55,7 @@ class Hall:
 
     @staticmethod
     def simulate(axes: tuple[int, ...], rng: np.random.Generator) -> Hall:
-        """A robot that wanders along x; voxels lie so that `VOXELS` are in view of `KEYFRAMES` keyframes."""
+        """A robot that wanders along x; voxels lie so that a window of `KEYFRAMES` keyframes has `VOXELS`."""
         count = UPDATES + KEYFRAMES
         wander = 0.05 * rng.normal(size=(count, 6)) * np.isin(np.arange(6), axes)
         wander[:, 0] = STEP
@@ -62,7 +64,8 @@ class Hall:
             tangent[3:] -= 0.2 * se3.log(truth[-1])[3:]
             truth.append(se3.compose(truth[-1], se3.exp(tangent)))
         length = count * STEP
-        density = VOXELS / ((KEYFRAMES - 1) * STEP + 2 * REACH)
+        # With a keyframe go the voxels it sees, up to REACH ahead of it: a window's voxels span KEYFRAMES steps.
+        density = MARGIN * VOXELS / (KEYFRAMES * STEP)
         x = np.sort(rng.uniform(-REACH, length + REACH, int(density * (length + 2 * REACH))))
         voxels = np.column_stack([x, rng.uniform(-2, 2, (len(x), 2))])
         if 3 not in axes:

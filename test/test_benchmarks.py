@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,27 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import baseline, batch, city, corruption, graphs, growth, incremental, measuring, ours
+from benchmarks import (
+    baseline,
+    batch,
+    city,
+    corruption,
+    derivative,
+    graphs,
+    growth,
+    incremental,
+    measuring,
+    ours,
+    robust,
+)
 from benchmarks.graphs import Arrival
 from benchmarks.growth_figure import draw_growth
+from benchmarks.options import COMPARISONS
 from benchmarks.peer_cache import PeerCache
 from benchmarks.table import Row, from_json, render
 from dsg_ros import poses as se3
+from dsg_ros.core.compilation import enable_cache
+from dsg_ros.core.implicit import implicit_vjp
 from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import Floats, PoseGraph
 from dsg_ros.io.posegraph_checks import components
@@ -200,30 +215,48 @@ def test_missing_graph_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPa
 # What is false
 
 
-def test_false_loops_are_far_apart_and_claim_what_true_ones_do(small: PoseGraph) -> None:
-    corrupted = corruption.corrupt(small, small.poses)
+def test_false_loops_are_random_and_claim_what_true_ones_do(small: PoseGraph) -> None:
+    truth = ours.solve_batch(small).poses
+    corrupted = corruption.corrupt(small, truth)
     loops = ~graphs.neighbours(small)
     false = corrupted.false
     assert false.sum() == round(0.2 * loops.sum())
     graph = corrupted.graph
-    distance = np.linalg.norm(graph.poses[graph.first[false], :3] - graph.poses[graph.second[false], :3], axis=1)
-    assert distance.min() >= corruption.FAR * np.linalg.norm(np.ptp(small.poses[:, :3], axis=0))
+    assert graphs.errors(graph, truth)[false].min() >= corruption.FALSE**2
+    assert np.abs(graph.first - graph.second)[false].min() > 1
+    distance = np.linalg.norm(truth[graph.first[false], :3] - truth[graph.second[false], :3], axis=1)
+    assert distance.min() < 0.1 * np.linalg.norm(np.ptp(truth[:, :3], axis=0)), "near ones too"
     claimed = {bytes(measured) for measured in graph.measured[false]}
     assert claimed <= {bytes(measured) for measured in small.measured[loops]}
     assert not (corrupted.trusted & false).any()
     assert corrupted.trusted.sum() == len(small.keys) - 1
-    again = corruption.corrupt(small, small.poses)
+    again, other = (corruption.corrupt(small, truth, seed) for seed in corruption.SEEDS[:2])
     np.testing.assert_array_equal(again.graph.first, graph.first)
+    assert not np.array_equal(other.graph.first, graph.first)
 
 
-def test_verdict_counts_what_was_kept_and_lost(small: PoseGraph) -> None:
+def test_loops_that_could_not_be_false_are_refused(small: PoseGraph) -> None:
+    vague = dataclasses.replace(small, sqrt_info=1e-6 * small.sqrt_info)
+    with pytest.raises(UserError, match="so vague"):
+        corruption.corrupt(vague, small.poses)
+
+
+def test_verdict_counts_what_was_kept_and_lost_and_says_how_well_it_fits(small: PoseGraph) -> None:
     corrupted = corruption.corrupt(small, small.poses)
-    optimum = graphs.cost(small, small.poses)
     kept = ~corrupted.false
-    assert corruption.judge(small, corrupted, small.poses, kept, optimum, 1.0).good
+    verdict = corruption.judge(small, corrupted, small.poses, kept, small.poses, 1.0)
+    assert verdict.good
+    assert verdict.kept_errors == []
     kept[-1], kept[5] = True, False
-    verdict = corruption.judge(small, corrupted, small.poses, kept, optimum, 1.0)
+    verdict = corruption.judge(small, corrupted, small.poses, kept, small.poses, 1.0)
     assert (verdict.false_kept, verdict.true_lost, verdict.good) == (1, 1, False)
+    (told,) = verdict.kept_errors
+    graph = corrupted.graph
+    assert (told["first"], told["second"]) == (graph.keys[graph.first[-1]], graph.keys[graph.second[-1]])
+    assert told["chi2"] == told["chi2_true"] == pytest.approx(graphs.errors(graph, small.poses)[-1])
+    rows = robust.rows_of("city", corrupted, {1: verdict, 2: verdict}, None, "GTSAM left out")
+    assert [each.ours for each in rows] == [0.0, 2, 2, None]
+    assert f"the nearest at a chi2 of {told['chi2']:.0f}" in rows[1].note
 
 
 # Both sides
@@ -251,11 +284,36 @@ def test_isam2_ends_at_the_batch_optimum(small: PoseGraph, tmp_path: Path) -> No
     pytest.importorskip("gtsam", reason="GTSAM is not installed here")
     cache = PeerCache(tmp_path / "peers.json")
     optimum = incremental.best_known("city", small, cache)
-    played = incremental.isam2("city", small, "relinearizeSkip=1", cache)
+    measured = incremental.isam2("city", small, "relinearizeSkip=1", cache)
+    assert (measured.fresh, measured.note) == (True, "")
+    played = incremental.Played.from_json(measured.result)
     assert len(played.seconds) == len(small.keys)
     assert optimum * (1 - 1e-9) <= played.cost <= optimum * (1 + incremental.WITHIN)
-    again = incremental.isam2("city", small, "relinearizeSkip=1", PeerCache(tmp_path / "peers.json"))
-    np.testing.assert_allclose(again.seconds, played.seconds, atol=1e-6)
+    assert incremental.isam2("city", small, "relinearizeSkip=1", PeerCache(tmp_path / "peers.json")).fresh
+    other = dataclasses.replace(small, information=2 * small.information, sqrt_info=np.sqrt(2) * small.sqrt_info)
+    assert incremental.best_known("city", other, cache) == pytest.approx(2 * optimum), "not that of the same name"
+
+
+def test_derivative_of_the_optimum_is_that_of_its_differences() -> None:
+    """A hundred increments of the odometry: what is timed is a derivative, and not zero."""
+    enable_cache()
+    learned = derivative.with_learned_odometry(city.simulate(100))
+    assert learned.theta.odom.shape == (99, 6)
+    solution = derivative.optimum(learned.problem, learned.theta)
+    cotangent = derivative.newest_position(solution)
+    assert np.abs(np.asarray(implicit_vjp(learned.problem, learned.theta, solution, cotangent).odom)).max() > 0.01
+    errors = derivative.relative_errors(learned.problem, learned.theta, solution)
+    assert errors["exact"] < 1e-3
+    assert errors["gauss_newton"] < 0.1
+
+
+def test_learned_odometry_costs_what_the_file_says_where_it_can() -> None:
+    graph = named("smallGrid3D")
+    learned = derivative.with_learned_odometry(graph)
+    assert learned.exact
+    solution = derivative.optimum(learned.problem, learned.theta)
+    assert float(solution.cost) == pytest.approx(517.925335, rel=1e-6)
+    assert not derivative.with_learned_odometry(named("intel")).exact
 
 
 def test_our_side_rejects_false_loops(small: PoseGraph) -> None:
@@ -263,7 +321,7 @@ def test_our_side_rejects_false_loops(small: PoseGraph) -> None:
     corrupted = corruption.corrupt(small, clean.poses)
     assert corrupted.false.sum() > 100
     found = ours.solve_robust(corrupted.graph, corrupted.trusted)
-    verdict = corruption.judge(small, corrupted, found.poses, found.kept, clean.cost, found.seconds)
+    verdict = corruption.judge(small, corrupted, found.poses, found.kept, clean.poses, found.seconds)
     assert verdict.good
     assert verdict.true_lost == 0
 
@@ -273,11 +331,11 @@ def test_gnc_of_gtsam_rejects_false_loops() -> None:
     from benchmarks import peers_gnc
 
     graph = city.simulate(80)
-    poses, optimum = peers_gnc.optimum(graph)
+    poses, _ = peers_gnc.optimum(graph)
     corrupted = corruption.corrupt(graph, poses)
     assert corrupted.false.sum() > 5
     found, kept, seconds = peers_gnc.solve(corrupted, 0.9999)
-    assert corruption.judge(graph, corrupted, found, kept, optimum, seconds).good
+    assert corruption.judge(graph, corrupted, found, kept, poses, seconds).good
 
 
 class Chain:
@@ -324,35 +382,81 @@ def test_growth_is_measured_at_each_size_and_drawn(small: PoseGraph) -> None:
     assert curve.factors == [int((small.second < size).sum()) for size in curve.sizes]
     assert all(0 < median <= p99 for median, p99 in zip(curve.median, curve.p99, strict=True))
     assert all(0.01 < memory < 100 for memory in curve.memory)
+    batch_times = {"sizes": [1e3, 3e3], "seconds": [0.1, 0.3], "memory": [0.2, 0.3], "gtsam_seconds": [0.2, 0.6]}
     found = [
-        {"drive": "city", "ours": curve.as_json(), "gtsam": {"defaults": curve.as_json()}},
+        {"drive": "city", "ours": curve.as_json(), "gtsam": {"defaults": curve.as_json()}, "batch": batch_times},
         {"drive": "city met again", "ours": None, "gtsam": {}},
     ]
     assert to_png(draw_growth(found)).startswith(b"\x89PNG")
 
 
+def test_memory_is_the_most_that_there_was() -> None:
+    measuring.forget_peak()
+    before = measuring.peak_memory()
+    block = np.ones(2**24)
+    del block
+    assert measuring.peak_memory() - before > 0.9 * 8 * 2**24
+
+
 # Kept figures
 
 
-def test_kept_figures_are_measured_once_and_anew_when_asked(tmp_path: Path) -> None:
+def test_kept_figures_are_measured_once_and_anew_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
     def measure() -> dict[str, Any]:
         calls.append(len(calls))
         return {"seconds": calls[-1]}
 
+    monkeypatch.setattr("benchmarks.peer_cache.SHORT", 0.0)
     path = tmp_path / "peers.json"
-    assert PeerCache(path).get("a", measure) == PeerCache(path).get("a", measure) == {"seconds": 0}
+    assert PeerCache(path).get("a", measure).result == PeerCache(path).get("a", measure).result == {"seconds": 0}
     fresh = PeerCache(path, fresh=True)
-    assert fresh.get("a", measure) == fresh.get("a", measure) == {"seconds": 1}
-    assert PeerCache(path).get("b", measure) == {"seconds": 2}
+    assert fresh.get("a", measure).result == fresh.get("a", measure).result == {"seconds": 1}
+    assert PeerCache(path).get("b", measure).result == {"seconds": 2}
+
+
+def test_short_measurements_are_of_the_same_run(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def measure() -> dict[str, Any]:
+        calls.append(len(calls))
+        return {"value": calls[-1]}
+
+    path = tmp_path / "peers.json"
+    for run in range(2):
+        cache = PeerCache(path)
+        assert cache.get("times", measure).result == cache.get("times", measure).result == {"value": run}
+    assert PeerCache(path).get("times", measure, timed=False).result == {"value": 1}
+
+
+def test_figures_of_another_day_say_how_fast_the_machine_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.peer_cache.SHORT", 0.0)
+    path = tmp_path / "peers.json"
+    notes = []
+    for seconds in (0.040, 0.041, 0.060):
+        monkeypatch.setattr("benchmarks.peer_cache.reference_loop", lambda seconds=seconds: seconds)
+        kept = PeerCache(path).get("a", lambda: {"seconds": 1})
+        notes.append(kept.note)
+    assert notes[:2] == ["", "kept; reference loop 40.0 ms then, 41.0 ms now"]
+    assert "DISTURBED" in notes[2]
+    assert kept.measured() == {"in_this_run": False, "reference_ms": 40.0, "reference_ms_now": 60.0}
+
+
+def test_digest_is_that_of_all_a_solver_is_given(small: PoseGraph) -> None:
+    assert graphs.digest(small) == graphs.digest(city.simulate(400))
+    for name in ("poses", "measured", "information"):
+        changed = np.array(getattr(small, name))
+        changed[-1, 0] += 1e-12
+        assert graphs.digest(dataclasses.replace(small, **{name: changed})) != graphs.digest(small)
 
 
 def test_kept_figures_of_another_machine_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.peer_cache.SHORT", 0.0)
     path = tmp_path / "peers.json"
     PeerCache(path).get("a", lambda: {"seconds": 1})
     monkeypatch.setattr("benchmarks.peer_cache.machine", lambda: "another")
-    assert PeerCache(path).get("a", lambda: {"seconds": 2}) == {"seconds": 2}
+    assert PeerCache(path).get("a", lambda: {"seconds": 2}).result == {"seconds": 2}
 
 
 def test_damaged_cache_is_named(tmp_path: Path) -> None:
@@ -417,9 +521,8 @@ def test_damaged_baseline_is_named(text: str, tmp_path: Path) -> None:
 def test_gate(
     value: float | None, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "baseline", baseline)
     stored = tmp_path / "baseline.json"
-    baseline.write([row("a", 0.5), row("not measured now", 0.5)], stored)
+    baseline.write([row("a", 0.5), row("left out", 0.5)], stored)
     monkeypatch.setattr(baseline, "load", lambda path=stored, load=baseline.load: load(stored))
 
     def comparison(name: str, cores: int, arguments: Sequence[str], out: Path) -> list[Row]:
@@ -435,13 +538,91 @@ def test_gate(
     assert json.loads(output.splitlines()[-1])["batch/a/to the optimum"]["ours"] == value
 
 
+GATED = (
+    row("a", 0.5),
+    row("b", 0.5),
+    Row("window", "hall", "p99 update", 8.0, None, "ms", 10.0, alone=True),
+    Row("robust", "a", "cost above optimum", 1e-12, 1e-11, "", 0.01, alone=True),
+    Row("robust", "a", "false loops kept", 0, 0, "", 0, alone=True),
+    Row("growth", "city", "p99 update at 100,000 / 1,000 poses", 1.5, None, "", None, alone=True),
+)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[str]]]:
+    """Run the gate against `GATED`, with these rows measured: the exit code, and which benchmarks were asked for."""
+    stored = tmp_path / "baseline.json"
+    assert baseline.write(GATED, stored) == len(GATED)
+    monkeypatch.setattr(baseline, "load", lambda path=stored, load=baseline.load: load(stored))
+
+    def run(measured: Sequence[Row], *arguments: str) -> tuple[int, list[str]]:
+        asked: list[str] = []
+
+        def comparison(name: str, cores: int, told: Sequence[str], out: Path) -> list[Row]:
+            asked.append(name)
+            return [each for each in measured if each.benchmark == name]
+
+        return command.main([*arguments, "--gate"], comparison), asked
+
+    return run
+
+
+Gate = Callable[..., tuple[int, list[str]]]
+
+
+def test_gate_asks_for_all_that_is_stored(gate: Gate) -> None:
+    assert gate(GATED) == (0, ["batch", "robust", "growth", "window"])
+
+
+@pytest.mark.parametrize(
+    ("k", "value", "code"),
+    [
+        (2, 9.2, 0),
+        (2, 9.4, 1),
+        (2, None, 1),
+        (3, 9e-5, 0),
+        (3, 2e-4, 1),
+        (3, -1e-9, 0),
+        (4, 1, 1),
+        (5, 1.7, 0),
+        (5, 1.8, 1),
+    ],
+)
+def test_gate_holds_own_figures_too(gate: Gate, k: int, value: float | None, code: int) -> None:
+    changed = dataclasses.replace(GATED[k], ours=value)
+    assert gate([*GATED[:k], changed, *GATED[k + 1 :]])[0] == code
+
+
+def test_gate_fails_where_a_stored_row_was_not_measured(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(GATED[:1], "batch")[0] == 1
+    assert "NOT MEASURED: batch/b/to the optimum, stored as 0.5" in capsys.readouterr().out
+    assert gate(GATED[:1], "batch", "--graphs", "a")[0] == 0
+    assert gate(GATED[:5], "growth")[0] == 1
+    assert gate(GATED[2:3], "window", "--graphs", "a")[0] == 0
+
+
+def test_gate_fails_where_nothing_was_checked(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate([], "batch")[0] == 1
+    assert gate([], "batch", "--graphs", "elsewhere")[0] == 1
+    assert gate([row("new", 0.1)], "batch", "--graphs", "new")[0] == 1
+    assert "nothing was checked" in capsys.readouterr().out
+    # Of other sizes nothing is stored.
+    assert gate(GATED, "growth", "batch", "--sizes", "1000")[0] == 0
+
+
 def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["nonsense"])
     assert "there are node, hero, killian, batch" in capsys.readouterr().err
 
 
-def test_stored_baseline_holds_ratios_only() -> None:
+def test_stored_baseline_is_of_what_there_is() -> None:
     stored = baseline.load()
-    assert all(0 < ratio < 100 for ratio in stored.values())
-    assert all(key.split("/")[0] in command.NAMES for key in stored)
+    assert {f"batch/{name}/to the optimum" for name in ("sphere2500", "parking-garage", "city10000")} <= set(stored)
+    for key, figure in stored.items():
+        benchmark, graph, what = key.split("/", 2)
+        assert benchmark in COMPARISONS
+        assert graph
+        assert what
+        assert np.isfinite(figure)
+        assert benchmark != "batch" or 0 < figure < 100
