@@ -1,6 +1,6 @@
 # Sets up and runs everything on a machine without a ROS installation; README says how it is done with one.
 # Needs Linux x86-64, Python 3.11 to 3.13 with headers, a C and a C++ compiler; installs into $(VENV) only.
-#   make venv | demo | test | lint | bench | test-oldest | lock | clean | distclean
+#   make venv | demo | test | lint | bench | bench-gate | test-oldest | lock | clean | distclean
 
 VENV := .venv
 VENV_OLDEST := .venv-oldest
@@ -21,7 +21,7 @@ ifdef AMENT_PREFIX_PATH
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH
 endif
 
-.PHONY: venv demo test lint bench test-oldest lock clean distclean
+.PHONY: venv demo test lint bench bench-gate test-oldest lock clean distclean
 
 venv: $(RUNTIME)
 
@@ -56,6 +56,10 @@ lint: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(PYTHON_IN_VENV) -m benchmarks
+
+# What benchmarks/baseline.json holds, measured again: fails where it is worse, or missing.
+bench-gate: $(DEVELOPMENT)
+	$(PYTHON_IN_VENV) -m benchmarks --gate
 
 # Pin the newest releases anew.  One version of each package for every supported Python: what is tested is what is installed.
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \

@@ -39,8 +39,8 @@ def write(tmp_path: Path):
 def optimize(tmp_path: Path, capsys):
     """Run the command on a file: exit code, the object it printed, and the graph it wrote, if it wrote one."""
 
-    def run(path: Path, out: str = "out.g2o") -> tuple[int, dict, PoseGraph | None]:
-        code = cli.main(["optimize", str(path), "--out", str(tmp_path / out), "--json"])
+    def run(path: Path, out: str = "out.g2o", *more: str) -> tuple[int, dict, PoseGraph | None]:
+        code = cli.main(["optimize", str(path), "--out", str(tmp_path / out), "--json", *more])
         told = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert set(told) == KEYS
         return code, told, read_pose_graph(tmp_path / out) if (tmp_path / out).exists() else None
@@ -153,6 +153,34 @@ def test_the_optimum_is_that_of_a_general_least_squares_solver(tmp_path, planar)
     assert found.converged
     assert found.cost == pytest.approx(wanted.cost, rel=1e-9)
     assert 0.01 < found.cost < 0.9 * cost(graph.with_values(start, np.zeros((0, 3))))
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_conjugate_gradients_reach_the_same_optimum(tmp_path, optimize, planar):
+    path = tmp_path / "graph.g2o"
+    random_graph(path, planar)  # without values
+    code, told, graph = optimize(path)
+    other_code, other_told, other = optimize(path, "pcg.g2o", "--linear", "pcg")
+    assert code == other_code == 0
+    assert other_told["converged"]
+    assert other_told["cost"] == pytest.approx(told["cost"], rel=1e-7)
+    np.testing.assert_allclose(other.poses, graph.poses, atol=1e-4)
+    assert other_told["seconds_solve"] < other_told["seconds_total"]
+
+
+def test_conjugate_gradients_name_what_is_not_determined(write, optimize, caplog):
+    free = "EDGE_SE2 7 8 1 0 0 4 0 0 4 0 0"  # it knows no heading
+    code, told, graph = optimize(write(*LINE, *STEPS, "VERTEX_SE2 8 3 0 0", free), "out.g2o", "--linear", "pcg")
+    assert (code, told["converged"], graph) == (1, False, None)
+    assert "pose 8 (rotation) can move freely; nothing is written" in caplog.text
+
+
+@pytest.mark.parametrize("more", [["--incremental"], ["--robust", "gnc"]])
+def test_conjugate_gradients_are_for_the_plain_solve(write, tmp_path, capsys, more):
+    arguments = ["optimize", str(write(*LINE, *STEPS)), "--out", str(tmp_path / "out.g2o"), "--linear", "pcg", *more]
+    assert cli.main(arguments) == 2
+    assert "no --incremental, no --robust" in capsys.readouterr().err
+    assert not (tmp_path / "out.g2o").exists()
 
 
 def test_a_spanning_tree_follows_the_edges_either_way(write):

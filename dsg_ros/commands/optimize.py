@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typing_extensions import Doc
 from tyro.conf import Positional
 
+from dsg_ros.errors import UserError
 from dsg_ros.io.atomic import destination
 from dsg_ros.io.posegraph import PoseGraph
 from dsg_ros.io.posegraph_read import read_pose_graph
@@ -59,6 +60,13 @@ class Options:
         bool,
         Doc("Add pose after pose in the order of their keys, with an estimate after each; then solve for all together"),
     ] = False
+    linear: Annotated[
+        Literal["cholesky", "pcg"],
+        Doc(
+            "How the steps are solved: sparse Cholesky on the processor, or preconditioned conjugate gradients on "
+            "JAX's default device, a GPU where its wheel is installed; that is compiled for the size of the graph"
+        ),
+    ] = "cholesky"
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
 
@@ -66,6 +74,8 @@ def main(options: Options) -> int:
     """Read, optimise, write; 0, or 1 where there is no optimum to write."""
     began = time.perf_counter()
     destination(options.out)
+    if options.linear == "pcg" and (options.incremental or options.robust != "none"):
+        raise UserError("--linear pcg solves for all poses at once and trusts all edges: no --incremental, no --robust")
     with _telling(f"reading {options.graph}"):
         graph = read_pose_graph(options.graph)
     check_destination(options.out, graph)
@@ -75,6 +85,7 @@ def main(options: Options) -> int:
         from dsg_ros.commands import _solve_incremental as one_by_one
         from dsg_ros.commands import _solve_robust as robust
         from dsg_ros.commands._solve_graph import solve_graph, warm_up
+        from dsg_ros.commands._solve_pcg import solve_by_conjugate_gradients
 
         warm_up(landmarks=len(graph.landmarks.keys) > 0)
         if options.incremental:
@@ -91,6 +102,8 @@ def main(options: Options) -> int:
                 optimised = optimised.followed_by(found)
         elif options.incremental:
             optimised, updates = one_by_one.solve_incrementally(graph)
+        elif options.linear == "pcg":
+            optimised = solve_by_conjugate_gradients(graph)
         else:
             optimised = solve_graph(graph)
     if optimised.converged:
