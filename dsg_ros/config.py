@@ -64,6 +64,9 @@ class Odometry:
     sigma_rotation: Annotated[float, Doc("Floor of the rotation"), Range(1e-5, 1.0, "rad")] = 0.0052
     rotation_per_metre: Annotated[float, Doc("Rotation, per metre driven"), Range(0.0, 1.0, "rad/m")] = 0.02
     rotation_per_radian: Annotated[float, Doc("Rotation, per radian turned"), Range(0.0, 1.0, "rad/rad")] = 0.05
+    robust_scale: Annotated[
+        float, Doc("Cauchy kernel of an increment, in sigmas: odometry slips, and comes late"), Range(0.1, 1000.0)
+    ] = 3.0
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,14 @@ class Registration:
     floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
     least_points: Annotated[int, Doc("Scans with fewer points follow odometry alone"), Range(3, 1000)] = 20
     restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
+    restart_beyond: Annotated[
+        float, Doc("Other starts are tried for a match so far from odometry, in its sigmas"), Range(1.0, 1000.0)
+    ] = 10.0
     restart_gain: Annotated[float, Doc("Inlier share another start must add"), Range(0.0, 1.0)] = 0.06
-    restart_least: Annotated[float, Doc("Inlier share another start must reach"), Range(0.0, 1.0)] = 0.75
+    restart_leap: Annotated[
+        float, Doc("Inlier share that another start of fewer inliers must add"), Range(0.0, 1.0)
+    ] = 0.2
+    restart_least: Annotated[float, Doc("Inlier share from which that is enough"), Range(0.0, 1.0)] = 0.75
     restart_prior: Annotated[
         float, Doc("Share of the odometry's information kept for other starts"), Range(0.0, 1.0)
     ] = 0.01
@@ -166,10 +175,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Refinement:
-    """The last pass of an offline run: every scan against keyframes on both sides."""
+    """The last passes of a run: keyframes and the map together, then every scan against the keyframes around."""
 
     enabled: Annotated[bool, Doc("Keep the scans for it (about 2 kB each) and run it at the end")] = True
-    keyframes: Annotated[int, Doc("Keyframes on either side"), Range(1, 100)] = 15
+    sweeps: Annotated[int, Doc("Passes over the keyframes; 0 leaves them where the graph has them"), Range(0, 20)] = 2
+    keyframes: Annotated[int, Doc("Keyframes on either side that a scan is matched to"), Range(1, 100)] = 10
+    radius: Annotated[float, Doc("How far those of other visits may be"), Range(0.0, 50.0, "m")] = 3.0
+    visits: Annotated[int, Doc("Keyframes of other visits, at most"), Range(0, 200)] = 30
     sigma_translation: Annotated[float, Doc("How loosely a scan is held to its first pose"), Range(0.001, 1.0, "m")] = (
         0.05
     )

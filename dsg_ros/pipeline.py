@@ -183,7 +183,7 @@ class Slam:
         return self._result(self._scans.on(self._back_end.trajectory))
 
     def finish(self) -> RunResult:
-        """Solve the whole graph once more and register every scan against keyframes on both sides of it."""
+        """Solve the whole graph once more, refine keyframes and voxels, and register every scan to those around it."""
         if not len(self._keyframes):
             return self.result()
         self._solve_graph()
@@ -194,7 +194,9 @@ class Slam:
             refined = refinement.refine(
                 self._settings.refinement, self._mapper, self._keyframes, self._scans, trajectory
             )
-        return self._result(refined)
+            self._back_end.adopt_keyframes(refined.keyframes)
+            self._voxels.reindex(self._back_end.world.voxels)
+        return self._result(refined.scans)
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
         path, voxels = self.snapshot_map()

@@ -99,7 +99,10 @@ class BackEnd:
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
         fields = noise(increment, translation, rotation)
-        odometry = self.world.add(OdomSE3, previous=key - 1, current=key, duration=seconds, **fields)
+        odometry = self.world.add(
+            OdomSE3, previous=key - 1, current=key, duration=seconds, kernel=int(Kernel.CAUCHY),
+            kernel_width=o.robust_scale, **fields,
+        )  # fmt: skip
         registration = self.world.add(
             Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information)
         )
@@ -172,6 +175,11 @@ class BackEnd:
         points = poses.transform(self.world.get_poses(rows["pose"]), rows["point"])
         count = int(rows["voxel"].max()) + 1
         total = np.bincount(rows["voxel"], minlength=count)
+    def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> None:
+        """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow their observations."""
+        self.world.set_poses(np.arange(self._keyframe_count), trajectory)
+        self._carry_voxels()
+
         means = np.stack([np.bincount(rows["voxel"], points[:, axis], count) for axis in range(3)], axis=1)
         seen = np.nonzero(total)[0]
         self.world.set_voxels(seen, means[seen] / total[seen, None])

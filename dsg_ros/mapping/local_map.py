@@ -75,17 +75,12 @@ class LocalMapper:
         """What the scan of ``match`` says without the odometry: see `registration.opinion`."""
         return registration.opinion(match, prediction, prior, self._indices)
 
-    def restarts(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Other poses to try when a match is poor: turned by up to +-30 degrees, with the odometry's step and with
-        its reverse.
+    def fan(self, base: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Starts (s, 7) around the pose ``base`` (7,): turned by up to `config.Registration.restart_angle` each way.
 
-        Some robots report forward motion while they reverse, and some turn far between two scans.
+        Some robots turn far between two scans.
         """
-        reversed_step = increment.copy()
-        reversed_step[:3] *= -1.0
-        before = poses.compose(prediction, poses.inverse(increment))
-        bases = np.stack([prediction, poses.compose(before, reversed_step)])
-        return poses.compose(bases[:, None, :], self._starts[None]).reshape(-1, 7)
+        return poses.compose(base, self._starts)
 
     def registration_information(self, information: NDArray[np.float64]) -> NDArray[np.float64]:
         """`factor_information` of a scan matched to the map of the keyframes before it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +13,11 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+
+PAST = 12
+"""Scans back to which odometry may have come late."""
+LATE_TRANSLATION, LATE_ROTATION = 0.1, 0.09
+"""How far [m, rad] from the prediction another start must be to be one."""
 
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Calibrated increment (7,) and its standard deviations (6,)."""
@@ -49,6 +56,8 @@ class Tracker:
         self._odometry: NDArray[np.float64] | None = None
         self._stamp = 0
         self.pose = poses.IDENTITY.copy()
+        # Odometry and pose of the scans before the newest, in the map as it was then.
+        self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0}
 
     def set_map(self, local_map: LocalMap) -> None:
@@ -56,7 +65,9 @@ class Tracker:
         self._map = local_map
 
     def move(self, pose: NDArray[np.float64]) -> None:
-        """Correct the pose of the last scan (after a solve)."""
+        """Correct the pose of the last scan (after a solve); what went before moves along."""
+        motion = se3.compose(pose, se3.between(self.pose, poses.IDENTITY))
+        self._past = deque(((odometry, se3.compose(motion, old)) for odometry, old in self._past), maxlen=PAST)
         self.pose = pose
 
     def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
@@ -67,6 +78,8 @@ class Tracker:
         else:
             # Stamps of some logs run backwards; an increment over no time has no bias, all that time is used for.
             measured, seconds = se3.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
+        if self._odometry is not None:
+            self._past.append((self._odometry, self.pose))
         self._odometry, self._stamp = odometry, stamp
         increment, sigmas = self._predict(measured, seconds)
         prediction = se3.compose(self.pose, increment)
@@ -86,15 +99,44 @@ class Tracker:
             if self._map is not None:
                 self.counts["scans_on_odometry_alone"] += 1
             return Tracked(prediction, prediction, np.zeros((6, 6)), np.zeros(6), sigmas, 0.0, False)
-        prior = np.diag(1.0 / sigmas**2)
+        prior, held_to = np.diag(1.0 / sigmas**2), prediction
         match = self._mapper.register(self._map, points, prediction[None], prediction, prior)
         restarted = False
-        if match.inliers < s.restart_below:
+        away = se3.log(se3.between(prediction, match.pose))
+        if match.inliers < s.restart_below or away @ prior @ away > s.restart_beyond**2:
             self.counts["restarts_tried"] += 1
-            starts = self._mapper.restarts(prediction, increment)
-            other = self._mapper.register(self._map, points, starts, prediction, prior * s.restart_prior)
-            if other.inliers > max(s.restart_least, match.inliers + s.restart_gain):
+            loose = prior * s.restart_prior
+            found = [
+                (self._mapper.register(self._map, points, self._mapper.fan(base), base, loose), base)
+                for base in self._elsewhere(prediction, increment)
+            ]
+            other, base = max(found, key=lambda tried: tried[0].inliers)
+            # A match that is good in itself need only be better; any other one must be far better.
+            sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
+            if sure or other.inliers > max(s.restart_below, match.inliers + s.restart_leap):
                 self.counts["restarts_taken"] += 1
-                match, restarted = other, True
-        own, information, innovation = self._mapper.opinion(match, prediction, prior)
+                match, held_to, prior, restarted = other, base, loose, True
+        own, information, _ = self._mapper.opinion(match, held_to, prior)
+        innovation = se3.log(se3.between(prediction, own))
         return Tracked(match.pose, own, information, innovation, sigmas, match.inliers, restarted)
+
+    def _elsewhere(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Where else the robot may be, as odometry is known to fail.
+
+        It reports forward motion while the robot reverses.  It stands still while the robot moves: then the robot went
+        on as it did before.  And it comes late, all of the motion in one increment that the scans have seen in part: then
+        what it says is right from some earlier scan on.
+        """
+        before = self.pose
+        reversed_step = increment.copy()
+        reversed_step[:3] *= -1.0
+        found = [prediction, se3.compose(before, reversed_step), before]
+        if len(self._past) > 1:
+            found.append(se3.compose(before, se3.between(self._past[-2][1], before)))
+        newest = plain(self._odometry)
+        for odometry, pose in list(self._past)[:-1]:
+            late = se3.compose(pose, se3.between(odometry, newest))
+            away = se3.log(se3.between(prediction, late)).tolist()
+            if math.hypot(*away[:3]) > LATE_TRANSLATION or math.hypot(*away[3:]) > LATE_ROTATION:
+                found.append(late)
+        return found

@@ -47,7 +47,7 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     points = scan.thin(room, settings.input.cell, settings.input.max_points)
     match = mapper.register(local_map, points, start, start[0], prior)
     mapper.registration_information(mapper.opinion(match, start[0], prior)[1])
-    mapper.register(local_map, points, mapper.restarts(start[0], start[0]), start[0], prior)
+    mapper.register(local_map, points, mapper.fan(start[0]), start[0], prior)
     voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=mapper.planar)
     voxels.observe(0, 0, start[0], points, local_map.coarse)
     path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)

@@ -43,12 +43,55 @@ def offsets(found: Array, truth: Array) -> Array:
 def test_scans_are_pulled_to_where_they_were(recorded: Recorded, mapper: LocalMapper, settings: config.Slam) -> None:
     keyframes, scans, truth, trajectory = recorded
     before = scans.on(trajectory)
-    refined = refinement.refine(settings.refinement, mapper, keyframes, scans, trajectory)
-    between = np.arange(len(truth)) % 4 > 0
+    found = refinement.refine(replace(settings.refinement, sweeps=0), mapper, keyframes, scans, trajectory)
+    refined, between = found.scans, np.arange(len(truth)) % 4 > 0
+    np.testing.assert_array_equal(found.keyframes, trajectory)
     assert np.median(offsets(before, truth)[between]) > 0.02
     assert np.median(offsets(refined, truth)[between]) < 0.005
     assert offsets(refined, truth).max() < 0.02
-    np.testing.assert_array_equal(refined[~between], before[~between])  # keyframes stay
+    np.testing.assert_array_equal(refined[~between], before[~between])  # keyframes stay without sweeps
+
+
+def test_keyframes_are_pulled_to_where_they_were(
+    recorded: Recorded, mapper: LocalMapper, settings: config.Slam
+) -> None:
+    keyframes, scans, _, trajectory = recorded
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 0.03, (2, len(trajectory)))
+    moved = poses.compose(trajectory, poses.from_planar(*noise, rng.normal(0, 0.005, len(trajectory))))
+    moved[0] = trajectory[0]
+    refined = refinement.refine(settings.refinement, mapper, keyframes, scans, moved).keyframes
+    np.testing.assert_allclose(refined[0], moved[0], atol=1e-12)
+    assert np.median(offsets(moved, trajectory)) > 0.02
+    assert np.median(offsets(refined, trajectory)) < 0.5 * np.median(offsets(moved, trajectory))
+
+
+def visits(mapper: LocalMapper) -> tuple[Keyframes, ScanLog, Array, int]:
+    """Two drives along the same way, a long one elsewhere between them; and where the second one begins."""
+    away = worlds.drive([(-2, 0.5), (2, 0.5)], step=0.25, turn=0.2)
+    truth = np.concatenate([away, np.tile(poses.from_planar(100.0, 0.0, 0.0), (30, 1)), away])
+    keyframes, scans = Keyframes(), ScanLog(keep_clouds=True)
+    for index, pose in enumerate(truth):
+        elsewhere = len(away) <= index < len(away) + 30
+        world = np.zeros((1, 3)) if elsewhere else worlds.scan(worlds.room(), pose, noise=0.01, seed=index)
+        keyframes.add(index, scan.thin(world, 0.05, mapper.capacity), pose, 0.25 * index)
+        scans.add(index, index, poses.IDENTITY, pose, pose, keyframes.clouds[-1])
+    return keyframes, scans, truth, len(away) + 30
+
+
+def test_visits_of_a_place_are_brought_together(mapper: LocalMapper, settings: config.Slam) -> None:
+    keyframes, scans, truth, second = visits(mapper)
+    moved = truth.copy()
+    moved[second:] = poses.compose(poses.from_planar(0.04, -0.03, 0.0), truth[second:])
+    apart = []
+    for count in (0, 30):
+        choice = replace(settings.refinement, visits=count, sweeps=4)
+        refined = refinement.refine(choice, mapper, keyframes, scans, moved).keyframes
+        apart.append(
+            np.median(offsets(poses.between(refined[0], refined[second:]), poses.between(truth[0], truth[second:])))
+        )
+    assert apart[0] > 0.04
+    assert apart[1] < 0.5 * apart[0]
 
 
 def test_thin_scans_and_poor_matches_stay(recorded: Recorded, mapper: LocalMapper, settings: config.Slam) -> None:
@@ -59,8 +102,9 @@ def test_thin_scans_and_poor_matches_stay(recorded: Recorded, mapper: LocalMappe
         row = (index, int(scans.keyframe.values[index]), scans.relative.values[index], poses.IDENTITY, poses.IDENTITY)
         thin.add(*row, scans.clouds[index][: settings.refinement.least_points - 1].astype(float))
         strange.add(*row, np.column_stack([rng.uniform(-6, 6, (200, 2)), np.zeros(200)]))
+    still = replace(settings.refinement, sweeps=0)
     for log in (thin, strange):
-        refined = refinement.refine(settings.refinement, mapper, keyframes, log, trajectory)
+        refined = refinement.refine(still, mapper, keyframes, log, trajectory).scans
         np.testing.assert_array_equal(refined, log.on(trajectory))
 
 
@@ -70,7 +114,8 @@ def test_a_tight_hold_keeps_scans_in_place(recorded: Recorded, mapper: LocalMapp
     loose = replace(settings.refinement, sigma_translation=1.0, sigma_rotation=1.0)
     before = scans.on(trajectory)
     moved = [
-        offsets(refinement.refine(choice, mapper, keyframes, scans, trajectory), before) for choice in (tight, loose)
+        offsets(refinement.refine(choice, mapper, keyframes, scans, trajectory).scans, before)
+        for choice in (tight, loose)
     ]
     assert moved[0].max() < 0.5 * moved[1].max()
 
@@ -80,5 +125,5 @@ def test_a_run_of_one_scan(mapper: LocalMapper, settings: config.Slam) -> None:
     cloud = worlds.scan(worlds.room(), poses.IDENTITY)
     keyframes.add(0, cloud, poses.IDENTITY, 0.0)
     scans.add(0, 0, poses.IDENTITY, poses.IDENTITY, poses.IDENTITY, cloud)
-    refined = refinement.refine(settings.refinement, mapper, keyframes, scans, poses.IDENTITY[None])
+    refined = refinement.refine(settings.refinement, mapper, keyframes, scans, poses.IDENTITY[None]).scans
     np.testing.assert_array_equal(refined, poses.IDENTITY[None])

@@ -101,26 +101,23 @@ def test_a_scan_of_nowhere_stays_at_the_prediction(mapper: LocalMapper, in_room:
     assert match.inliers == 0.0
 
 
-def test_restarts_find_a_large_turn(mapper: LocalMapper, in_room: LocalMap) -> None:
+def test_a_fan_of_starts_finds_a_large_turn(mapper: LocalMapper, in_room: LocalMap) -> None:
     truth = poses.from_planar(-0.6, 0.0, 0.3)
-    step = poses.from_planar(0.1, 0.0, 0.0)
     prediction = poses.compose(truth, poses.from_planar(0.0, 0.0, np.deg2rad(25)))
     points = thinned(worlds.room(), truth, mapper, 3)
-    starts = mapper.restarts(prediction, step)
-    match = mapper.register(in_room, points, starts, prediction, FREE)
+    match = mapper.register(in_room, points, mapper.fan(prediction), prediction, FREE)
     metres, radians = error(match.pose, truth)
     assert metres < 0.01
     assert radians < 0.005
 
 
-def test_restarts_hold_the_prediction_and_the_reversed_step(mapper: LocalMapper) -> None:
-    prediction, step = poses.from_planar(1.0, 2.0, 0.5), poses.from_planar(0.3, 0.0, 0.0)
-    starts = mapper.restarts(prediction, step)
-    before = poses.compose(prediction, poses.inverse(step))
-    for wanted in (prediction, poses.compose(before, poses.inverse(step))):
-        assert np.abs(starts - wanted).max(axis=1).min() < 1e-9
-    turns = np.abs(np.sort(poses.yaw(starts) - 0.5))
-    assert turns.max() <= config.Slam().registration.restart_angle + 1e-9
+def test_a_fan_holds_its_base_and_turns_each_way(mapper: LocalMapper) -> None:
+    base = poses.from_planar(1.0, 2.0, 0.5)
+    starts = mapper.fan(base)
+    assert np.abs(starts - base).max(axis=1).min() < 1e-9
+    turns = poses.yaw(starts) - 0.5
+    assert np.abs(turns).max() <= config.Slam().registration.restart_angle + 1e-9
+    assert turns.min() < -np.deg2rad(25)
     assert turns.max() > np.deg2rad(25)
 
 

@@ -82,6 +82,22 @@ def test_a_turn_that_odometry_missed_is_found_by_restarts(
     assert np.linalg.norm(poses.log(poses.between(turned, tracked.pose))) < 0.02
 
 
+def test_odometry_that_comes_late_is_found_out(tracker: Tracker, mapper: LocalMapper, in_room: LocalMap) -> None:
+    """It stands still for some scans, and then tells all of their motion at once (seen on the MIT CSAIL log)."""
+    tracker.set_map(in_room)
+    step = poses.from_planar(0.12, 0.0, np.deg2rad(14))
+    truth = [poses.from_planar(-1.2, -0.4, 0.0)]
+    for _ in range(9):
+        truth.append(poses.compose(truth[-1], step))
+    late = [*truth[:3], *[truth[2]] * 4, *truth[7:]]
+    tracker.move(truth[0])
+    tracker.track(cloud_at(truth[0], mapper), truth[0], 0)
+    for index in range(1, len(truth)):
+        tracked = tracker.track(cloud_at(truth[index], mapper), late[index], index * worlds.SECOND // 5)
+        assert np.linalg.norm(poses.log(poses.between(truth[index], tracked.pose))) < 0.05
+    assert tracker.counts["restarts_taken"] >= 1
+
+
 def test_stamps_that_run_backwards_are_no_negative_time(settings: config.Slam, mapper: LocalMapper) -> None:
     asked = []
 
