@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsg_ros.core.checks import pose_rows, voxel_rows
 from dsg_ros.core.factors import FACTOR_TYPES, Factor
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
@@ -61,29 +62,27 @@ class WorldModel:
 
     def add_pose(self, pose: ArrayLike) -> int:
         """Add a pose (7,); returns its key.  ValueError unless it is finite with a unit quaternion."""
-        return int(self._add(Kind.POSE, _pose_rows(np.asarray(pose, float)[None]))[0])
+        return int(self._add(Kind.POSE, pose_rows(np.asarray(pose, float)[None]))[0])
 
     def add_poses(self, poses: ArrayLike) -> Keys:
         """Add poses (n, 7); returns their keys."""
-        return self._add(Kind.POSE, _pose_rows(np.asarray(poses, float)))
+        return self._add(Kind.POSE, pose_rows(poses))
 
     def add_voxel(self, centre: ArrayLike) -> int:
         """Add a voxel centre (3,); returns its key."""
-        return int(self._add(Kind.VOXEL, _voxel_rows(np.asarray(centre, float)[None]))[0])
+        return int(self._add(Kind.VOXEL, voxel_rows(np.asarray(centre, float)[None]))[0])
 
     def add_voxels(self, centres: ArrayLike) -> Keys:
         """Add voxel centres (n, 3); returns their keys."""
-        return self._add(Kind.VOXEL, _voxel_rows(np.asarray(centres, float)))
+        return self._add(Kind.VOXEL, voxel_rows(centres))
 
     def set_poses(self, keys: ArrayLike, values: ArrayLike) -> None:
         """Overwrite poses; KeyError for a key that is not there."""
-        self._values[Kind.POSE].view[self._known(Kind.POSE, keys)] = _pose_rows(
-            np.asarray(values, float).reshape(-1, 7)
-        )
+        self._values[Kind.POSE].view[self._known(Kind.POSE, keys)] = pose_rows(np.asarray(values, float).reshape(-1, 7))
 
     def set_voxels(self, keys: ArrayLike, values: ArrayLike) -> None:
         """Overwrite voxel centres; KeyError for a key that is not there."""
-        self._values[Kind.VOXEL].view[self._known(Kind.VOXEL, keys)] = _voxel_rows(
+        self._values[Kind.VOXEL].view[self._known(Kind.VOXEL, keys)] = voxel_rows(
             np.asarray(values, float).reshape(-1, 3)
         )
 
@@ -167,12 +166,11 @@ class WorldModel:
         """The whole graph, or the part among some poses, as a problem padded to ``capacity`` (default:
         `Capacity.fitting`).
 
-        Only rows of ``types`` take part, and poses move only in the directions ``axes`` of their tangents (x, y,
-        yaw for a
-        robot in the plane).  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With
-        ``poses`` given, rows count whose variables all take part, and ``voxels`` defaults to those that rows of these
-        poses touch.  Rows between held variables are left out.  ValueError if the part does not fit into
-        ``capacity``, KeyError for a key that is not there.
+        Only rows of ``types`` take part, and poses move only in the directions ``axes`` of their tangents (x, y, yaw
+        for a robot in the plane).  ``fixed`` poses and ``fixed_voxels`` take part but are held.  With ``poses`` given,
+        rows count whose variables all take part, and ``voxels`` defaults to those that rows of these poses touch.  Rows
+        between held variables are left out.  ValueError if the part does not fit into ``capacity``, KeyError for a key
+        that is not there.
         """
         held = {Kind.POSE: self._keys(Kind.POSE, fixed), Kind.VOXEL: self._keys(Kind.VOXEL, fixed_voxels)}
         whole = poses is None and voxels is None
@@ -331,18 +329,3 @@ def _fits(room: Capacity, size: Mapping[Kind, int], counts: Mapping[type[Factor]
     for what, count, limit in wanted:
         if count > limit:
             raise ValueError(f"{count} {what} do not fit into a capacity of {limit}")
-
-
-def _pose_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if values.ndim != 2 or values.shape[1] != 7 or not np.isfinite(values).all():
-        raise ValueError(f"a pose is seven finite numbers x y z qx qy qz qw, got {values.tolist()}")
-    norm = np.linalg.norm(values[:, 3:], axis=1, keepdims=True)
-    if (np.abs(norm - 1) > 1e-3).any():
-        raise ValueError(f"a pose's quaternion has norm 1, got {norm.ravel().tolist()}")
-    return np.concatenate([values[:, :3], values[:, 3:] / norm], axis=1)
-
-
-def _voxel_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if values.ndim != 2 or values.shape[1] != 3 or not np.isfinite(values).all():
-        raise ValueError(f"a voxel centre is three finite numbers, got {values.tolist()}")
-    return values

@@ -139,3 +139,41 @@ def test_keys_must_grow():
     along.add(0)
     with pytest.raises(ValueError, match="keys of a window must grow"):
         along.lag.add_poses(0, along.lag.poses)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    along = Along(Drive(PLANAR, 0.02))
+    along.add(0)
+    lag, poses, voxels = along.lag, len(along.lag.poses), len(along.lag.voxels)
+    with pytest.raises(ValueError, match="a pose is seven finite numbers"):
+        lag.add_poses(1, [np.nan, 0, 0, 0, 0, 0, 1])
+    with pytest.raises(ValueError, match="a pose's quaternion has norm 1"):
+        lag.add_poses(1, [0, 0, 0, 0, 0, 0, 2])
+    with pytest.raises(ValueError, match="a voxel centre is three finite numbers"):
+        lag.add_voxels(99, [0, np.inf, 0])
+    with pytest.raises(ValueError, match="2 keys for 1 values"):
+        lag.add_poses([1, 2], [[0, 0, 0, 0, 0, 0, 1]])
+    assert (len(lag.pose_keys), len(lag.poses)) == (poses, poses)
+    assert (len(lag.voxel_keys), len(lag.voxels)) == (voxels, voxels)
+
+
+@pytest.mark.parametrize("key", [7, -1])
+def test_a_prior_must_be_about_a_pose_of_the_window(key):
+    along = Along(Drive(PLANAR, 0.02))
+    along.add(0)
+    along.add(1)
+    along.lag.prior = windows.Prior.of_pose(key, along.lag.poses[0], 0.1, PLANAR)
+    for call in (lambda: along.lag.solve(THETA, 2, 1e-9), lambda: along.lag.drop_oldest(THETA)):
+        with pytest.raises(ValueError, match=f"the prior is about pose {key}, which is not in the window"):
+            call()
+
+
+def test_the_last_pose_cannot_leave():
+    along = Along(Drive(PLANAR, 0.02))
+    with pytest.raises(ValueError, match="a window of 0 poses has none to take out"):
+        FixedLag(PLANAR).drop_oldest(THETA)
+    along.add(0)
+    with pytest.raises(ValueError, match="a window of 1 poses has none to take out"):
+        along.lag.drop_oldest(THETA)
+    assert along.lag.pose_keys.tolist() == [0]
+    assert along.lag.solve(THETA, 5, 1e-9).result is Result.CONVERGED

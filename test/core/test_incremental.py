@@ -204,3 +204,121 @@ def test_a_loop_to_where_all_was_given_back_long_ago() -> None:
     assert update.result is Result.CONVERGED
     reference = batch(world, PLANAR)
     assert_allclose(solver.estimates(), np.asarray(reference.state.poses)[: count + 1], atol=1e-6)
+
+
+def test_settling_does_not_make_a_singular_update_good() -> None:
+    solver, _ = begin(PLANAR)
+    step = poses.from_planar(1.0, 0.0, 0.0)
+    no_heading = np.diag([20.0, 20, 20, 60, 60, 0])
+    for key, roots in enumerate([[ROOT], [np.zeros((6, 6))] * 2, [ROOT], [no_heading], [ROOT]]):
+        solver.add_pose(poses.compose(solver.estimate(key), step))
+        for root in roots:
+            solver.add_relative(key, key + 1, step, root)
+        before = solver.estimates()
+        assert solver.update().result is (Result.CONVERGED if key == 0 else Result.SINGULAR)
+        update, _ = solver.settle()
+        assert update.result is (Result.CONVERGED if key == 0 else Result.SINGULAR)
+        assert solver.update().result is update.result
+        assert_allclose(solver.estimates(), before, atol=1e-12)
+    with pytest.raises(ValueError, match="pose 2 has no covariance: the last update found no solution"):
+        solver.covariance(2)
+    solver.add_relative(1, 2, step, ROOT)
+    solver.add_relative(3, 4, step, ROOT)
+    assert solver.update().result is Result.CONVERGED
+    assert solver.settle()[0].result is Result.CONVERGED
+    assert solver.covariance(2)[0, 0] > 0
+
+
+def test_settling_tells_of_a_step_that_raised_the_cost() -> None:
+    rng, count = np.random.default_rng(2), 12
+    step, root = poses.from_planar(1.0, 0.0, 2 * np.pi / count), np.diag([60.0, 60, 60, 0.1, 0.1, 0.1])
+    solver, truth = Incremental(PLANAR), [poses.IDENTITY]
+    for _ in range(count - 1):
+        truth.append(poses.compose(truth[-1], step))
+    for key, pose in enumerate(truth):
+        away = poses.from_planar(*rng.normal(0, [3, 3, 2.5])) if key else poses.IDENTITY
+        solver.add_pose(poses.compose(pose, away), held=key == 0)
+    for key in range(count):
+        for other in ((key + 1) % count, (key + 3) % count):
+            solver.add_relative(key, other, poses.between(truth[key], truth[other]), root)
+    start = solver._cost()
+    update, steps = solver.settle()
+    assert (update.result, steps) == (Result.DIVERGED, 2)
+    # The first step is taken, the second not; and it is no better when it is asked for again.
+    kept, found = solver.estimates(), solver._cost()
+    assert 0 < found < start
+    update, steps = solver.settle()
+    assert (update.result, steps) == (Result.DIVERGED, 1)
+    assert_allclose(solver.estimates(), kept, atol=1e-12)
+    assert np.isfinite(solver.covariance(3)).all()
+
+
+def test_errors_beyond_all_numbers_leave_the_estimate() -> None:
+    solver, _ = begin(PLANAR)
+    step = poses.from_planar(1.0, 0.0, 0.0)
+    for key in range(2):
+        solver.add_pose(poses.compose(solver.estimate(key), step))
+        solver.add_relative(key, key + 1, step, ROOT)
+        solver.update()
+    before = solver.estimates()
+    solver.add_relative(0, 2, poses.from_planar(1e200, 0.0, 0.0), 1e100 * ROOT)
+    bad = (Result.SINGULAR, Result.DIVERGED)
+    assert solver.update().result in bad
+    assert solver.settle()[0].result in bad
+    assert np.array_equal(solver.estimates(), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measured": [np.nan, 0, 0, 0, 0, 0, 1]}, "a pose is seven finite numbers"),
+        ({"measured": [0, 0, 0, 0, 0, 0, 2]}, "a pose's quaternion has norm 1"),
+        ({"sqrt_info": np.full((6, 6), np.nan)}, "sqrt_info: not finite"),
+        ({"sqrt_info": np.eye(3)}, r"sqrt_info: shape \(3, 3\), expected \(6, 6\)"),
+        ({"kernel_width": np.inf}, "kernel_width: not a positive number"),
+        ({"kernel_width": 0.0}, "kernel_width: not a positive number"),
+    ],
+)
+def test_rows_that_are_no_numbers_are_refused(change: dict, message: str) -> None:
+    solver, _ = begin(PLANAR)
+    solver.add_pose(poses.IDENTITY)
+    row = {"measured": poses.IDENTITY, "sqrt_info": ROOT, "kernel_width": 1.0}
+    for _ in range(2):  # nothing of it is kept
+        with pytest.raises(ValueError, match=message):
+            solver.add_relative(0, 1, **(row | change))
+    solver.add_relative(0, 1, **row)
+    assert solver.update().result is Result.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("pose", "message"),
+    [
+        ([0, 0, np.inf, 0, 0, 0, 1], "a pose is seven finite numbers"),
+        ([0, 0, 0, 0, np.nan, 0, 1], "a pose is seven finite numbers"),
+        ([0, 0, 0, 1], "a pose is seven finite numbers"),
+        ([0, 0, 0, 0, 0, 0, 0.9], "a pose's quaternion has norm 1"),
+    ],
+)
+def test_poses_that_are_no_poses_are_refused_as_by_the_world(pose: list, message: str) -> None:
+    solver, world = begin(PLANAR)
+    for held in (False, True):
+        with pytest.raises(ValueError, match=message) as ours:
+            solver.add_pose(pose, held=held)
+        with pytest.raises(ValueError, match=message) as theirs:
+            world.add_pose(pose)
+        assert str(ours.value) == str(theirs.value)
+    assert len(solver) == 1
+
+
+def test_covariances_that_there_are_not() -> None:
+    solver, _ = begin(PLANAR)
+    assert not solver.covariance(0).any()
+    solver.add_pose(poses.IDENTITY)
+    solver.add_relative(0, 1, poses.IDENTITY, ROOT)
+    with pytest.raises(ValueError, match="pose 1 has no covariance yet"):
+        solver.covariance(1)
+    solver.update()
+    assert solver.covariance(1)[0, 0] > 0
+    for key in (-1, 2):
+        with pytest.raises(KeyError, match=f"no pose has the number {key}"):
+            solver.covariance(key)

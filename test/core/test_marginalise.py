@@ -125,3 +125,20 @@ def test_a_prior_moves_with_the_map():
     after = solve(drive, drive.window(1, 6, used, prior=prior.carried(motion)))
     assert_allclose(after.cost, before.cost, rtol=1e-9)
     assert_allclose(after.poses, poses.compose(motion, before.poses), atol=1e-7)
+
+
+def test_a_voxel_that_is_seen_along_one_line_ties_no_pose_down():
+    drive = Drive(SPATIAL, 0.01)
+    rng = np.random.default_rng(0)
+    for row in drive.seen:
+        root = np.zeros((3, 3))
+        root[0] = 20 * rng.normal(size=3)  # along a line that is no axis: a single one of three directions
+        drive.world.set_rows([row], sqrt_info=root[None])
+    # Each voxel is seen once: three unknowns against one number, which says nothing of the pose.
+    first = [r for r, (k, _) in enumerate(drive.keys) if k == 0]
+    others = set(range(len(drive.keys))) - set(first)
+    with_voxels, _ = windows.marginalise(drive.window(0, 3, others, prior=drive.anchor()).at(THETA), SPATIAL)
+    without, _ = windows.marginalise(drive.window(0, 3, set(range(999)), prior=drive.anchor()).at(THETA), SPATIAL)
+    assert with_voxels.pose_keys.tolist() == without.pose_keys.tolist() == [1]
+    largest = np.abs(without.information).max()
+    assert_allclose(with_voxels.information, without.information, atol=1e-5 * largest)

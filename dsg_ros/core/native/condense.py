@@ -15,6 +15,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+REGULAR = 1e-6
+"""Damping, against a unit diagonal, of voxels that their rows do not determine.  What they do see loses this share of
+its information; what they do not see passes on rounding squared over it, 1e-26.  Its square, which is what is left of
+the determinant where a single direction is seen, must be above `schur.SMALLEST`, or the voxel would be taken for one
+that is known.
+"""
+
 
 class Condensed(NamedTuple):
     """A `Summary` about all poses of a window: those ``known`` that a row has touched, the others as zeros."""
@@ -43,7 +50,7 @@ def condense(
     first_seen, next_seen = chains(seen.keys, 1, voxel_count)
     system, right = normal.own.copy().reshape(size * size), -normal.gradient
     eliminate(
-        seen.keys, first_seen, next_seen, place, free_voxels, normal, voxel_scales, 0.0, halves, system, right, 1e-9
+        seen.keys, first_seen, next_seen, place, free_voxels, normal, voxel_scales, 0.0, halves, system, right, REGULAR
     )  # fmt: skip
     for v in range(voxel_count):
         if free_voxels[v] and first_seen[v] >= 0:

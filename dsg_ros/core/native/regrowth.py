@@ -21,7 +21,7 @@ from dsg_ros.core.native.elimination import Fronts, fronts_of
 from dsg_ros.core.native.multifrontal import Tree, _back
 from dsg_ros.core.native.ordering import minimum_degree
 from dsg_ros.core.native.plan import neighbours_of
-from dsg_ros.core.native.rows import finish, moved, relative_row, scratch
+from dsg_ros.core.native.rows import cost_of, finish, moved, relative_error, relative_row, scratch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -267,6 +267,19 @@ def linearised_below(
 
 
 @compiled
+def cost_at(
+    poses: Floats, ends: Ints, measured: Floats, root_of: Ints, roots: Floats, weights: Floats,
+    kernels: NDArray[np.int32], widths: Floats,
+) -> float:  # fmt: skip
+    """Cost of all relative poses at ``poses`` (p, 7)."""
+    total, room, whitened = 0.0, scratch(), np.empty(6)
+    for r in range(len(ends)):
+        relative_error(poses[ends[r, 0]], poses[ends[r, 1]], measured[r], roots[root_of[r]], room, whitened)
+        total += cost_of(whitened, 6, weights[r], kernels[r], widths[r])
+    return total
+
+
+@compiled
 def wanting(tree: Tree, removed: Ints, mark: Ints, stamp: int) -> tuple[Ints, int]:
     """Fronts to be done again, children before parents, so that all orphans of ``removed`` (marked with ``stamp``) have
     what they leave; and how much room that needs.
@@ -468,8 +481,15 @@ def substitute_from(
 
     A front is left alone where no variable of its separator changed by more than ``threshold``.  Fills ``far`` with
     the variables whose ``delta`` is beyond ``beyond``, as many as fit, and returns how many there are, and how many
-    fronts were visited.
+    fronts were visited.  Where ``forward`` is not finite in the top it changes nothing and returns (-1, 0): the rows'
+    gradients are beyond all numbers, of which a step would be none.
     """
+    for k in range(len(ids)):
+        for i in range(tree.starts[ids[k]], tree.starts[ids[k]] + tree.counts[ids[k], 0]):
+            v = tree.members[i]
+            for j in range(tree.dims[v]):
+                if not np.isfinite(forward[tree.offset[v] + j]):
+                    return -1, 0
     count, visited = 0, 0
     for k in range(len(ids)):
         fronts_changed[ids[k]] = stamp
@@ -506,23 +526,3 @@ def substitute_from(
             depth += 1
             c = tree.sibling[c]
     return count, visited
-
-
-@compiled
-def postorder(tree: Tree, roots: Ints, total: int) -> Ints:
-    """All fronts under ``roots``, children before parents."""
-    out, at = np.empty(total, np.int64), total
-    stack = np.empty(total + 1, np.int64)
-    depth = len(roots)
-    stack[:depth] = roots
-    while depth:
-        depth -= 1
-        s = stack[depth]
-        at -= 1
-        out[at] = s
-        c = tree.child[s]
-        while c >= 0:
-            stack[depth] = c
-            depth += 1
-            c = tree.sibling[c]
-    return out[at:].copy()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsg_ros.core.checks import pose_rows, voxel_rows
 from dsg_ros.core.factors import Factor
 from dsg_ros.core.factors.base import kinds
 from dsg_ros.core.native.window_rows import Rows
@@ -85,14 +86,18 @@ class FixedLag:
         self._links, self._seen = _Held(), _Held()
 
     def add_poses(self, keys: ArrayLike, values: ArrayLike) -> None:
-        """Poses (n, 7) under ``keys`` (n,).  ValueError unless these grow, and are larger than those there."""
-        self.pose_keys = _appended(self.pose_keys, keys)
-        self.poses = np.concatenate([self.poses, np.asarray(values, float).reshape(-1, 7)])
+        """Poses (n, 7) under ``keys`` (n,), base in map.
+
+        ValueError unless the keys grow, and are larger than those there, and the poses are finite with unit
+        quaternions; then nothing is added.
+        """
+        poses, grown = pose_rows(np.asarray(values, float).reshape(-1, 7)), _appended(self.pose_keys, keys)
+        self.poses, self.pose_keys = _matched(self.poses, poses, grown), grown
 
     def add_voxels(self, keys: ArrayLike, values: ArrayLike) -> None:
-        """Voxel centres (n, 3), likewise."""
-        self.voxel_keys = _appended(self.voxel_keys, keys)
-        self.voxels = np.concatenate([self.voxels, np.asarray(values, float).reshape(-1, 3)])
+        """Voxel centres (n, 3) in map [m], likewise."""
+        centres, grown = voxel_rows(np.asarray(values, float).reshape(-1, 3)), _appended(self.voxel_keys, keys)
+        self.voxels, self.voxel_keys = _matched(self.voxels, centres, grown), grown
 
     def add(self, stack: Factor) -> None:
         """Rows between two poses, or of voxels seen from poses (`WorldModel.stack`), all of them in the window when it
@@ -106,7 +111,8 @@ class FixedLag:
 
         Nearly undamped from the start: all but the newest pose and its voxels have been solved for before.
 
-        KeyError for a row about a variable that is not in the window, TypeError for one of another form.
+        KeyError for a row about a variable that is not in the window, TypeError for one of another form, ValueError for
+        a prior about a pose that is not there.
         """
         found = window.solve(self._system(theta), self.axes, max_iterations, tolerance, damping)
         if found.result not in (Result.DIVERGED, Result.SINGULAR):
@@ -116,6 +122,9 @@ class FixedLag:
     def drop_oldest(self, theta: Theta) -> Keys:
         """Marginalise the first pose; returns the keys of the voxels that leave with it, which must not be seen again
         under these keys.
+
+        ValueError where there are not two poses: the last one has none to leave to what is known of it.  Otherwise as
+        `solve`.
         """
         system = self._system(theta)
         self.prior, gone = window.marginalise(system, self.axes)
@@ -140,4 +149,12 @@ def _appended(keys: Keys, new: ArrayLike) -> Keys:
     out = np.concatenate([keys, np.atleast_1d(np.asarray(new, np.int64))])
     if (np.diff(out[max(len(keys) - 1, 0) :]) <= 0).any():
         raise ValueError("keys of a window must grow")
+    return out
+
+
+def _matched(values: Array, new: Array, keys: Keys) -> Array:
+    """``values`` and ``new``; ValueError unless there are as many as ``keys``."""
+    out = np.concatenate([values, new])
+    if len(out) != len(keys):
+        raise ValueError(f"{len(keys) - len(values)} keys for {len(new)} values")
     return out

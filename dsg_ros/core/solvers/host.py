@@ -69,10 +69,13 @@ def descend(
             trial = rows.moved(state, step)
             trial_cost, linearised = rows.linearise(trial)
         verdict = d.judge(np, cost, trial_cost, predicted, damping, growth, tolerance)
+        # What the quadratic model missed of this step is about what the next one has to find, and, Gauss-Newton being
+        # of second order near the minimum, more than it will: a tenth of the tolerance leaves room for "about".
         sure = undamped and abs(cost - trial_cost - predicted) <= 0.1 * tolerance * cost
         damping = max(float(verdict.damping), 1e-6) if not verdict.accept else float(verdict.damping)
         growth = float(verdict.growth)
-        # A quadratic model that told the decrease so well has next to nothing left to tell.
+        # A quadratic model that told the decrease so well has next to nothing left to tell.  After a step that lowered
+        # the cost by more than a hundredth that may be chance: terms of third and fourth order can cancel.
         sure = bool(verdict.accept) and sure and cost - trial_cost <= 0.01 * cost
         if verdict.accept:
             state, cost = trial, trial_cost

@@ -8,6 +8,7 @@ substitution goes down only as far as something changes.  Deterministic.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsg_ros.core.checks import pose_row
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native import multifrontal, regrowth, rows
 from dsg_ros.core.native.multifrontal import RowHessians, Tree
@@ -34,8 +36,10 @@ ROOTS = 1024
 class Update:
     """What an update did: ``fronts`` eliminated anew and ``visited`` by back substitution, ``relinearised`` variables.
 
-    ``result`` is CONVERGED, or SINGULAR with the poses in ``underconstrained`` that the rows do not determine: the
-    estimate stays as it was, and the next update tries again.
+    ``result`` is CONVERGED; SINGULAR, where the rows do not determine all poses; or DIVERGED, where their errors are
+    beyond all numbers.  Then the estimate stays as it was, and the next update tries again.  ``underconstrained``
+    names, of what is not determined, the pose whose pivot failed first, and no more: it is where the factorisation
+    stopped.  `Solution.underconstrained` of a batch solve names all.
     """
 
     fronts: int
@@ -102,15 +106,19 @@ class Incremental:
         self._fresh: list[int] = []
         self._new_rows: list[int] = []
         self._far: list[Ints] = []
-        self._retry = NOTHING
+        # Variables to be eliminated again at the next update, and those of them whose fronts are not factorised.
+        self._retry, self._unsolved = NOTHING, NOTHING
 
     def __len__(self) -> int:
         return len(self._poses)
 
     def add_pose(self, pose: ArrayLike, *, held: bool = False) -> int:
-        """Add a pose at ``pose`` (7,), base in map; returns its number.  A ``held`` one fixes the gauge."""
-        key = len(self._poses)
-        self._poses.extend(np.asarray(pose, float)[None])
+        """Add a pose at ``pose`` (7,), base in map; returns its number.  A ``held`` one fixes the gauge.
+
+        ValueError unless it is finite with a unit quaternion.
+        """
+        value, key = pose_row(pose), len(self._poses)
+        self._poses.extend(value[None])
         self._incident.extend(np.full(1, -1))
         if held:
             self._variable.extend(np.full(1, -1))
@@ -131,19 +139,27 @@ class Incremental:
         self, first: int, second: int, measured: ArrayLike, sqrt_info: ArrayLike, kernel: Kernel = Kernel.NONE,
         kernel_width: float = 1.0,
     ) -> int:  # fmt: skip
-        """Add a row ``log(measured^-1 first^-1 second)`` with ``sqrt_info`` (6, 6); returns its number.
+        """Add a row of error ``e = log(measured^-1 first^-1 second)``; returns its number.
 
-        KeyError for a pose that is not there.
+        ``measured`` (7,) is pose ``second`` in the frame of pose ``first``.  ``sqrt_info`` (6, 6) whitens: W with
+        ``W^T W`` the information of ``e``, translation [1/m] before rotation [1/rad], in the tangent of ``measured``,
+        that is in the frame of pose ``second``.  ``kernel_width`` is the kernel's scale in standard deviations: of
+        ``|W e|``.
+
+        KeyError for a pose that is not there, ValueError for numbers that are not finite, a quaternion off norm 1, a
+        ``kernel_width`` that is not positive.
         """
-        for key in (first, second):
-            if not 0 <= key < len(self):
-                raise KeyError(f"no pose has the number {key}")
+        self._known(first)
+        self._known(second)
+        relative, root = pose_row(measured), self._root(sqrt_info)
+        if not 0 < kernel_width < math.inf:
+            raise ValueError(f"kernel_width: not a positive number: {kernel_width}")
         row = len(self._ends)
         ends = np.array([first, second])
         self._ends.extend(ends[None])
         self._keys.extend(self._variable.view[ends][None])
-        self._measured.extend(np.asarray(measured, float)[None])
-        self._root_of.extend(np.full(1, self._root(sqrt_info)))
+        self._measured.extend(relative[None])
+        self._root_of.extend(np.full(1, root))
         self._weights.extend(np.ones(1))
         self._kernels.extend(np.full(1, int(kernel)))
         self._widths.extend(np.full(1, kernel_width))
@@ -166,13 +182,21 @@ class Incremental:
         """Gauss-Newton on the whole graph, from the estimates on, until a step moves no pose by more than
         ``tolerance`` [m, rad], or ``most`` steps are taken.
 
-        Returns the last update (MAX_ITERATIONS where they did not do) and how many there were.
+        Returns the last update and how many there were.  Its result is MAX_ITERATIONS where they did not do, and
+        DIVERGED where a step raised the cost: that one is not taken.  There is no step control, and so no way on from
+        there but that of a batch solver.
         """
+        cost = self._cost()
         for count in range(1, most + 1):
-            deltas = self._delta.view
-            update = self._work_in(np.nonzero(deltas.any(axis=1))[0], 0.0)
+            update = self._work_in(np.nonzero(self._delta.view.any(axis=1))[0], 0.0)
             if update.result is not Result.CONVERGED or np.abs(self._delta.view).max(initial=0.0) <= tolerance:
                 return update, count
+            before, cost = cost, self._cost()
+            # Above rounding; 1e-6 for costs that reach zero, as in `damping.judge`.
+            if not cost <= before + 1e-9 * (before + 1e-6):
+                self._retry = np.nonzero(self._delta.view.any(axis=1))[0]
+                self._delta.view[:] = 0.0  # the origins are where the step began
+                return replace(update, result=Result.DIVERGED), count
         return replace(update, result=Result.MAX_ITERATIONS), most
 
     def _work_in(self, moved: Ints, wildfire: float) -> Update:
@@ -180,7 +204,7 @@ class Incremental:
         touched = self._move_origins(moved)
         fresh, new_rows = np.array(self._fresh, np.int64), np.array(self._new_rows, np.int64)
         again = np.concatenate([touched, new_rows])
-        if not len(again) and not len(fresh):
+        if not (len(again) or len(fresh) or len(self._retry)):
             return Update(0, 0, 0, Result.CONVERGED)
         tree = self._tree()
         seeds = self._keys.view[again].ravel()
@@ -191,12 +215,11 @@ class Incremental:
         ids = self._regrow(tree, seeds[self._home.view[seeds] >= 0], fresh, new_rows)
         self._fresh.clear()
         self._new_rows.clear()
-        self._retry = NOTHING
+        self._retry = self._unsolved = NOTHING
         tree = self._tree()
         bad = self._factorise(tree, ids)
         if bad >= 0:
-            fronts = [tree.members[tree.starts[s] : tree.starts[s] + tree.counts[s, 0]] for s in ids]
-            self._retry = np.concatenate(fronts)
+            self._unsolved = self._retry = self._eliminated(tree, ids)
             return Update(len(ids), 0, len(moved), Result.SINGULAR, (int(self._pose_of.view[bad]),))
         far = np.empty(max(len(self._dims), 1), np.int64)
         self._stamp += 1
@@ -204,14 +227,16 @@ class Incremental:
             tree, ids, self._forward.view.reshape(-1), self._delta.view.reshape(-1), self._changed.view, self._stamp,
             wildfire, self._relinearise, far, self._fronts["seen"].view,
         )  # fmt: skip
+        if count < 0:
+            self._unsolved = self._retry = self._eliminated(tree, ids)
+            return Update(len(ids), 0, len(moved), Result.DIVERGED)
         self._far.append(far[:count].copy())
         self._retire(ids)
         return Update(len(ids), visited, len(moved), Result.CONVERGED)
 
     def estimate(self, key: int) -> Array:
         """The pose (7,) of one number, base in map.  KeyError where there is none."""
-        if not 0 <= key < len(self):
-            raise KeyError(f"no pose has the number {key}")
+        self._known(key)
         out, variable = self._poses.view[key].copy(), int(self._variable.view[key])
         if variable >= 0:
             tangent = np.zeros(6)
@@ -227,13 +252,49 @@ class Incremental:
         return out
 
     def covariance(self, key: int) -> Array:
-        """Marginal covariance (6, 6) of a pose in its own tangent, by the selected inverse; zero for a held one."""
+        """Marginal covariance (6, 6) of a pose in its own tangent [m, rad], by the selected inverse; zero for a held
+        one, and in directions in which poses do not move.
+
+        KeyError for a pose that is not there, ValueError for one that no update has worked in yet, or whose last update
+        was SINGULAR or DIVERGED: there is no covariance.
+        """
+        self._known(key)
         out, variable = np.zeros((6, 6)), int(self._variable.view[key])
         if variable >= 0:
+            self._check_solved(key, variable)
             block = np.empty((self._width, self._width))
             multifrontal.marginal(self._tree(), variable, block)
             out[np.ix_(self._axes, self._axes)] = 0.5 * (block + block.T)
         return out
+
+    def _known(self, key: int) -> None:
+        if not 0 <= key < len(self):
+            raise KeyError(f"no pose has the number {key}")
+
+    def _check_solved(self, key: int, variable: int) -> None:
+        """ValueError unless the fronts on the way from a variable to the root are factorised."""
+        front, tree = int(self._home.view[variable]), self._tree()
+        if front < 0:
+            raise ValueError(f"pose {key} has no covariance yet: no update has worked it in")
+        unsolved = set(self._home.view[self._unsolved].tolist())
+        while front >= 0 and unsolved:
+            if front in unsolved:
+                raise ValueError(f"pose {key} has no covariance: the last update found no solution (Update.result)")
+            front = int(tree.parents[front])
+
+    def _cost(self) -> float:
+        """Of all rows, at the estimates."""
+        cost: float = regrowth.cost_at(
+            self.estimates(), self._ends.view, self._measured.view, self._root_of.view, self._roots.view,
+            self._weights.view, self._kernels.view, self._widths.view,
+        )  # fmt: skip
+        return cost
+
+    @staticmethod
+    def _eliminated(tree: Tree, ids: Ints) -> Ints:
+        """The variables that fronts eliminate."""
+        parts = [tree.members[tree.starts[s] : tree.starts[s] + tree.counts[s, 0]] for s in ids]
+        return np.concatenate([NOTHING, *parts])
 
     def _due(self) -> Ints:
         """Variables that are far from where their rows were linearised; from here on the list begins anew."""
@@ -306,11 +367,15 @@ class Incremental:
                 self._young.append((self._now, later))
 
     def _root(self, sqrt_info: ArrayLike) -> int:
-        """Where a root is kept: many rows have the same."""
+        """Where a root is kept: many rows have the same.  ValueError unless it is (6, 6) and finite."""
         root = np.ascontiguousarray(sqrt_info, np.float64)
+        if root.shape != (6, 6):
+            raise ValueError(f"sqrt_info: shape {root.shape}, expected (6, 6)")
         name = root.tobytes()
         if (place := self._same_root.get(name)) is not None:
             return place
+        if not np.isfinite(root).all():
+            raise ValueError("sqrt_info: not finite")
         self._roots.extend(root[None])
         place = len(self._roots) - 1
         if len(self._same_root) < ROOTS:

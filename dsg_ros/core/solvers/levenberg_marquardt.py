@@ -1,4 +1,6 @@
-"""Levenberg-Marquardt (Marquardt 1963; Nielsen 1999): a jitted loop for windows, a host loop for the whole graph."""
+"""Levenberg-Marquardt (Marquardt 1963; Nielsen 1999): a jitted loop for problems of fixed shape and on a GPU, a loop on
+the host for graphs of any size.  A run's windows have a compiled loop of their own (`dsg_ros.core.solvers.window`).
+"""
 
 from __future__ import annotations
 

@@ -26,6 +26,12 @@ from dsg_ros.core.variables import Kind
 
 Array = NDArray[np.float64]
 
+UNRESISTED = 1e-12
+"""Eigenvalues of a pose's information, against the largest, that count as none.  Rounding leaves about 1e-15 of a
+direction that no row resists, and its inverse would pass that on as information.  What is below and real is a
+deviation a million times the best known one: to lose it loses nothing that the others could feel.
+"""
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -116,7 +122,8 @@ def solve(
 ) -> WindowSolution:
     """Minimise the cost; poses move along ``axes``.
 
-    Raises no error for an answer that is not good: see ``result``.
+    Raises no error for an answer that is not good: see ``result``.  ValueError for a prior about a pose that is not in
+    the window.
     """
     answer: Answer = solve_window(
         plain(system.poses), plain(system.voxels), system.links, system.seen, np.asarray(axes, np.int64),
@@ -144,7 +151,12 @@ def marginalise(system: System, axes: Sequence[int]) -> tuple[Prior, NDArray[np.
     (`used_up`), and a voxel that is seen again later is a new variable.  Exact at the point of linearisation: the Schur
     complement (Sibley et al., "Sliding window filter", 2010).  Voxels that were held count as known to be where they
     are.
+
+    ValueError where there are not two poses: the last one has none to leave to what is known of it; and for a prior
+    about a pose that is not in the window.
     """
+    if len(system.pose_keys) < 2:
+        raise ValueError(f"a window of {len(system.pose_keys)} poses has none to take out: two are needed, or more")
     links, seen = used_up(system)
     used, of_first = chosen(system.seen, np.flatnonzero(seen)), chosen(system.links, np.flatnonzero(links))
     gone, number = np.unique(used.keys[:, 1], return_inverse=True)
@@ -170,7 +182,7 @@ def _without_first(keys: NDArray[np.int64], condensed: Condensed, d: int) -> Pri
     own, cross = information[:d, :d], information[d:, :d]
     # Directions of the pose that no row resists pass nothing on.
     values, vectors = np.linalg.eigh(own)
-    resisted = values > 1e-12 * values[-1]
+    resisted = values > UNRESISTED * values[-1]
     inverse = (vectors[:, resisted] / values[resisted]) @ vectors[:, resisted].T
     gain = cross @ inverse
     left = information[d:, d:] - gain @ cross.T
@@ -190,7 +202,9 @@ def _summary(prior: Prior | None, keys: NDArray[np.int64]) -> Summary:
     if prior is None:
         return Summary(np.zeros(0, np.int64), np.zeros((0, 7)), np.zeros((0, 0)), np.zeros(0), 0.0)
     place = np.searchsorted(keys, prior.pose_keys)
-    assert np.array_equal(keys[place], prior.pose_keys), "a prior is about poses of the window"
+    missing = prior.pose_keys[~np.isin(prior.pose_keys, keys)]
+    if len(missing):
+        raise ValueError(f"the prior is about pose {missing[0]}, which is not in the window")
     return Summary(place, plain(prior.at), plain(prior.information), plain(prior.gradient), prior.constant)
 
 
