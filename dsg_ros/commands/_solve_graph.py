@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,13 @@ from dsg_ros.commands._spanning_tree import spanning_tree
 from dsg_ros.core import initialise
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.factors import Registration, VoxelSensorObs
+from dsg_ros.core.null_space import Free, free_variables
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.theta import Theta
+from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, Landmarks, PoseGraph, cost
 
@@ -45,6 +47,15 @@ class Optimised:
     result: str
     underconstrained: tuple[str, ...] = ()
 
+    def followed_by(self, last: Optimised) -> Optimised:
+        """What ``last`` found, converged only where both did; with the time and the iterations of both."""
+        return dataclasses.replace(
+            last,
+            iterations=self.iterations + last.iterations,
+            seconds=self.seconds + last.seconds,
+            converged=self.converged and last.converged,
+        )
+
 
 def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, tolerance: float = 1e-7) -> Optimised:
     """The minimum of the graph's cost that its values lead to, or, where it has none, those along a spanning tree; or
@@ -56,13 +67,23 @@ def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, toleranc
     began = time.perf_counter()
     if not graph.known.all():
         graph = graph.with_values(*spanning_tree(graph))
-    problem = snapshot_of(world_of(graph), graph)
-    problem = initialise.better_start(problem, Theta.neutral())
+    solution = optimum(graph, max_iterations, tolerance)
+    return outcome(graph, solution, time.perf_counter() - began)
+
+
+def optimum(
+    graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, tolerance: float = 1e-7, *, relaxed: bool = True
+) -> Solution:
+    """The minimum that a descent with step control leads to from the graph's values, all of them known, or, if
+    ``relaxed``, from its chordal relaxation where that costs less.
+    """
     solver = LevenbergMarquardt(SparseCholesky(), max_iterations=max_iterations, tolerance=tolerance)
     # Numbers beyond all bounds are told by the result, and need no warning of NumPy's beside it.
     with np.errstate(over="ignore", invalid="ignore"):
-        solution = solve(problem, Theta.neutral(), solver)
-    return outcome(graph, solution, time.perf_counter() - began)
+        problem = snapshot_of(world_of(graph), graph)
+        if relaxed:
+            problem = initialise.better_start(problem, Theta.neutral())
+        return solve(problem, Theta.neutral(), solver)
 
 
 def outcome(graph: PoseGraph, solution: Solution, seconds: float) -> Optimised:
@@ -81,7 +102,7 @@ def outcome(graph: PoseGraph, solution: Solution, seconds: float) -> Optimised:
         converged=code is Result.CONVERGED,
         seconds=seconds,
         result=in_words(code),
-        underconstrained=tuple(_underconstrained(graph, solution)) if code is Result.SINGULAR else (),
+        underconstrained=tuple(_named(graph, f) for f in free_variables(solution)) if code is Result.SINGULAR else (),
     )
 
 
@@ -132,27 +153,12 @@ def world_of(graph: PoseGraph) -> WorldModel:
     return world
 
 
-def _underconstrained(graph: PoseGraph, solution: Solution) -> Iterator[str]:
-    """Names of the variables that move in the null space of the normal equations H, found by inverse iteration.
-
-    The factorisation is of H with a little damping: its inverse magnifies what H does not resist by far the most, so
-    that a few products leave nothing else of random vectors.
-    """
-    if solution.factorisation is None:
-        return
-    vectors = np.random.default_rng(0).normal(size=(solution.state.dof, 8))
-    for _ in range(4):
-        vectors = solution.factorisation.solve(vectors)
-        vectors /= np.maximum(np.abs(vectors).max(axis=0), 1e-300)
-    moves = np.abs(vectors).max(axis=1) > 1e-3
-    border = 6 * len(np.asarray(solution.state.poses))
-    for key, (translation, rotation) in zip(graph.keys, moves[:border].reshape(-1, 2, 3).any(axis=2), strict=False):
-        parts = ["position"] * bool(translation) + ["rotation"] * bool(rotation)
-        if parts:
-            yield f"pose {key} ({' and '.join(parts)})"
-    for key, moved in zip(graph.landmarks.keys, moves[border:].reshape(-1, 3).any(axis=1), strict=False):
-        if moved:
-            yield f"landmark {key}"
+def _named(graph: PoseGraph, free: Free) -> str:
+    """A variable under its key in the file, with what of it can move."""
+    if free.kind is Kind.VOXEL:
+        return f"landmark {graph.landmarks.keys[free.key]}"
+    parts = ["position"] * free.position + ["rotation"] * free.rotation
+    return f"pose {graph.keys[free.key]} ({' and '.join(parts)})"
 
 
 def tiny(landmarks: bool) -> PoseGraph:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.commands._solve_graph import Optimised, in_words, tiny
+from dsg_ros.commands._solve_graph import Optimised, optimum, outcome, tiny
 from dsg_ros.commands._spanning_tree import spanning_tree
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.incremental import Incremental
 from dsg_ros.errors import UserError
-from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph, cost
+from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph
 
 Indices = NDArray[np.int64]
 
-SETTLING = 100
-"""Steps over the whole graph, at most, after its last pose has come."""
+
+@dataclass(frozen=True)
+class Updates:
+    """What the updates were: ``median``, ``p99`` and ``max`` of the ``milliseconds`` that a pose took, its estimate
+    included, and how many did ``not_converged``.
+    """
+
+    milliseconds: dict[str, float]
+    not_converged: int
 
 
-def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, dict[str, float]]:
-    """The optimum, and the ``median``, ``p99`` and ``max`` of the milliseconds that a pose took, its estimate included.
+def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, Updates]:
+    """The optimum, and what it took to have an estimate after each pose.
 
-    Poses come in the order of their keys, each with its edges to those before; then all settle together.
+    Poses come in the order of their keys, each with its edges to those before.  A descent over the whole graph follows
+    from what they have come to, and, as in batch, from the graph's values or its chordal relaxation; the better end is
+    the answer.  Updates are Gauss-Newton's: where loops come late and errors are large they can end beside the optimum,
+    and of two starts the one that costs less need not lead to it.  Both descents take a few hundredths of the time.
 
     A pose starts from the estimate of the newest one that an edge joins it to, or where none does from its value in the
     graph.  Compiles nothing after `warm_up`.  `UserError` where the graph has landmarks, or values are missing
@@ -35,35 +47,45 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, dict[str, float]]:
     began = time.perf_counter()
     if not graph.known.all():
         graph = graph.with_values(*spanning_tree(graph))
-    held = set(graph.held.tolist())
+    estimates, updates = _one_by_one(graph)
+    ends = [optimum(graph)]
+    if np.isfinite(estimates).all():
+        ends.append(optimum(graph.with_values(estimates, graph.landmarks.positions), relaxed=False))
+    best = min(ends, key=lambda end: (end.code is not Result.CONVERGED, float(end.cost)))
+    optimised = outcome(graph, best, time.perf_counter() - began)
+    return dataclasses.replace(optimised, iterations=sum(int(end.iterations) for end in ends)), updates
+
+
+def _one_by_one(graph: PoseGraph) -> tuple[Floats, Updates]:
+    """The estimates (P, 7) after all poses have come, those of held ones being their values.
+
+    The first pose to come is held: without one, nothing is determined.  If it is not among those that the graph holds,
+    those are free to move until all have come; then the whole map moves to where the first of them is held.
+    """
+    arrivals = list(graph.arrivals())
+    first = arrivals[0][0]
+    held = set(graph.held.tolist()) if first in graph.held else {first}
     solver = Incremental(PLANAR_AXES if graph.planar else range(6))
     number = np.full(len(graph.keys), -1)
     seconds = np.empty(len(graph.keys))
-    for count, (pose, edges) in enumerate(graph.arrivals()):
+    not_converged = 0
+    for count, (pose, edges) in enumerate(arrivals):
         started = time.perf_counter()
         start = graph.poses[pose] if pose in held else _start(graph, pose, edges, number, solver)
         number[pose] = solver.add_pose(start, held=pose in held)
         for e in edges.tolist():
-            first, second = int(number[graph.first[e]]), int(number[graph.second[e]])
-            solver.add_relative(first, second, graph.measured[e], graph.sqrt_info[e])
-        solver.update()
+            ends = int(number[graph.first[e]]), int(number[graph.second[e]])
+            solver.add_relative(*ends, graph.measured[e], graph.sqrt_info[e])
+        not_converged += solver.update().result is not Result.CONVERGED
         solver.estimate(count)
         seconds[count] = time.perf_counter() - started
-    update, steps = solver.settle(most=SETTLING)
-    found = graph.with_values(solver.estimates()[number], graph.landmarks.positions)
-    keys = np.sort(graph.keys)
-    optimised = Optimised(
-        poses=found.poses,
-        landmarks=found.landmarks.positions,
-        cost=cost(found),
-        iterations=steps,
-        converged=update.result is Result.CONVERGED,
-        seconds=time.perf_counter() - began,
-        result=in_words(update.result),
-        underconstrained=tuple(f"pose {keys[number]}" for number in update.underconstrained),
-    )
+    estimates = solver.estimates()[number]
+    root = int(graph.held[0])
+    if root not in held:
+        estimates = poses.compose(poses.compose(graph.poses[root], poses.inverse(estimates[root])), estimates)
+        estimates[graph.held] = graph.poses[graph.held]
     median, late, longest = 1e3 * np.percentile(seconds, [50, 99, 100])
-    return optimised, {"median": float(median), "p99": float(late), "max": float(longest)}
+    return estimates, Updates({"median": float(median), "p99": float(late), "max": float(longest)}, not_converged)
 
 
 def warm_up() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order
 
 from dsg_ros import poses
 from dsg_ros.errors import UserError
@@ -39,9 +41,6 @@ def spanning_tree(graph: PoseGraph) -> tuple[Floats, Floats]:
 
 def _breadth_first(graph: PoseGraph, root: int) -> tuple[Indices, Indices]:
     """The parent (P,) of every pose, the root's being the root, and the poses reached, in order."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import breadth_first_order
-
     count = len(graph.keys)
     joined = coo_array((np.ones(len(graph.first)), (graph.first, graph.second)), shape=(count, count)).tocsr()
     reached, parent = breadth_first_order(joined, root, directed=False)

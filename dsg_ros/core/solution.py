@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
+from dsg_ros.core.null_space import free_variables
 from dsg_ros.core.variables import Kind, State
 
 
@@ -45,7 +46,9 @@ class Marginals(Protocol):
 
 
 class Solution(eqx.Module):
-    """``state`` is finite whatever happened; ``result`` holds a `Result`; ``factorisation`` belongs to that state."""
+    """``state`` is finite whatever happened; ``result`` holds a `Result`; ``factorisation`` belongs to that state, and
+    is None where the normal equations could not be factorised even with damping.
+    """
 
     state: State
     result: Int[Array, ""]
@@ -60,13 +63,30 @@ class Solution(eqx.Module):
         """The result as an enum (not under jit)."""
         return Result(int(self.result))
 
+    @property
+    def underconstrained(self) -> tuple[tuple[Kind, int], ...]:
+        """Kinds and keys of the variables that the rows do not determine, where the result is SINGULAR; else empty.
+
+        Computed anew at every call, by the work of some thirty back-substitutions (`null_space.free_variables`).  Not
+        under jit.
+        """
+        if self.code is not Result.SINGULAR:
+            return ()
+        return tuple((free.kind, free.key) for free in free_variables(self))
+
+    def check_factorised(self, wanted: str) -> None:
+        """ValueError unless there is a factorisation to have what is ``wanted`` from."""
+        if self.factorisation is None:
+            raise ValueError(f"{wanted}: this solution ({self.code.name}) has no factorisation, and so none of it")
+
 
 def marginal_covariance(solution: Solution, key: int, kind: Kind = Kind.POSE) -> NDArray[np.float64]:
     """Marginal covariance of one variable: a block of H^-1, by the selected inverse or back-substitutions.
 
     Of a pose (6, 6) in its own tangent [m, rad], of a voxel (3, 3) in the map frame [m].  Zero for one that is held.
-    KeyError if it takes no part in the solution.
+    KeyError if it takes no part in the solution, ValueError if that has no factorisation.
     """
+    solution.check_factorised("marginal covariance")
     keys, name = (solution.pose_keys, "pose") if kind is Kind.POSE else (solution.voxel_keys, "voxel")
     found = np.flatnonzero(np.asarray(keys) == key)
     if not len(found):

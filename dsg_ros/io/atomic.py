@@ -8,15 +8,40 @@ from pathlib import Path
 from dsg_ros.errors import UserError
 
 
+def destination(path: Path) -> Path:
+    """The regular file that `write_bytes` would make or replace: ``path``, or where it leads to as a symbolic link.
+
+    `UserError` where it is a folder or another thing that is no regular file (renaming over a device or a named pipe
+    would put a file in its place), or where the folder is missing or not writable.
+    """
+    try:
+        place = path.resolve()
+        if place.is_dir():
+            raise UserError(f"{path}: is a folder: name a file in it")
+        if place.exists() and not place.is_file():
+            raise UserError(f"{path}: is no regular file, and would be lost: name another one")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    if not place.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {place.parent if path.is_symlink() else path.parent}")
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: the folder {place.parent if path.is_symlink() else path.parent} is not writable")
+    return place
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` in one step; `UserError` where the folder is missing or not writable."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Replace the file at ``path``, or where it leads to as a symbolic link, by ``data`` in one step.
+
+    `UserError` as `destination` has it, and where writing fails.
+    """
+    place = destination(path)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
     finally:

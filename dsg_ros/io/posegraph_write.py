@@ -9,7 +9,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.errors import UserError
-from dsg_ros.io.atomic import write_bytes
+from dsg_ros.io.atomic import destination, write_bytes
 from dsg_ros.io.posegraph import Floats, Indices, PoseGraph
 from dsg_ros.io.posegraph_tags import TORO_TO_ROWS, heading, to_euler
 
@@ -27,12 +26,7 @@ _TORO = (".toro", ".graph")
 
 def check_destination(path: Path, graph: PoseGraph) -> None:
     """`UserError` where `write_pose_graph` could not but fail: told before the work starts."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder: name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: the folder {path.parent} is not writable")
+    destination(path)
     if _is_toro(path) and len(graph.landmarks.keys):
         raise UserError(f"{path}: TORO files hold no landmarks: write the graph as .g2o")
 

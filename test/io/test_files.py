@@ -57,7 +57,7 @@ def test_an_empty_trajectory_and_a_wrong_shape(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none/a.tum: cannot be written: No such file"):
+    with pytest.raises(UserError, match=r"none/a.tum: there is no folder"):
         write_tum(tmp_path / "none" / "a.tum", [], np.empty((0, 7)))
 
 
