@@ -21,6 +21,7 @@ from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.solvers import window as window_solver
 from dsg_ros.core.theta import Theta
+from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping.association import Observations
 from dsg_ros.mapping.keyframes import Rows
@@ -31,6 +32,9 @@ ANCHOR_SIGMA = 1e-3
 
 WINDOW_TOLERANCE = 1e-6
 """Of the cost: what a further step of a window's solve must promise."""
+
+LISTED = 5
+"""Variables that a warning names, at most."""
 
 GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
@@ -161,11 +165,20 @@ class BackEnd:
 
     def _adopt_graph(self, solution: Solution) -> None:
         self.metrics["graph_cost"], self.metrics["graph_iterations"] = float(solution.cost), float(solution.iterations)
-        if solution.code is Result.DIVERGED:
+        # The state of a singular graph is a minimum too, but where its free variables stand there is chance, and the
+        # covariance is that of a damped system: it would be published as if it were known.
+        if solution.code in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
+            free = solution.underconstrained
+            _log.warning("the graph of %d keyframes is left as it was: %s", self._keyframe_count, _reason(free))
             return
         self.world.adopt(solution)
         self._covariance = marginal_covariance(solution, self._keyframe_count - 1)
+
+    def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> None:
+        """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow their observations."""
+        self.world.set_poses(np.arange(self._keyframe_count), trajectory)
+        self._carry_voxels()
 
     def _carry_voxels(self) -> None:
         """Given the poses, the voxels' best positions: their observations' means, weighted by points."""
@@ -175,11 +188,6 @@ class BackEnd:
         points = poses.transform(self.world.get_poses(rows["pose"]), rows["point"])
         count = int(rows["voxel"].max()) + 1
         total = np.bincount(rows["voxel"], minlength=count)
-    def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> None:
-        """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow their observations."""
-        self.world.set_poses(np.arange(self._keyframe_count), trajectory)
-        self._carry_voxels()
-
         means = np.stack([np.bincount(rows["voxel"], points[:, axis], count) for axis in range(3)], axis=1)
         seen = np.nonzero(total)[0]
         self.world.set_voxels(seen, means[seen] / total[seen, None])
@@ -281,10 +289,16 @@ class BackEnd:
 
 
 def _why(solution: window_solver.WindowSolution) -> str:
-    if solution.underconstrained is None:
+    return _reason(() if solution.underconstrained is None else (solution.underconstrained,))
+
+
+def _reason(free: tuple[tuple[Kind, int], ...]) -> str:
+    """Why a solve is refused whose rows do not determine the variables ``free``, or any otherwise."""
+    if not free:
         return "no step lowers its cost, or it is not finite"
-    kind, key = solution.underconstrained
-    return f"its rows do not determine {kind.value} {key}"
+    named = ", ".join(f"{kind.value} {key}" for kind, key in free[:LISTED])
+    more = f" and {len(free) - LISTED} more" if len(free) > LISTED else ""
+    return f"its rows do not determine {named}{more}"
 
 
 def square_root(information: NDArray[np.float64]) -> NDArray[np.float64]:

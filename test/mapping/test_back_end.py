@@ -1,0 +1,71 @@
+"""The factor graph of a run: solutions of the whole graph that are not to be taken over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dsg_ros import config, poses
+from dsg_ros.core.theta import Theta, to_float64
+from dsg_ros.mapping.back_end import BackEnd
+
+THETA = to_float64(Theta.neutral())
+STEP = poses.from_planar(1.0, 0.0, 0.1)
+
+
+@pytest.fixture
+def chain() -> BackEnd:
+    """Nine keyframes, a little beside where odometry and registration want them."""
+    back_end = BackEnd(config.Slam(), axes=(0, 1, 5))
+    pose = poses.IDENTITY
+    for key in range(9):
+        back_end.add_keyframe(pose)
+        if key:
+            back_end.add_link(key, STEP, 0.5, STEP, 1e4 * np.eye(6))
+        pose = poses.compose(pose, poses.compose(STEP, poses.from_planar(0.01, 0.0, 0.0)))
+    return back_end
+
+
+def cut(back_end: BackEnd, link: int, sqrt_info: np.ndarray) -> None:
+    """Leave ``sqrt_info`` of what ties two keyframes."""
+    odometry, registration = back_end._links[link]
+    back_end.world.set_rows([odometry], weight=0.0)
+    back_end.world.set_rows([registration], sqrt_info=sqrt_info[None])
+
+
+def test_a_healthy_graph_is_taken_over(chain: BackEnd, caplog: pytest.LogCaptureFixture) -> None:
+    before = chain.trajectory
+    chain.solve_graph(THETA)
+    assert chain.counts["solves_refused"] == 0
+    assert np.abs(chain.trajectory - before).max() > 0.05
+    assert not caplog.records
+
+
+def test_a_graph_that_leaves_keyframes_free_is_refused(chain: BackEnd, caplog: pytest.LogCaptureFixture) -> None:
+    cut(chain, 1, np.diag([100.0, 100, 100, 100, 100, 0]))
+    before, covariance = chain.trajectory, chain.covariance(poses.IDENTITY)
+    chain.solve_graph(THETA)
+    assert chain.counts == {"window_solves": 0, "graph_solves": 1, "solves_refused": 1}
+    np.testing.assert_array_equal(chain.trajectory, before)
+    np.testing.assert_array_equal(chain.covariance(poses.IDENTITY), covariance)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "the graph of 9 keyframes is left as it was: its rows do not determine "
+        "pose 2, pose 3, pose 4, pose 5, pose 6 and 2 more"
+    )
+
+
+def test_a_graph_beyond_all_numbers_is_refused(chain: BackEnd, caplog: pytest.LogCaptureFixture) -> None:
+    cut(chain, 1, 1e200 * np.eye(6))
+    before = chain.trajectory
+    with np.errstate(over="ignore", invalid="ignore"):
+        chain.solve_graph(THETA)
+    assert chain.counts["solves_refused"] == 1
+    np.testing.assert_array_equal(chain.trajectory, before)
+    assert "no step lowers its cost, or it is not finite" in caplog.text
+    # It can be mended, and is taken over then.
+    cut(chain, 1, 100 * np.eye(6))
+    chain.solve_graph(THETA)
+    assert chain.counts["solves_refused"] == 1
+    assert np.abs(chain.trajectory - before).max() > 0.05
