@@ -7,12 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import yaml
 from dds import Graph, NodeProgram, Program, wait_until
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from nav_msgs.msg import Path
+from nav_msgs.msg import OccupancyGrid, Path
+from PIL import Image
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -153,6 +155,27 @@ def test_a_listener_that_comes_late_gets_the_whole_map(run):
         late.close()
 
 
+def free_cells(message: OccupancyGrid) -> np.ndarray:
+    """Places (n, 2) in map of the middles of free cells."""
+    info = message.info
+    cells = np.array(message.data, np.int8).reshape(info.height, info.width)
+    rows, columns = np.nonzero(cells == 0)
+    corner = np.array([info.origin.position.x, info.origin.position.y])
+    return (np.column_stack([columns, rows]) + 0.5) * info.resolution + corner
+
+
+def test_the_grid_is_free_where_the_robot_was(run):
+    run.graph.listen("/map", OccupancyGrid, LATCHED)
+    message = wait_until(lambda: run.graph.messages("/map"), "a map", details=lambda: run.node.text)[-1]
+    assert message.header.frame_id == "map"
+    assert set(np.unique(message.data).tolist()) == {-1, 0, 100}
+    free = free_cells(message)
+    assert len(free) * message.info.resolution**2 > 20.0, "square metres"
+    for stamped in run.graph.messages("/hero/path")[-1].poses:
+        at = stamped.pose.position
+        assert np.abs(free - (at.x, at.y)).max(axis=1).min() <= 0.5 * message.info.resolution + 1e-6
+
+
 def test_diagnostics_tell_what_is_learned_and_how_fast(run):
     latest = run.graph.messages("/diagnostics")[-1]
     told = {status.name: {v.key: v.value for v in status.values} for status in latest.status}
@@ -194,6 +217,13 @@ def test_save_then_reset_then_the_end_leaves_whole_files(run):
     assert len(trajectories.read_tum(folder / "trajectory.tum")[0]) == SCANS
     clouds = run.graph.messages("/hero/voxel_cloud")
     assert len(pointfile.read_ply(folder / "map.ply").means) == messages.cloud_points(clouds[-1]).points.shape[0]
+    described = yaml.safe_load((folder / "map.yaml").read_text())
+    with Image.open(folder / described["image"]) as image:
+        pixels = np.asarray(image)[::-1]
+    # Keyframes that moved by less than grid.moved are drawn where they were on the topic.
+    free = free_cells(run.graph.messages("/map")[-1])
+    columns, rows = np.floor((free - described["origin"][:2]) / described["resolution"]).astype(int).T
+    assert (pixels[rows, columns] == 254).mean() > 0.95
     assert run.node.interrupt() == 0
     assert run.node.status()["state"] == "saved"
     assert "Traceback" not in run.node.text
