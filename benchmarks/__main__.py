@@ -97,6 +97,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if options.figures and options.figures.resolve() == options.out.resolve():
+        parser.error("--figures and --out must be different folders: both get a growth.json")
     told = ["--repeats", str(options.repeats), "--out", str(options.out), "--sizes", *map(str, options.sizes)]
     told += ["--fresh-peers"] if options.fresh_peers else []
     told += ["--no-peers"] if options.no_peers else []

@@ -390,6 +390,19 @@ def test_growth_is_measured_at_each_size_and_drawn(small: PoseGraph) -> None:
     assert to_png(draw_growth(found)).startswith(b"\x89PNG")
 
 
+def test_both_sides_of_the_batch_curve_come_to_one_cost() -> None:
+    pytest.importorskip("gtsam", reason="GTSAM is not installed here")
+    curve = growth.batch_curve([200, 100])
+    assert curve["sizes"] == [100, 200]
+    assert {len(column) for column in curve.values()} == {2}
+    np.testing.assert_allclose(curve["cost"], curve["gtsam_cost"], rtol=1e-6)
+
+
+def test_folders_of_figures_and_results_must_differ(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["growth", "--out", str(tmp_path), "--figures", str(tmp_path)])
+
+
 def test_memory_is_the_most_that_there_was() -> None:
     measuring.forget_peak()
     before = measuring.peak_memory()
