@@ -27,6 +27,7 @@ COMMANDS = {
     "hero": "the tutorial: 6 poses, 6 voxels, odometry and observations learned through the solver",
     "demo": "a real robot's run through converter, player and node; leaves figures and a report",
     "run": "map and learn from a recorded run, offline, as fast as it goes",
+    "relocalise": "how often the robot is found in a map, on a recorded run",
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
     "optimize": "the optimum of a pose graph file, g2o or TORO",
     "play": "publish a ROS 2 bag on its topics, with /clock",

@@ -243,6 +243,37 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Relocalisation:
+    """Finding the robot in a finished map, and noticing that it is lost."""
+
+    reach: Annotated[float, Doc("How far from the mapped path the robot may be"), Range(0.1, 30.0, "m")] = 3.0
+    resolution: Annotated[float, Doc("Cell of the search"), Range(0.02, 1.0, "m")] = 0.1
+    angle_step: Annotated[float, Doc("Angle step of the search"), Range(0.002, 0.2, "rad")] = 0.0175
+    least_score: Annotated[float, Doc("Score of the search, at least"), Range(0.1, 1.0)] = 0.6
+    rival_share: Annotated[
+        float, Doc("Places with this share of the best score are looked at closely"), Range(0.1, 1.0)
+    ] = 0.85
+    most_places: Annotated[int, Doc("Places looked at closely, at most; with more it is ambiguous"), Range(2, 200)] = 24
+    least_points: Annotated[int, Doc("Points of a scan that are worth a search"), Range(3, 1000)] = 40
+    least_inliers: Annotated[float, Doc("Inlier share of the best place, at least"), Range(0.0, 1.0)] = 0.7
+    most_rival: Annotated[
+        float, Doc("Inlier share of the second best place, as a share of the best, at most"), Range(0.0, 1.0)
+    ] = 0.8
+    most_sigma: Annotated[
+        float, Doc("Deviation that the scan leaves to the position, at most"), Range(0.001, 1.0, "m")
+    ] = 0.05
+    keyframes: Annotated[
+        int,
+        Doc("Newest scans, a keyframe's travel apart, that are matched together while it is ambiguous"),
+        Range(1, 100),
+    ] = 20
+    retry: Annotated[float, Doc("A robot that stands still is searched for this often"), Range(0.1, 600.0, "s")] = 5.0
+    local_keyframes: Annotated[int, Doc("Stored keyframes in the local map"), Range(2, 200)] = 60
+    lost_below: Annotated[float, Doc("Inlier share below which a scan does not fit"), Range(0.0, 1.0)] = 0.4
+    lost_scans: Annotated[int, Doc("Scans in a row that do not fit until the robot is lost"), Range(1, 1000)] = 10
+
+
+@dataclass(frozen=True)
 class Slam:
     """The pipeline: everything that does not need ROS."""
 
@@ -255,6 +286,7 @@ class Slam:
     window: Window = Window()
     refinement: Refinement = Refinement()
     learning: Learning = Learning()
+    relocalisation: Relocalisation = Relocalisation()
     grid: Grid = Grid()
 
 
@@ -301,6 +333,10 @@ class Node(Slam):
     ] = False
     autostart: Annotated[bool, Doc("Configure and activate without a lifecycle manager")] = True
     output_folder: Annotated[str, Doc("Where ~/save writes; empty: saving is refused with that reason")] = ""
+    map_folder: Annotated[
+        str, Doc("Folder of the map: ~/save writes it, localisation and ~/load read it; empty: there is none")
+    ] = ""
+    localisation: Annotated[bool, Doc("Localise in the map of map_folder instead of making one")] = False
     queue: Annotated[int, Doc("Scans waiting for the pipeline; the oldest is dropped beyond"), Range(1, 10000)] = 100
     qos: InputQos = InputQos()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,35 @@ class VoxelUpdate:
 
 
 @dataclass(frozen=True)
+class SavedMap:
+    """A map as kept in a folder (`dsg_ros.io.map_folder`): all that is needed to localise in it or to go on with it.
+
+    By keyframe: ``stamps`` (k,) int64, ``poses`` (k, 7) base in map, raw ``odometry`` (k, 7), ``travel`` (k,) [m] and
+    ``clouds``, points (n, 3) float32 in the base frame, of a planar scanner if ``planar``.  ``rows`` are the graph's
+    factors by type and field, leading axis rows; ``loops`` (l, 2) int32 its closures; ``voxels`` what is shown of it.
+    ``grid`` is its occupancy, whole.  ``parameters`` are theta as told, ``learned`` the names (m,) of those with the
+    accumulated ``information`` (m, m).  ``configuration`` are the settings the map was made with, ``source`` the
+    recording, if it was one.
+    """
+
+    planar: bool
+    stamps: NDArray[np.int64]
+    poses: NDArray[np.float64]
+    odometry: NDArray[np.float64]
+    travel: NDArray[np.float64]
+    clouds: tuple[NDArray[np.float32], ...]
+    loops: NDArray[np.int32]
+    rows: Mapping[str, Mapping[str, NDArray[Any]]]
+    voxels: VoxelUpdate
+    grid: GridUpdate
+    parameters: tuple[Parameter, ...]
+    learned: tuple[str, ...]
+    information: NDArray[np.float64]
+    configuration: Mapping[str, bool | int | float | str]
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class GridUpdate:
     """Tiles of the occupancy grid that changed since some version, which the next one is asked with.
 
@@ -135,7 +165,7 @@ class Estimate:
     that of ``pose`` in its own tangent (right perturbation, translation first).  ``path`` and ``voxels`` are None
     unless they changed and were asked for.  ``parameters`` are theta as of now, ``metrics`` figures for diagnostics
     (seconds, losses, ratios), ``counts`` totals since the start (scans, keyframes, loops, and every kind of refusal
-    by cause).
+    by cause).  ``localisation`` is empty while mapping; in a finished map it is localising, localised or lost.
     """
 
     stamp: int
@@ -148,6 +178,12 @@ class Estimate:
     parameters: tuple[Parameter, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    localisation: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether ``pose`` is in map: while mapping always, in a finished map once the robot is found there."""
+        return self.localisation in ("", "localised")
 
     @property
     def map_from_odom(self) -> NDArray[np.float64]:

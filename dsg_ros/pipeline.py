@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dsg_ros import config
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
-from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, VoxelUpdate
+from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
+from dsg_ros.keeping import saved_map
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
@@ -216,6 +217,14 @@ class Slam:
             counts=self._counts(),
             grid=grid,
         )
+
+    def saved_map(self, source: str = "") -> SavedMap:
+        """The map as it is now, to be kept; ``source`` names the recording."""
+        path, voxels = self.snapshot_map()
+        self._grid.follow(path.poses)
+        self._grid.settle()
+        parts = self._keyframes, self._back_end.world, self._calibration, path, voxels, self._grid.changes()
+        return saved_map(self._settings, *parts, planar=self._planar, source=source)
 
     def _path(self) -> Path:
         loops = np.array(self._back_end.loops, np.int32).reshape(-1, 2)

@@ -17,12 +17,16 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsg_ros import config as cfg
-from dsg_ros.interface import Estimate, Frame, GridUpdate, RunResult
+from dsg_ros.interface import Estimate, Frame, GridUpdate, RunResult, SavedMap
 
 SLAM = "dsg_ros.pipeline:Slam"
+LOCALISATION = "dsg_ros.localisation:from_folder"
 log = logging.getLogger("worker")
 
 NICENESS = 10
@@ -37,6 +41,14 @@ class Pipeline(Protocol):
     def grid_changes(self, since: int) -> GridUpdate: ...
     def result(self) -> RunResult: ...
     def finish(self) -> RunResult: ...
+    def saved_map(self) -> SavedMap: ...
+
+
+@runtime_checkable
+class Localises(Protocol):
+    """What it needs of a pipeline that localises in a finished map, besides."""
+
+    def hint(self, pose: NDArray[np.float64], radius: float, turn: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,10 +67,28 @@ class Reset:
 
 @dataclass(frozen=True)
 class Save:
-    """Write the run's files to ``folder``; ``refine`` runs the final refinement first.  Answers with the folder."""
+    """Write the run's files to ``folder`` and the map to ``map_folder``, where they are named.
+
+    ``refine`` runs the final refinement first.  Answers with the folders.
+    """
 
     folder: str
     refine: bool = False
+    map_folder: str = ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Build the pipeline anew, with the map that the configuration names; where that fails the present one stays."""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """The robot is within ``radius`` [m] and ``turn`` [rad] of ``pose`` (7,) in map, says somebody."""
+
+    pose: NDArray[np.float64]
+    radius: float
+    turn: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +98,7 @@ class Grid:
     since: int = 0
 
 
-Command = Reset | Save | Grid
+Command = Reset | Save | Load | Hint | Grid
 
 
 @dataclass(frozen=True)
@@ -181,19 +211,33 @@ class Session:
         )
 
     def _build(self) -> None:
-        self._pipeline = self._factory(self._setup.config)
-        self._processed = 0
-        self.warm_up()
+        pipeline = self._factory(self._setup.config)
+        pipeline.warm_up(self._planar)
+        self._pipeline, self._processed = pipeline, 0
+
+    def _save(self, command: Save) -> str:
+        result = self._pipeline.finish() if command.refine else self._pipeline.result()
+        if command.folder:
+            from dsg_ros.report.save import save
+
+            save(result, Path(command.folder), self._setup.config)
+        if command.map_folder:
+            from dsg_ros.io.map_folder import write_map
+
+            write_map(Path(command.map_folder), self._pipeline.saved_map())
+        return " and ".join(filter(None, (command.folder, command.map_folder)))
 
     def execute(self, command: Command) -> Any:
         """Do what is asked and return the answer; raises what the pipeline or the file system raises."""
         match command:
-            case Save(folder, refine):
-                result = self._pipeline.finish() if refine else self._pipeline.result()
-                from dsg_ros.report.save import save
-
-                save(result, Path(folder), self._setup.config)
-                return folder
+            case Save():
+                return self._save(command)
+            case Load():
+                self._build()
+            case Hint(pose, radius, turn):
+                if not isinstance(self._pipeline, Localises):
+                    raise RuntimeError("a map is being made: there is nothing to localise in")
+                self._pipeline.hint(pose, radius, turn)
             case Grid(since):
                 return self._pipeline.grid_changes(since)
             case Reset():

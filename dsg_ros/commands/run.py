@@ -26,6 +26,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, RunResult
 from dsg_ros.io.learned import read_learned
 from dsg_ros.io.logs import Frames, frames, open_log
+from dsg_ros.io.map_folder import check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum
 from dsg_ros.parameter_file import apply_assignments, apply_file
@@ -34,11 +35,16 @@ from dsg_ros.report import timing
 from dsg_ros.report.save import check_folder, save
 
 if TYPE_CHECKING:
+    from dsg_ros.localisation import Localisation
     from dsg_ros.pipeline import Slam
+    from dsg_ros.worker_session import Pipeline
 
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
+MAP = "map"
+"""The folder of the map, in that of the run."""
+
 FILE = arg(metavar="FILE")
 TOPIC = arg(metavar="TOPIC")
 
@@ -48,7 +54,8 @@ class Options:
     """Map and learn from a recorded run, offline, as fast as it goes.
 
     LOG is a CARMEN log, a g2o file with laser scans (also zipped), a ROS 1 bag or a ROS 2 bag. The folder OUT receives
-    trajectories (TUM), map.ply, learned.yaml, figures, report.html and report.json. Ctrl-C saves what was done so far.
+    trajectories (TUM), map.ply, learned.yaml, figures, report.html and report.json, and in OUT/map the map to localise
+    in. Ctrl-C saves what was done so far.
     """
 
     log: Positional[Path]
@@ -62,6 +69,9 @@ class Options:
     ] = ()
     freeze_theta: Annotated[
         Path | None, FILE, Doc("A learned.yaml: use its parameters as they are and learn nothing")
+    ] = None
+    map: Annotated[
+        Path | None, arg(metavar="FOLDER"), Doc("A map to localise in, OUT/map of another run; it is not changed")
     ] = None
     reference: Annotated[Path | None, FILE, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
     limit: Annotated[int, Doc("Stop after this many scans; 0 takes all")] = 0
@@ -122,6 +132,7 @@ def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
     settings = _settings(options)
     _check(options)
+    saved = None if options.map is None else read_map(options.map)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
     clock = Clock()
     with clock.phase("reading"):
@@ -131,16 +142,17 @@ def main(options: Options) -> int:
         first = next(stream, None)
     if first is None:
         raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
+    slam: Slam | Localisation
     with clock.phase("start_up"):
         # JAX is imported here: a mistyped option or file has been told by now.
         from dsg_ros.core.compilation import CompileCounter
+        from dsg_ros.localisation import Localisation
         from dsg_ros.pipeline import Slam
 
-        slam = Slam(settings, **theta)
+        slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
-    log.info(
-        "ready after %.1f s; mapping %d scans", clock.phases["start_up"], min(len(stream), options.limit or len(stream))
-    )
+    doing, scans = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
+    log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, scans)
     with Interrupt() as interrupt, CompileCounter() as compilations:
         with clock.phase("processing"):
             _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt)
@@ -158,6 +170,8 @@ def main(options: Options) -> int:
         )
         with clock.phase("saving"):
             report = save(result, options.out, settings, options.reference)
+            if isinstance(slam, Slam):
+                write_map(options.out / MAP, slam.saved_map(options.log.name))
     _tell(options, result, report, clock, interrupt.asked)
     if interrupt.asked:
         return INTERRUPTED
@@ -179,12 +193,17 @@ def _check(options: Options) -> None:
     """Refuse before the work starts what would fail after it."""
     if options.limit < 0:
         raise UserError(f"--limit {options.limit}: expected 0 (all) or a positive number")
+    if options.map is not None and options.freeze_theta is not None:
+        raise UserError("--freeze-theta with --map: a map brings its own learned parameters")
     check_folder(options.out)
+    check_map_folder(options.out / MAP)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
         raise UserError(f"{options.reference}: the reference holds no pose")
 
 
-def _process(slam: Slam, source: Iterator[Any], stream: Frames, limit: int, clock: Clock, interrupt: Interrupt) -> None:
+def _process(
+    slam: Pipeline, source: Iterator[Any], stream: Frames, limit: int, clock: Clock, interrupt: Interrupt
+) -> None:
     """Every frame through the pipeline, until the log ends, ``limit`` is reached or Ctrl-C."""
     total = min(len(stream), limit or len(stream))
     with progress("mapping", total) as advance:
@@ -199,6 +218,8 @@ def _process(slam: Slam, source: Iterator[Any], stream: Frames, limit: int, cloc
 
 
 def _note(estimate: Estimate) -> str:
+    if estimate.localisation:
+        return f"{estimate.localisation}, {estimate.counts.get('scans_localised', 0)} scans localised"
     return f"{estimate.counts.get('keyframes', 0)} keyframes, {estimate.counts.get('loops', 0)} loops"
 
 
@@ -215,12 +236,18 @@ def _tell(options: Options, result: RunResult, report: dict[str, Any], clock: Cl
         f"{summary['loops']} loops, {summary['voxels']} voxels in {sum(clock.phases.values()):.1f} s"
         + (f" (start-up {clock.phases['start_up']:.1f} s)" if "start_up" in clock.phases else "")
     )
+    if options.map is not None:
+        scans, localised, found, lost = (
+            report["counts"][n] for n in ("scans", "scans_localised", "relocalised", "lost")
+        )
+        print(f"localised in {options.map}: {localised} of {scans} scans; found {found} times, lost {lost} times")
     if ate:
         print(f"ATE RMSE {ate['trajectory']:.3f} m, odometry {ate['odometry']:.3f} m")
     print(f"report: {options.out / 'report.html'}")
     if options.json:
         found = {
             "log": str(options.log),
+            "map": None if options.map is None else str(options.map),
             "out": str(options.out),
             "interrupted": interrupted,
             "scans": summary["scans"],

@@ -44,6 +44,11 @@ def odometry_pose(message: Odometry) -> list[float]:
     return _pose(message.pose.pose.position, message.pose.pose.orientation)
 
 
+def pose_values(message: Pose) -> list[float]:
+    """``[x y z qx qy qz qw]``, unchecked."""
+    return _pose(message.position, message.orientation)
+
+
 def transform_pose(message: TransformStamped) -> NDArray[np.float64]:
     """``parent_from_child`` (7,)."""
     return np.array(_pose(message.transform.translation, message.transform.rotation))

@@ -17,18 +17,23 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import worker_session as session
+from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, GridUpdate
-from dsg_ros.ros import convert, frames, parameters, services, status
+from dsg_ros.io.map_folder import read_map
+from dsg_ros.io.records import MalformedMessage
+from dsg_ros.ros import convert, frames, initial_pose, parameters, services, status
 from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.output import Output, World
 from dsg_ros.ros.outputs import OUTPUTS
@@ -55,6 +60,10 @@ def told(transition: Transition) -> Transition:
     return run
 
 
+def _folders(command: session.Save) -> str:
+    return " and ".join(filter(None, (command.folder, command.map_folder)))
+
+
 class HeroNode(LifecycleNode):
     """The node; `ConfigError` from the constructor when a parameter is unknown or refused."""
 
@@ -70,6 +79,7 @@ class HeroNode(LifecycleNode):
         self._outputs: list[Output] = []
         self._tickers: list[Ticker] = []
         self._worker: WorkerProcess | None = None
+        self._initial_pose: Subscription | None = None
         self._tf_publisher = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._throttled = Throttle(self.say)
@@ -84,12 +94,17 @@ class HeroNode(LifecycleNode):
         self._patient = ReentrantCallbackGroup()
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
-        for topic, handle in (("save", self._save), ("reset", self._reset)):
+        for topic, handle in (("save", self._save), ("load", self._load), ("reset", self._reset)):
             self.create_service(Trigger, f"~/{topic}", handle, callback_group=self._patient)
 
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and advertise what will be published."""
+        try:
+            pipeline = self._pipeline()
+        except UserError as error:
+            self.get_logger().error(f"not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
         self.state = "warming up"
         self.world = World(
             self.config.map_frame,
@@ -100,7 +115,7 @@ class HeroNode(LifecycleNode):
         )
         self._outputs = [output(self, self.world) for output in OUTPUTS]
         worker = WorkerProcess(
-            self.config, self._take, self._event, self.config.queue, self.pipeline, self.config.sensors != "points"
+            self.config, self._take, self._event, self.config.queue, pipeline, self.config.sensors != "points"
         )
         self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
         self._worker = worker
@@ -121,6 +136,10 @@ class HeroNode(LifecycleNode):
         self._publish_again()  # what was published while inactive reached nobody
         self.tf.start()
         self.sensors.subscribe(self)
+        if self.config.localisation:
+            self._initial_pose = self.create_subscription(
+                PoseWithCovarianceStamped, "initialpose", self._take_initial_pose, 10
+            )
         topics = ", ".join(source.topic for source in self.sensors.inputs.values())
         self.get_logger().info(f"active: listening to {topics}")
         return TransitionCallbackReturn.SUCCESS
@@ -129,6 +148,7 @@ class HeroNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent; the map is kept."""
         self.sensors.unsubscribe(self)
+        self._forget_initial_pose()
         self.tf.stop()
         return super().on_deactivate(state)
 
@@ -176,7 +196,10 @@ class HeroNode(LifecycleNode):
     def figures(self) -> status.Figures:
         """Everything the node knows about how it is doing."""
         assert self._worker is not None
-        return status.figures(self.state, self.sensors, self._worker.status(), self.tf, self._estimate)
+        figures = status.figures(self.state, self.sensors, self._worker.status(), self.tf, self._estimate)
+        if self.config.localisation and self._estimate is None:
+            figures["localisation"] = "localising"
+        return figures
 
     def abandon_saving(self) -> None:
         """Have a save in progress fail: the worker is ended without its answer."""
@@ -188,7 +211,8 @@ class HeroNode(LifecycleNode):
         if self.state == "ready":
             self.state = "running"
         self._estimate = estimate
-        self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
+        if estimate.known:
+            self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
         try:
             if estimate.voxels is not None:
                 self.world.voxels.update(estimate.voxels)
@@ -262,12 +286,53 @@ class HeroNode(LifecycleNode):
         return await services.answer(response, self._restart(), "a new map begins", self._wake)
 
     async def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        folder = self.config.output_folder
-        if not folder or self._worker is None:
-            why = "the node is not configured" if folder else "the parameter output_folder is empty: nowhere to save to"
+        command = self._saving()
+        if command is None or self._worker is None:
+            folders = "the parameters output_folder and map_folder are empty: nowhere to save to"
+            return services.refuse(response, "the node is not configured" if command else folders)
+        future = self._worker.request(command)
+        return await services.answer(response, future, f"saved to {_folders(command)}", self._wake)
+
+    async def _load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._worker is None:
+            return services.refuse(response, "the node is not configured")
+        if not self.config.localisation:
+            why = "a map is being made, and loading would lose it: start the node with localisation:=true to load one"
             return services.refuse(response, why)
-        future = self._worker.request(session.Save(folder))
-        return await services.answer(response, future, f"saved to {folder}", self._wake)
+        future = self._worker.request(session.Load())
+        future.add_done_callback(lambda done: None if done.exception() else self._forget())
+        return await services.answer(response, future, f"loaded {self.config.map_folder}", self._wake)
+
+    def _saving(self, refine: bool = False) -> session.Save | None:
+        """What there is to be saved, None if nothing; a map that is only localised in is not written again."""
+        map_folder = "" if self.config.localisation else self.config.map_folder
+        folder = self.config.output_folder
+        return session.Save(folder, refine, map_folder) if folder or map_folder else None
+
+    def _pipeline(self) -> str:
+        """What the worker is to run; `UserError` where it is to localise and the map is not whole."""
+        if not self.config.localisation:
+            return self.pipeline
+        if not self.config.map_folder:
+            raise UserError("localisation is on and the parameter map_folder is empty: no map to localise in")
+        read_map(Path(self.config.map_folder))
+        return session.LOCALISATION
+
+    def _take_initial_pose(self, message: PoseWithCovarianceStamped) -> None:
+        """Somebody, most often in rviz, says where the robot is."""
+        try:
+            hint = initial_pose.hint(message, self.config.map_frame)
+        except MalformedMessage as error:
+            self.say("warning", f"initialpose: refused: {error}")
+            return
+        if self._worker is not None:
+            self._worker.request(hint)
+            self.say("info", f"initialpose: looking for the robot within {hint.radius:.1f} m of it")
+
+    def _forget_initial_pose(self) -> None:
+        if self._initial_pose is not None:
+            self.destroy_subscription(self._initial_pose)
+            self._initial_pose = None
 
     def _change(self, changed: list[Parameter]) -> SetParametersResult:
         self.config, result = parameters.change(self.config, changed)
@@ -277,14 +342,14 @@ class HeroNode(LifecycleNode):
         if self._worker is None:
             return
         self.sensors.flush()
-        folder = self.config.output_folder
-        if folder and self.sensors.inputs["odom"].received and self._worker.status().submitted:
+        command = self._saving(refine=True)
+        if command and self.sensors.inputs["odom"].received and self._worker.status().submitted:
             self.state = "saving"
-            self.get_logger().info(f"final refinement, then saving to {folder}")
+            self.get_logger().info(f"final refinement, then saving to {_folders(command)}")
             try:
-                self._worker.request(session.Save(folder, refine=True)).result()
+                self._worker.request(command).result()
                 self.state = "saved"
-                self.get_logger().info(f"saved to {folder}")
+                self.get_logger().info(f"saved to {_folders(command)}")
             except Exception as error:  # noqa: BLE001 - a failed save must not keep the process from ending in order
                 self.state = "save failed"
                 self.get_logger().error(f"not saved: {error}")
@@ -299,6 +364,7 @@ class HeroNode(LifecycleNode):
         self._tickers = []
         if self._worker is not None:
             self.sensors.unsubscribe(self)
+            self._forget_initial_pose()
             self._worker.stop()
             self._worker = None
         # The worker is gone: no late estimate can bring the old map's transform back.

@@ -27,11 +27,13 @@ _MANY = 200.0
 
 
 class PoseOutput(Output):
-    """The base in the map at every scan, with the solver's covariance."""
+    """The base in the map at every scan, with its covariance; while localisation looks for it, nothing."""
 
     topic, message, qos = "~/pose", PoseWithCovarianceStamped, 10
 
     def take(self, estimate: Estimate) -> None:
+        if not estimate.known:
+            return
         self._publisher.publish(
             convert.pose_with_covariance(self._world.frame, estimate.stamp, estimate.pose, estimate.covariance)
         )

@@ -64,6 +64,7 @@ def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, est
         },
         "points": {k: n for k, n in (*counts.items(), *sensors.points.items()) if k.startswith("points_")},
         "clock_jumps": counts.get("clock_jumped_back", 0),
+        "localisation": estimate.localisation if estimate else "",
         "keyframes": int(estimate.counts.get("keyframes", 0)) if estimate else 0,
         "loops": int(estimate.counts.get("loops", 0)) if estimate else 0,
         "parameters": [
@@ -126,6 +127,8 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
     yield "state", ok, figures["state"]
+    if figures["localisation"]:
+        yield "localisation", ok if figures["localisation"] == "localised" else warn, figures["localisation"]
     yield "clock_jumps", ok, ""
     yield "compilations_after_warm_up", ok, ""
 

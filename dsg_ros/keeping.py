@@ -1,0 +1,57 @@
+"""What of a running pipeline is kept in a map folder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dsg_ros import config
+from dsg_ros.core.world import WorldModel
+from dsg_ros.interface import GridUpdate, Path, SavedMap, VoxelUpdate
+from dsg_ros.learning.calibration import Calibration
+from dsg_ros.mapping.back_end import GRAPH_TYPES
+from dsg_ros.mapping.keyframes import Keyframes
+
+
+def saved_map(
+    settings: config.Slam,
+    keyframes: Keyframes,
+    world: WorldModel,
+    calibration: Calibration,
+    path: Path,
+    voxels: VoxelUpdate,
+    grid: GridUpdate,
+    *,
+    planar: bool = True,
+    source: str = "",
+) -> SavedMap:
+    """The map of ``keyframes`` at ``path``, with the graph's rows between poses.
+
+    Voxel observations are left out: they are made again from the scans, which are kept.
+    """
+    # Calibration tells deviations only; what it has accumulated is its own until it goes on somewhere else.
+    information, _ = calibration._accumulator.normal()
+    return SavedMap(
+        planar=planar,
+        stamps=path.stamps,
+        poses=path.poses,
+        odometry=keyframes.odometry.values.copy(),
+        travel=keyframes.travel.values.copy(),
+        clouds=tuple(cloud.astype(np.float32) for cloud in keyframes.clouds),
+        loops=path.loops,
+        rows={kind.__name__: world.rows(kind)[1] for kind in GRAPH_TYPES},
+        voxels=voxels,
+        grid=grid,
+        parameters=calibration.parameters(),
+        learned=calibration._names,
+        information=np.asarray(information, np.float64),
+        configuration={s.name: _value(settings, s.name) for s in config.settings(config.Slam())},
+        source=source,
+    )
+
+
+def _value(settings: config.Slam, name: str) -> bool | int | float | str:
+    """The setting with the dotted ``name``."""
+    value = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value  # type: ignore[return-value]

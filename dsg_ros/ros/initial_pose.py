@@ -1,0 +1,32 @@
+"""The standard topic ``initialpose`` as a hint for localisation."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+
+from dsg_ros import worker_session as session
+from dsg_ros.io.records import MalformedMessage
+from dsg_ros.ros import convert
+
+SIGMAS = 3.0
+LEAST_RADIUS, LEAST_TURN = 0.5, 0.3
+"""A pose set by hand is not nearer than this [m, rad], whatever its covariance says."""
+
+
+def hint(message: PoseWithCovarianceStamped, map_frame: str) -> session.Hint:
+    """Where to look: three deviations around the pose.  `MalformedMessage` for what is no pose in the map's frame."""
+    frame = message.header.frame_id
+    if frame not in ("", map_frame):
+        raise MalformedMessage(f"it is in the frame {frame!r}, not {map_frame!r}; set the fixed frame of rviz to that")
+    pose = np.array(convert.pose_values(message.pose.pose))
+    covariance = np.array(message.pose.covariance).reshape(6, 6)
+    if not np.isfinite(pose).all() or not np.isfinite(covariance).all():
+        raise MalformedMessage("it holds numbers that are not finite")
+    norm = float(np.linalg.norm(pose[3:]))
+    if norm < 1e-6:
+        raise MalformedMessage("its orientation is a zero quaternion")
+    pose[3:] /= norm
+    position = float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0)))
+    heading = float(np.sqrt(max(covariance[5, 5], 0.0)))
+    return session.Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))
