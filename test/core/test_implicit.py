@@ -7,6 +7,7 @@ import pytest
 from factor_rows import small_world
 
 from dsg_ros import poses
+from dsg_ros.core import implicit
 from dsg_ros.core import theta as th
 from dsg_ros.core.factors import FACTOR_TYPES, OdomSE3, VoxelPointObs
 from dsg_ros.core.implicit import implicit_jacobian, implicit_vjp
@@ -144,3 +145,38 @@ def test_a_host_solver_is_not_differentiated_silently():
     problem, theta = case("Loop")
     with pytest.raises(ValueError, match="implicit_vjp"):
         solve_differentiable(problem, theta, SOLVERS["sparse"])
+
+
+@pytest.mark.parametrize("label", ["dense", "sparse"])
+def test_conjugate_gradients_that_end_early_say_so_once_a_call(label, monkeypatch, caplog):
+    problem, theta = case("Loop")
+    solution = solve(problem, theta, SOLVERS[label])
+    rng = np.random.default_rng(0)
+    cotangent = State(rng.normal(size=(COUNT, 7)), rng.normal(size=(COUNT, 3)))
+    implicit_vjp(problem, theta, solution, cotangent)
+    assert not caplog.records
+    monkeypatch.setattr(implicit, "_ITERATIONS", 1)
+    implicit._vjp.clear_cache()  # programs have the number in them
+    try:
+        implicit_vjp(problem, theta, solution, cotangent, exact=True)
+        assert len(caplog.records) == 1
+        if label == "sparse":  # as many right-hand sides as numbers of theta
+            implicit_jacobian(problem, theta, solution, th.mask(theta, "scale", "loop_noise"), exact=True)
+            assert len(caplog.records) == 2
+    finally:
+        implicit._vjp.clear_cache()
+    for record in caplog.records:
+        assert record.levelname == "WARNING"
+        assert "conjugate gradients ended at a residual of " in record.getMessage()
+
+
+def test_a_solution_that_is_no_minimum_says_so(caplog):
+    matrix, right = np.diag([1.0, -1.0, 2.0]), np.array([1.0, 3.0, 1.0])
+    answer, left = implicit.conjugate_gradients(lambda v: matrix @ v, lambda r: r, right)
+    assert left == pytest.approx(np.linalg.norm(right - matrix @ answer) / np.linalg.norm(right))
+    inside, other = implicit._conjugate_gradients(lambda v: matrix @ v, lambda r: r, jnp.asarray(right))
+    np.testing.assert_allclose(inside, answer)
+    assert float(other) == pytest.approx(left)
+    assert left > 0.1
+    implicit._tell(other)
+    assert f"residual of {left:.1e}" in caplog.text
