@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config as cfg
+from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, RunResult, SavedMap
 
 SLAM = "dsg_ros.pipeline:Slam"
@@ -289,6 +290,9 @@ def _serve(channel: Channel) -> None:
 def _answer(session: Session, call: Call) -> Reply:
     try:
         return Reply(call.number, session.execute(call.command))
+    except UserError as error:  # its message says all there is to say
+        log.error("%s refused: %s", type(call.command).__name__, error)
+        return Reply(call.number, error=f"{type(call.command).__name__} refused: {error}")
     except Exception as error:
         log.exception("%s failed", type(call.command).__name__)
         return Reply(call.number, error=f"{type(call.command).__name__} failed: {error}")
