@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 
-from dsg_ros.commands import relocalise
 from dsg_ros.commands.run import Options, main
 from dsg_ros.errors import UserError
 from dsg_ros.io.trajectories import read_tum, write_tum
@@ -97,54 +96,6 @@ def test_the_files_are_those_the_report_names(done):
     assert report["counts"] == told["counts"]
     assert {p["name"] for p in report["parameters"]} == set(told["parameters"])
     assert len(read_tum(out / "trajectory.tum")[0]) == SCANS
-
-
-def test_the_same_log_is_localised_in_the_map_it_made(done, room, capsys):
-    out, told = done
-    before = {p.name: p.read_bytes() for p in (out / "map").iterdir()}
-    again = Options(
-        log=room / "room.clf", out=room / "inside", map=out / "map", reference=out / "trajectory.tum", json=True
-    )
-    assert main(again) == 0
-    printed = capsys.readouterr().out
-    inside = json.loads(printed.splitlines()[-1])
-    counts = inside["counts"]
-    assert f"{counts['scans_localised']} of {SCANS} scans; found 1 times, lost 0 times" in printed
-    assert counts["scans_localised"] > SCANS / 2
-    assert counts["scans_localised"] + counts["scans_not_localised"] == counts["scans"] == SCANS
-    assert len(read_tum(room / "inside" / "trajectory.tum")[0]) == inside["scans"] == counts["scans_localised"]
-    assert inside["ate"]["trajectory"] < 0.05
-    assert inside["keyframes"] == told["keyframes"]
-    assert inside["compilations_after_warm_up"] == 0
-    assert {p.name: p.read_bytes() for p in (out / "map").iterdir()} == before
-    assert not (room / "inside" / "map").exists()
-
-
-def test_scans_drawn_at_random_are_found_in_the_map(done, room, capsys):
-    out, _ = done
-    arguments = relocalise.Options(map=out / "map", log=room / "room.clf", trials=12, json=True)
-    assert relocalise.main(arguments) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["right"] + told["refused"] == told["trials"] == 12
-    assert told["right"] >= 6
-    assert told["error_m"]["p100"] < 0.2
-    assert told["metres"]["p100"] <= 10.0
-
-
-def test_a_pose_that_is_wrong_is_counted_as_such(done, room, capsys):
-    """Against a truth that is moved by a metre."""
-    out, _ = done
-    stamps, track = read_tum(out / "trajectory.tum")
-    track[:, 0] += 1.0
-    write_tum(room / "moved.tum", stamps, track)
-    arguments = relocalise.Options(
-        map=out / "map", log=room / "room.clf", truth=room / "moved.tum", trials=6, apart=2.0, json=True
-    )
-    assert relocalise.main(arguments) == 1
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["right"] == 0
-    assert told["wrong"] >= 3
-    assert told["not_right"][0]["error_m"] > 0.8
 
 
 def test_a_former_run_is_replaced_and_theta_stays_frozen(done, room, capsys):
