@@ -65,7 +65,7 @@ class Odometry:
     rotation_per_metre: Annotated[float, Doc("Rotation, per metre driven"), Range(0.0, 1.0, "rad/m")] = 0.02
     rotation_per_radian: Annotated[float, Doc("Rotation, per radian turned"), Range(0.0, 1.0, "rad/rad")] = 0.05
     robust_scale: Annotated[
-        float, Doc("Cauchy kernel of an increment, in sigmas: odometry slips, and comes late"), Range(0.1, 1000.0)
+        float, Doc("Cauchy kernel of increments in doubt, in sigmas: they slip, and come late"), Range(0.1, 1000.0)
     ] = 3.0
 
 
@@ -199,7 +199,8 @@ class Learning:
     parameters: Annotated[str, Doc("What is learned: numbers of the odometry calibration, separated by commas")] = (
         "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
     )
-    noise: Annotated[bool, Doc("Learn the odometry's noise too, from told values that are far off")] = False
+    noise: Annotated[bool, Doc("Learn the odometry's noise in heading too, from told values that are far off")] = True
+    noise_of_translation: Annotated[bool, Doc("With it, that in translation")] = False
     robust_width: Annotated[
         float, Doc("Cauchy kernel of held-out innovations, in sigmas a direction"), Range(0.1, 100.0)
     ] = 3.0

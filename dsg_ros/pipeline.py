@@ -100,7 +100,7 @@ class Slam:
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
-            self._back_end.add_link(key, measured, seconds, relative, information)
+            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful)
             self._calibration.add(key, measured, seconds, relative, information)
         self._keyframes.add(stamp, cloud, odometry, self._travel)
         self._refresh_local_map()

@@ -33,6 +33,9 @@ HISTORY = 5000
 RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
 
+STANDING = 1e-3
+"""A measured increment [m, rad] below this is none."""
+
 TOLERATED = 0.01
 """An update may raise the held-out loss by this share: else thetas that are equally good would take turns."""
 
@@ -56,7 +59,7 @@ class Calibration:
         self._pairs = pairs_of(settings.learning.every_keyframes)
         prior = np.array([spec.prior_sigma for spec in self._specs])
         self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
-        self._noise = _noise_learner(self._start) if settings.learning.noise else None
+        self._noise = _noise_learner(self._start, settings.learning) if settings.learning.noise else None
         self._gate = guards.Gate(self._specs, settings.learning)
         self._links: list[Link] = []
         self._last_key: int | None = None
@@ -104,7 +107,7 @@ class Calibration:
         block = self._block([still] * self._settings.learning.every_keyframes)
         self._cost(block, self._used)
         if self._noise:
-            _noise_learner(self._start).step(block, self._theta)
+            _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
     def add(
         self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]
@@ -131,13 +134,16 @@ class Calibration:
         size = self._settings.learning.every_keyframes
         last = None
         while len(self._links) >= size and len(self._specs):
-            block = self._block(self._links[:size])
+            links = self._links[:size]
             del self._links[:size]
-            last = self._update(block, stamp, travel) or last
+            last = self._update(self._block(links), any(map(_moves, links)), stamp, travel) or last
         return last
 
-    def _update(self, block: Block, stamp: int, travel: float) -> LearningStep | None:
-        """Judge the last update by this block, which it has not seen; then learn from the block."""
+    def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
+        """Judge the last update by this block, which it has not seen; then learn from the block.
+
+        A block in which nothing ``moves`` says nothing of how noise grows.
+        """
         before = self._cost(block, self._used)
         if not np.isfinite(before.cost):
             self.counts["blocks_refused"] += 1
@@ -159,7 +165,7 @@ class Calibration:
         if not self._accumulator.add(block, self._estimate):
             self.counts["blocks_refused"] += 1
         self._propose(travel)
-        if self._noise:
+        if self._noise and moves:
             self._start = self._start.replace(odometry_noise=self._noise.step(block, self._theta))
             self._use(self._used)
         self._tell()
@@ -199,7 +205,11 @@ class Calibration:
             return []
         values = np.exp(np.asarray(self._theta.odometry_noise))
         rows = zip(SPECS["odometry_noise"], values.tolist(), (values * self._noise.deviations).tolist(), strict=True)
-        return [Parameter(spec.name, value, sigma, spec.unit, guards.LEARNED) for spec, value, sigma in rows]
+        told = [row for row, on in zip(rows, self._noise.learned, strict=True) if on]
+        status, reason = guards.LEARNED, ""
+        if not self._noise.blocks:
+            status, reason = self._verdict.status[0], self._verdict.reason[0]
+        return [Parameter(spec.name, value, sigma, spec.unit, status, reason) for spec, value, sigma in told]
 
     def _block(self, links: Sequence[Link]) -> Block:
         return make_block(links, self._pairs, self._settings.odometry)
@@ -209,10 +219,14 @@ class Calibration:
         return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names))
 
 
-def _noise_learner(start: Theta) -> NoiseLearner:
-    from dsg_ros.learning.noise import NoiseLearner  # here: it imports optax, and is off by default
+def _moves(link: Link) -> bool:
+    return bool(np.abs(poses.log(link.measured)).max() > STANDING)
 
-    return NoiseLearner(start)
+
+def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
+    from dsg_ros.learning import noise  # here: it imports optax, which takes its time
+
+    return noise.NoiseLearner(start, noise.EVERY if settings.noise_of_translation else noise.ROTATION)
 
 
 # Programs of the module, not of an object: a second Calibration (after a clock jump, in tests) finds them compiled.

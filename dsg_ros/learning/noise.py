@@ -6,6 +6,8 @@ likelihood also pays for them with ``log det S``.  The registrations' own covari
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,8 @@ HORIZON = 100.0
 """Blocks that weigh as much as the prior; what the drive does not excite falls back to where it was told."""
 
 PRIOR = np.array([spec.prior_sigma for spec in SPECS["odometry_noise"]])
+
+EVERY, ROTATION = np.ones(6, bool), np.arange(6) >= 3
 
 _adam = optax.adam(RATE)
 
@@ -64,20 +68,23 @@ def _step(
 
 
 class NoiseLearner:
-    """Log sigmas of the odometry (6,), starting at those of ``start``."""
+    """Log sigmas of the odometry (6,), starting at those of ``start``; only those ``learned`` (6,) move."""
 
-    def __init__(self, start: Theta) -> None:
+    def __init__(self, start: Theta, learned: NDArray[np.bool_] = EVERY) -> None:
+        self.learned, self.blocks = learned, 0
         self._start = start.odometry_noise
         self._state = _adam.init(self._start)
         self._information = np.diag(PRIOR**-2)
 
-    def step(self, block: Block, theta: Theta) -> Float[Array, " 6"]:
-        """The log sigmas after one more block; those of ``theta`` where the block has no finite likelihood."""
-        logs, state, gradient = _step(block, theta, self._state, self._start)
+    def step(self, block: Block, theta: Theta) -> Any:
+        """The log sigmas (6,) after one more block; those of ``theta`` where the block has no finite likelihood."""
+        found, state, gradient = _step(block, theta, self._state, self._start)
         scatter = np.asarray(gradient)
         if not np.isfinite(scatter).all():
             return theta.odometry_noise
         self._state = state
+        logs = np.where(self.learned, np.asarray(found), np.asarray(theta.odometry_noise))
+        self.blocks += 1
         self._information = self._information + np.outer(scatter, scatter)
         return logs
 

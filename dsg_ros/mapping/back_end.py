@@ -95,17 +95,21 @@ class BackEnd:
         seconds: float,
         relative: NDArray[np.float64],
         information: NDArray[np.float64],
+        doubtful: bool = False,
     ) -> None:
         """What ties ``key`` to the keyframe before: raw odometry ``increment`` (7,) over ``seconds``, and the scan
         matcher's opinion ``relative`` (7,) with its ``information`` (6, 6).
+
+        A ``doubtful`` increment may be outvoted by the scans.  All others may not: where the ground bends the scans, it
+        is the odometry that is right.
         """
         o = self._settings.odometry
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
         fields = noise(increment, translation, rotation)
         odometry = self.world.add(
-            OdomSE3, previous=key - 1, current=key, duration=seconds, kernel=int(Kernel.CAUCHY),
-            kernel_width=o.robust_scale, **fields,
+            OdomSE3, previous=key - 1, current=key, duration=seconds,
+            kernel=int(Kernel.CAUCHY if doubtful else Kernel.NONE), kernel_width=o.robust_scale, **fields,
         )  # fmt: skip
         registration = self.world.add(
             Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information)

@@ -1,8 +1,8 @@
 """After the run: keyframes and voxels refined together, then every scan once more against keyframes on all sides.
 
-Poses and voxels are minimised in turn (block coordinate descent): given the poses, the voxels around a keyframe are the
-statistics of what its neighbours saw; given those, the keyframe is registered to them.  Neighbours are keyframes on both
-sides in time and, from other visits of the place, in space: no scan could be matched to these while the run was on.
+Poses and voxels are minimised in turn (block coordinate descent): given the poses, the voxels around a keyframe are
+the statistics of what its neighbours saw; given those, the keyframe is registered to them.  Neighbours are keyframes on
+both sides in time and, from other visits of the place, in space: while the run was on, no scan was matched to these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ matched to it are not in it, those that scans hang on are.  More of them share i
 with 4 and 8).
 """
 
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class Refined(NamedTuple):
@@ -79,14 +80,14 @@ def _swept(
     """
     neighbours = _Neighbours(settings, trajectory)
 
-    def refined(block: range) -> Iterable[Array]:
+    def refined(block: range) -> list[Array]:
         around = neighbours.of(block)
         if not len(around):
-            return trajectory[block]
+            return list(trajectory[block])
         local_map = mapper.build(trajectory[around], [clouds[other] for other in around])
         return [match(local_map, clouds[key], trajectory[key]) for key in block]
 
-    found = np.concatenate(_in_parallel(pool, refined, _blocks(len(trajectory), KEYFRAMES_A_MAP)))
+    found: Array = np.concatenate(_in_parallel(pool, refined, _blocks(len(trajectory), KEYFRAMES_A_MAP)))
     # A sweep may carry the map as a whole along a little.
     return poses.compose(poses.compose(trajectory[0], poses.inverse(found[0])), found)
 

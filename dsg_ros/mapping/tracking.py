@@ -16,8 +16,8 @@ from dsg_ros.mapping.local_map import LocalMap, LocalMapper
 
 PAST = 12
 """Scans back to which odometry may have come late."""
-LATE_TRANSLATION, LATE_ROTATION = 0.1, 0.09
-"""How far [m, rad] from the prediction another start must be to be one."""
+APART_TRANSLATION, APART_ROTATION = 0.1, 0.09
+"""How far [m, rad] apart two starts are, to be two."""
 
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Calibrated increment (7,) and its standard deviations (6,)."""
@@ -28,7 +28,8 @@ class Tracked:
     """``pose`` (7,) base in map; ``own`` (7,) the scan's opinion of it, without the odometry's.
 
     ``information`` (6, 6) is that of ``own``, ``innovation`` (6,) the tangent from the predicted pose to it and
-    ``sigmas`` (6,) the prediction's deviations [m, rad].
+    ``sigmas`` (6,) the prediction's deviations [m, rad].  ``doubtful``: odometry failed in a known way at this scan or
+    a few before, and may be making up for it.
     """
 
     pose: NDArray[np.float64]
@@ -38,6 +39,7 @@ class Tracked:
     sigmas: NDArray[np.float64]
     inliers: float
     restarted: bool
+    doubtful: bool
 
 
 class Tracker:
@@ -58,6 +60,7 @@ class Tracker:
         self.pose = poses.IDENTITY.copy()
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
+        self._doubtful = 0
         self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0}
 
     def set_map(self, local_map: LocalMap) -> None:
@@ -66,7 +69,7 @@ class Tracker:
 
     def move(self, pose: NDArray[np.float64]) -> None:
         """Correct the pose of the last scan (after a solve); what went before moves along."""
-        motion = se3.compose(pose, se3.between(self.pose, poses.IDENTITY))
+        motion = se3.compose(pose, se3.between(self.pose, plain(poses.IDENTITY)))
         self._past = deque(((odometry, se3.compose(motion, old)) for odometry, old in self._past), maxlen=PAST)
         self.pose = pose
 
@@ -98,7 +101,8 @@ class Tracker:
         if self._map is None or len(points) < s.least_points:
             if self._map is not None:
                 self.counts["scans_on_odometry_alone"] += 1
-            return Tracked(prediction, prediction, np.zeros((6, 6)), np.zeros(6), sigmas, 0.0, False)
+            nothing = np.zeros((6, 6))
+            return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
         prior, held_to = np.diag(1.0 / sigmas**2), prediction
         match = self._mapper.register(self._map, points, prediction[None], prediction, prior)
         restarted = False
@@ -106,37 +110,47 @@ class Tracker:
         if match.inliers < s.restart_below or away @ prior @ away > s.restart_beyond**2:
             self.counts["restarts_tried"] += 1
             loose = prior * s.restart_prior
+            bases = [prediction, *self._elsewhere(prediction, increment)]
             found = [
-                (self._mapper.register(self._map, points, self._mapper.fan(base), base, loose), base)
-                for base in self._elsewhere(prediction, increment)
+                (self._mapper.register(self._map, points, self._mapper.fan(base), base, loose), base) for base in bases
             ]
             other, base = max(found, key=lambda tried: tried[0].inliers)
-            # A match that is good in itself need only be better; any other one must be far better.
+            explained = any(not _apart(base, other.pose, 2.0) for base in bases[1:] if _apart(prediction, base))
+            # A match that is good in itself need only be better.  Outdoors others turn up in any direction: they must
+            # be far better, and where odometry would be if it had failed in one of the known ways.
             sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
-            if sure or other.inliers > max(s.restart_below, match.inliers + s.restart_leap):
+            if sure or (explained and other.inliers > max(s.restart_below, match.inliers + s.restart_leap)):
                 self.counts["restarts_taken"] += 1
                 match, held_to, prior, restarted = other, base, loose, True
+                self._doubtful = PAST if explained else self._doubtful
         own, information, _ = self._mapper.opinion(match, held_to, prior)
         innovation = se3.log(se3.between(prediction, own))
-        return Tracked(match.pose, own, information, innovation, sigmas, match.inliers, restarted)
+        doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
+        return Tracked(match.pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
 
     def _elsewhere(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Where else the robot may be, as odometry is known to fail.
 
         It reports forward motion while the robot reverses.  It stands still while the robot moves: then the robot went
-        on as it did before.  And it comes late, all of the motion in one increment that the scans have seen in part: then
-        what it says is right from some earlier scan on.
+        on as it did before.  And it comes late, all in one increment of which the scans have seen a part: then what it
+        says is right from some earlier scan on.
         """
         before = self.pose
         reversed_step = increment.copy()
         reversed_step[:3] *= -1.0
-        found = [prediction, se3.compose(before, reversed_step), before]
+        found = [se3.compose(before, reversed_step), before]
         if len(self._past) > 1:
             found.append(se3.compose(before, se3.between(self._past[-2][1], before)))
-        newest = plain(self._odometry)
+        assert self._odometry is not None, "a scan is being matched"
+        newest = self._odometry
         for odometry, pose in list(self._past)[:-1]:
             late = se3.compose(pose, se3.between(odometry, newest))
-            away = se3.log(se3.between(prediction, late)).tolist()
-            if math.hypot(*away[:3]) > LATE_TRANSLATION or math.hypot(*away[3:]) > LATE_ROTATION:
+            if _apart(prediction, late):
                 found.append(late)
         return found
+
+
+def _apart(one: NDArray[np.float64], other: NDArray[np.float64], times: float = 1.0) -> bool:
+    """Whether two poses (7,) are further apart than what makes them different starts."""
+    away = se3.log(se3.between(one, other)).tolist()
+    return math.hypot(*away[:3]) > times * APART_TRANSLATION or math.hypot(*away[3:]) > times * APART_ROTATION

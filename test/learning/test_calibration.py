@@ -139,7 +139,8 @@ def test_a_poisoned_block_is_rolled_back_and_forgotten(caplog: pytest.LogCapture
     assert "forgotten" in caplog.text
     after = by_name(poisoned)
     for name, parameter in before.items():
-        assert after[name].value == parameter.value
+        # Noise is learned apart: the update of the calibration is what is rolled back.
+        assert name.startswith("noise.") or after[name].value == parameter.value
     learn(poisoned, links[5 * SIZE :], 5 * SIZE + 1)
     for name, parameter in by_name(clean).items():
         assert by_name(poisoned)[name].value == pytest.approx(parameter.value, abs=3 * parameter.sigma)

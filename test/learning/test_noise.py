@@ -10,7 +10,7 @@ from dsg_ros import config
 from dsg_ros.core.compilation import CompileCounter
 from dsg_ros.learning.calibration import Calibration
 
-SETTINGS = config.replace(config.Slam(), TOLD | {"learning.noise": True})
+SETTINGS = config.replace(config.Slam(), TOLD | {"learning.noise": True, "learning.noise_of_translation": True})
 SIZE = SETTINGS.learning.every_keyframes
 
 
@@ -35,3 +35,19 @@ def test_noise_told_three_times_wrong_is_corrected(ratio: float) -> None:
     noise = [p for p in calibration.parameters() if p.name.startswith("noise.")]
     assert len(noise) == 6
     assert all(np.isfinite([p.value, p.sigma]).all() and p.sigma > 0 for p in noise)
+
+
+def test_without_translation_only_heading_is_learned() -> None:
+    calibration = Calibration(config.replace(SETTINGS, {"learning.noise_of_translation": False}))
+    links = links_of(Robot(noise=3.0), drive("rooms", 20 * SIZE), seed=1)
+    _, before = calibration.predict(links[3].measured, 0.5)
+    for key, link in enumerate(links, 1):
+        calibration.add(key, link.measured, link.seconds, link.relative, link.information)
+        if key % SIZE == 0:
+            calibration.step(key, 0.3 * key)
+    _, after = calibration.predict(links[3].measured, 0.5)
+    assert after[0] == pytest.approx(before[0], rel=0.05)
+    assert after[5] > 1.2 * before[5]
+    names = {p.name for p in calibration.parameters() if p.name.startswith("noise.")}
+    assert len(names) == 3
+    assert all("rotation" in name for name in names)
