@@ -28,8 +28,6 @@ def saved_map(
 
     Voxel observations are left out: they are made again from the scans, which are kept.
     """
-    # Calibration tells deviations only; what it has accumulated is its own until it goes on somewhere else.
-    information, _ = calibration._accumulator.normal()
     return SavedMap(
         planar=planar,
         stamps=path.stamps,
@@ -42,8 +40,8 @@ def saved_map(
         voxels=voxels,
         grid=grid,
         parameters=calibration.parameters(),
-        learned=calibration._names,
-        information=np.asarray(information, np.float64),
+        learned=calibration.names,
+        information=calibration.information(),
         configuration={s.name: _value(settings, s.name) for s in config.settings(config.Slam())},
         source=source,
     )

@@ -198,11 +198,13 @@ def exp(tangent: ArrayLike) -> Array:
         return np.array(_exp(*tangent.tolist()))
     rho, phi = tangent[..., :3], tangent[..., 3:]
     angle = _norm(phi)
-    small = angle < 1e-5
+    # Differences of nearly equal numbers lose all digits of a small angle: a series, and half the angle, keep them.
+    small = angle < 0.01
     safe = np.where(small, 1.0, angle)
-    a = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
-    b = np.where(small, 1 / 6 - angle**2 / 120, (safe - np.sin(safe)) / safe**3)
-    half = np.where(small, 0.5 - angle**2 / 48, np.sin(0.5 * safe) / safe)
+    x = np.where(small, angle**2, 0.0)
+    half = np.where(small, 1 / 2 - x * (1 / 48 - x / 3840), np.sin(0.5 * safe) / safe)
+    a = 2 * half**2
+    b = np.where(small, 1 / 6 - x * (1 / 120 - x / 5040), (safe - np.sin(safe)) / safe**3)
     turned = cross(phi, rho)
     translation = rho + a * turned + b * cross(phi, turned)
     return np.concatenate([translation, half * phi, np.cos(0.5 * angle)], axis=-1)
@@ -210,11 +212,12 @@ def exp(tangent: ArrayLike) -> Array:
 
 def _exp(x: float, y: float, z: float, u: float, v: float, w: float) -> tuple[float, ...]:
     angle = math.hypot(u, v, w)
-    if angle < 1e-5:
-        a, b, half = 0.5 - angle**2 / 24, 1 / 6 - angle**2 / 120, 0.5 - angle**2 / 48
+    if angle < 0.01:  # as in `exp`
+        squared = angle**2
+        half, b = 1 / 2 - squared * (1 / 48 - squared / 3840), 1 / 6 - squared * (1 / 120 - squared / 5040)
     else:
-        a, b = (1 - math.cos(angle)) / angle**2, (angle - math.sin(angle)) / angle**3
-        half = math.sin(0.5 * angle) / angle
+        half, b = math.sin(0.5 * angle) / angle, (angle - math.sin(angle)) / angle**3
+    a = 2 * half**2
     once = _cross(u, v, w, x, y, z)
     twice = _cross(u, v, w, *once)
     moved = (t + a * p + b * q for t, p, q in zip((x, y, z), once, twice, strict=True))

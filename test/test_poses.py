@@ -67,6 +67,14 @@ def test_a_single_pose_is_a_stack_of_one(xi: Array, other: Array, vector: Array)
     assert_allclose(poses.rotate(a[None, 3:], vector[None])[0], poses.rotate(a[3:], vector), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1.0001e-5, 1e-3, 0.00999, 0.01001, 0.3])
+def test_exp_keeps_its_digits_at_small_angles(angle: float) -> None:
+    """Against the arc of a circle: a translation along x while turning about z ends at sin(a)/a, (1 - cos(a))/a."""
+    found = poses.exp(np.array([1.0, 0.0, 0.0, 0.0, 0.0, angle]))
+    assert found[0] == pytest.approx(np.sinc(angle / np.pi), rel=1e-14)
+    assert found[1] == pytest.approx(0.5 * angle * np.sinc(0.5 * angle / np.pi) ** 2, rel=1e-14)
+
+
 @given(tangents)
 def test_log_undoes_exp(xi: Array) -> None:
     assert_allclose(poses.log(poses.exp(xi)), xi, atol=1e-6 if np.linalg.norm(xi[3:]) > 3.1 else 1e-9)

@@ -176,7 +176,7 @@ def test_a_command_that_fails_says_why_and_the_worker_goes_on(start, recorder, t
     backend = start()
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
-    with pytest.raises(RuntimeError, match="Save failed: "):
+    with pytest.raises(RuntimeError, match="Save refused: cannot write to "):
         backend.request(session.Save(str(in_the_way / "below"))).result(60)
     backend.submit(fake.frame(1))
     recorder.wait(lambda: len(recorder.estimates) == 1)

@@ -81,6 +81,16 @@ class Calibration:
         return self._theta
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The numbers that are learned, K of them."""
+        return self._names
+
+    def information(self) -> NDArray[np.float64]:
+        """What is known of them (K, K), prior included: of their deviations from where they started."""
+        information, _ = self._accumulator.normal()
+        return np.array(information, np.float64)
+
+    @property
     def history(self) -> tuple[LearningStep, ...]:
         """The newest outer updates, oldest first."""
         return tuple(self._history)
