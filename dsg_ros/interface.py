@@ -37,6 +37,15 @@ class OdometryTrack:
 
 
 @dataclass(frozen=True)
+class Hint:
+    """Where somebody says the robot is: ``pose`` (7,) in map, within ``radius`` [m] and ``turn`` [rad]."""
+
+    pose: NDArray[np.float64]
+    radius: float
+    turn: float
+
+
+@dataclass(frozen=True)
 class Frame:
     """One scan with the odometry that spans it.
 

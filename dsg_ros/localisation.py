@@ -18,7 +18,7 @@ from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain
 from dsg_ros.errors import UserError
 from dsg_ros.grid_store import GridStore
-from dsg_ros.interface import Estimate, Frame, GridUpdate, OdometryTrack, RunResult, SavedMap
+from dsg_ros.interface import Estimate, Frame, GridUpdate, Hint, OdometryTrack, RunResult, SavedMap
 from dsg_ros.io.map_folder import read_map
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.mapping import scan
@@ -26,7 +26,6 @@ from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser, Located, State
 from dsg_ros.mapping.reference import Reference
-from dsg_ros.mapping.relocalisation import Hint
 from dsg_ros.stopwatch import Stopwatch
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, Frame, GridUpdate, RunResult, SavedMap
+from dsg_ros.interface import Estimate, Frame, GridUpdate, Hint, RunResult, SavedMap
 
 SLAM = "dsg_ros.pipeline:Slam"
 LOCALISATION = "dsg_ros.localisation:from_folder"
@@ -81,15 +81,6 @@ class Save:
 @dataclass(frozen=True)
 class Load:
     """Build the pipeline anew, with the map that the configuration names; where that fails the present one stays."""
-
-
-@dataclass(frozen=True)
-class Hint:
-    """The robot is within ``radius`` [m] and ``turn`` [rad] of ``pose`` (7,) in map, says somebody."""
-
-    pose: NDArray[np.float64]
-    radius: float
-    turn: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsg_ros import poses
-from dsg_ros.commands._spanning_tree import spanning_tree
+from dsg_ros.commands._spanning_tree import with_all_values
 from dsg_ros.core import initialise
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.factors import Registration, VoxelSensorObs
@@ -65,8 +65,7 @@ def solve_graph(graph: PoseGraph, max_iterations: int = MAX_ITERATIONS, toleranc
     ends badly raises nothing.
     """
     began = time.perf_counter()
-    if not graph.known.all():
-        graph = graph.with_values(*spanning_tree(graph))
+    graph = with_all_values(graph)
     solution = optimum(graph, max_iterations, tolerance)
     return outcome(graph, solution, time.perf_counter() - began)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import poses
 from dsg_ros.commands._solve_graph import Optimised, optimum, outcome, tiny
-from dsg_ros.commands._spanning_tree import spanning_tree
+from dsg_ros.commands._spanning_tree import with_all_values
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.incremental import Incremental
 from dsg_ros.errors import UserError
@@ -45,8 +45,7 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, Updates]:
     if len(graph.landmarks.keys):
         raise UserError(f"{graph.source}: --incremental is for poses alone; this graph has landmarks, leave it out")
     began = time.perf_counter()
-    if not graph.known.all():
-        graph = graph.with_values(*spanning_tree(graph))
+    graph = with_all_values(graph)
     estimates, updates = _one_by_one(graph)
     ends = [optimum(graph)]
     if np.isfinite(estimates).all():

@@ -7,7 +7,7 @@ import time
 import jax
 
 from dsg_ros.commands._solve_graph import MAX_ITERATIONS, Optimised, outcome, snapshot_of, world_of
-from dsg_ros.commands._spanning_tree import spanning_tree
+from dsg_ros.commands._spanning_tree import with_all_values
 from dsg_ros.core import initialise
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.solvers import ConjugateGradient, LevenbergMarquardt
@@ -25,8 +25,7 @@ def solve_by_conjugate_gradients(
     """
     enable_cache()
     began = time.perf_counter()
-    if not graph.known.all():
-        graph = graph.with_values(*spanning_tree(graph))
+    graph = with_all_values(graph)
     problem = initialise.better_start(snapshot_of(world_of(graph), graph), Theta.neutral())
     problem, theta = jax.device_put((problem, to_float64(Theta.neutral())))
     prepared = time.perf_counter() - began

@@ -11,6 +11,11 @@ from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import Floats, Indices, PoseGraph
 
 
+def with_all_values(graph: PoseGraph) -> PoseGraph:
+    """``graph``, with values along a spanning tree where it lacks any.  `UserError` where they cannot be made."""
+    return graph if graph.known.all() else graph.with_values(*spanning_tree(graph))
+
+
 def spanning_tree(graph: PoseGraph) -> tuple[Floats, Floats]:
     """Poses (P, 7) and landmarks (L, 3) as the edges of a breadth-first tree from the held pose have them.
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
+from dsg_ros.interface import Hint
 from dsg_ros.mapping import scan
 from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.reference import Reference
-from dsg_ros.mapping.relocalisation import Found, Hint, Relocaliser, Verdict
+from dsg_ros.mapping.relocalisation import Found, Relocaliser, Verdict
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 
 MAP_TRAVEL, MAP_TURN = 1.0, 0.5

@@ -8,10 +8,10 @@ both sides in time and, from other visits of the place, in space: while the run 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,6 @@ KEYFRAMES_A_MAP, SCANS_A_MAP = 2, 4
 matched to it are not in it, those that scans hang on are.  More of them share it at some cost in precision (aces: 1 %
 with 4 and 8).
 """
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 
 class Refined(NamedTuple):
@@ -50,6 +47,7 @@ def refine(
     prior = np.diag(1.0 / np.repeat([settings.sigma_translation, settings.sigma_rotation], 3) ** 2)
     match = partial(_matched, settings, mapper, prior)
     refined = trajectory
+    # Building and matching leave the interpreter to the other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for _ in range(settings.sweeps):
             refined = _swept(settings, mapper, keyframes.clouds, refined, match, pool)
@@ -87,7 +85,7 @@ def _swept(
         local_map = mapper.build(trajectory[around], [clouds[other] for other in around])
         return [match(local_map, clouds[key], trajectory[key]) for key in block]
 
-    found: Array = np.concatenate(_in_parallel(pool, refined, _blocks(len(trajectory), KEYFRAMES_A_MAP)))
+    found: Array = np.concatenate(list(pool.map(refined, _blocks(len(trajectory), KEYFRAMES_A_MAP))))
     # A sweep may carry the map as a whole along a little.
     return poses.compose(poses.compose(trajectory[0], poses.inverse(found[0])), found)
 
@@ -102,12 +100,13 @@ def _scans(
     pool: ThreadPoolExecutor,
 ) -> Array:
     """All scans (n, 7): those between keyframes matched to the keyframes around the one that they hang on."""
-    neighbours, out, on = _Neighbours(settings, trajectory), scans.on(trajectory), scans.keyframe.values
+    neighbours, out, keyframe = _Neighbours(settings, trajectory), scans.on(trajectory), scans.keyframe.values
     # The first scan on a keyframe is the keyframe itself.
-    between = np.flatnonzero(np.diff(on, prepend=-1) == 0)
+    between = np.flatnonzero(np.diff(keyframe, prepend=-1) == 0)
+    hangs_on = keyframe[between]
 
     def refined(block: range) -> None:
-        members = between[np.searchsorted(on[between], block.start) : np.searchsorted(on[between], block.stop)]
+        members = between[slice(*np.searchsorted(hangs_on, [block.start, block.stop]))]
         if not len(members):
             return
         around = np.concatenate([neighbours.of(block), block])
@@ -115,7 +114,7 @@ def _scans(
         for index in members:
             out[index] = match(local_map, scans.clouds[index].astype(np.float64), out[index])
 
-    _in_parallel(pool, refined, _blocks(len(trajectory), SCANS_A_MAP))
+    list(pool.map(refined, _blocks(len(trajectory), SCANS_A_MAP)))  # to its end: errors are raised here
     return out
 
 
@@ -136,11 +135,6 @@ class _Neighbours:
         if len(near) > s.visits:
             near = near[np.linspace(0, len(near) - 1, s.visits).astype(np.int64)]
         return np.concatenate([around[(around < block.start) | (around >= block.stop)], near])
-
-
-def _in_parallel(pool: ThreadPoolExecutor, work: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
-    """``work`` on all ``items``, in their order.  Building and matching leave the interpreter to the other threads."""
-    return list(pool.map(work, items))
 
 
 def _blocks(count: int, size: int) -> list[range]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.interface import Hint
 from dsg_ros.mapping import relocalisation_kernel as kernel
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import HELD
@@ -40,15 +41,6 @@ class Verdict(enum.StrEnum):
     """The scan leaves a direction open there, as in a corridor."""
     AMBIGUOUS = "ambiguous"
     """It fits another place nearly as well."""
-
-
-@dataclass(frozen=True)
-class Hint:
-    """Where somebody says the robot is: ``pose`` (7,) in map, within ``radius`` [m] and ``turn`` [rad]."""
-
-    pose: NDArray[np.float64]
-    radius: float
-    turn: float
 
 
 @dataclass(frozen=True)

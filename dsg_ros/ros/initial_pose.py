@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 
-from dsg_ros import worker_session as session
+from dsg_ros.interface import Hint
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
 
@@ -14,7 +14,7 @@ LEAST_RADIUS, LEAST_TURN = 0.5, 0.3
 """A pose set by hand is not nearer than this [m, rad], whatever its covariance says."""
 
 
-def hint(message: PoseWithCovarianceStamped, map_frame: str) -> session.Hint:
+def hint(message: PoseWithCovarianceStamped, map_frame: str) -> Hint:
     """Where to look: three deviations around the pose.  `MalformedMessage` for what is no pose in the map's frame."""
     frame = message.header.frame_id
     if frame not in ("", map_frame):
@@ -29,4 +29,4 @@ def hint(message: PoseWithCovarianceStamped, map_frame: str) -> session.Hint:
     pose[3:] /= norm
     position = float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0)))
     heading = float(np.sqrt(max(covariance[5, 5], 0.0)))
-    return session.Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))
+    return Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))
