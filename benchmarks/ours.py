@@ -53,8 +53,7 @@ class Incremental:
         Returns the estimate (7,) of that pose once they are taken into account.
         """
         self._solver.add_pose(initial, held=pose_key == 0)
-        for row in zip(edges.first.tolist(), edges.second.tolist(), edges.measured, edges.sqrt_info, strict=True):
-            self._solver.add_relative(*row)
+        self._solver.add_relatives(edges.first, edges.second, edges.measured, edges.sqrt_info)
         self._solver.update()
         return self._solver.estimate(pose_key)
 

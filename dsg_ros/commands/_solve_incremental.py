@@ -72,9 +72,8 @@ def _one_by_one(graph: PoseGraph) -> tuple[Floats, Updates]:
         started = time.perf_counter()
         start = graph.poses[pose] if pose in held else _start(graph, pose, edges, number, solver)
         number[pose] = solver.add_pose(start, held=pose in held)
-        for e in edges.tolist():
-            ends = int(number[graph.first[e]]), int(number[graph.second[e]])
-            solver.add_relative(*ends, graph.measured[e], graph.sqrt_info[e])
+        ends = number[graph.first[edges]], number[graph.second[edges]]
+        solver.add_relatives(*ends, graph.measured[edges], graph.sqrt_info[edges])
         not_converged += solver.update().result is not Result.CONVERGED
         solver.estimate(count)
         seconds[count] = time.perf_counter() - started

@@ -15,10 +15,11 @@ _SLOT_BITS, _GENERATION_BITS = 36, 20
 
 
 class Column:
-    """Rows of one shape with amortised O(1) append: the capacity doubles."""
+    """Rows of one shape with amortised O(1) append: the capacity doubles.  Rows that are not given are ``fill``."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any = np.float64) -> None:
-        self._data = np.zeros((16, *shape), dtype)
+    def __init__(self, shape: tuple[int, ...], dtype: Any = np.float64, fill: Any = 0) -> None:
+        self._fill = fill
+        self._data = np.full((16, *shape), fill, dtype)
         self._size = 0
 
     def __len__(self) -> int:
@@ -36,10 +37,12 @@ class Column:
         self._data[before : self._size] = rows
 
     def grow(self, count: int) -> None:
-        """Append ``count`` rows of zeros."""
+        """Append ``count`` rows of ``fill``."""
         needed = self._size + count
         if needed > len(self._data):
-            grown = np.zeros((max(needed, 2 * len(self._data)), *self._data.shape[1:]), self._data.dtype)
+            shape = (max(needed, 2 * len(self._data)), *self._data.shape[1:])
+            # Zeros come from the system without being touched.
+            grown = np.full(shape, self._fill, self._data.dtype) if self._fill else np.zeros(shape, self._data.dtype)
             grown[: self._size] = self.view
             self._data = grown
         self._size = needed

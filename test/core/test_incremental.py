@@ -241,11 +241,11 @@ def test_settling_tells_of_a_step_that_raised_the_cost() -> None:
     for key in range(count):
         for other in ((key + 1) % count, (key + 3) % count):
             solver.add_relative(key, other, poses.between(truth[key], truth[other]), root)
-    start = solver._cost()
+    start = solver.cost()
     update, steps = solver.settle()
     assert (update.result, steps) == (Result.DIVERGED, 2)
     # The first step is taken, the second not; and it is no better when it is asked for again.
-    kept, found = solver.estimates(), solver._cost()
+    kept, found = solver.estimates(), solver.cost()
     assert 0 < found < start
     update, steps = solver.settle()
     assert (update.result, steps) == (Result.DIVERGED, 1)
@@ -266,6 +266,44 @@ def test_errors_beyond_all_numbers_leave_the_estimate() -> None:
     assert solver.update().result in bad
     assert solver.settle()[0].result in bad
     assert np.array_equal(solver.estimates(), before)
+
+
+def test_rows_together_are_as_rows_one_by_one() -> None:
+    ends = np.array([[0, 1], [1, 2], [0, 2], [2, 2 + 1], [1, 3]])
+    measured = np.array([poses.from_planar(0.3 * (b - a), 0.01 * a, 0.1) for a, b in ends])
+    roots = np.array([(1 + k) * ROOT for k in range(len(ends))])
+    answers = []
+    for together in (True, False):
+        solver = Incremental(PLANAR)
+        for key in range(4):
+            solver.add_pose(poses.from_planar(0.3 * key, 0, 0), held=key == 0)
+        if together:
+            assert solver.add_relatives(*ends.T, measured, roots, Kernel.HUBER, 2.0) == 0
+        else:
+            numbers = [
+                solver.add_relative(*e, m, r, Kernel.HUBER, 2.0) for e, m, r in zip(ends, measured, roots, strict=True)
+            ]
+            assert numbers == list(range(5))
+        assert solver.update().result is Result.CONVERGED
+        answers.append((solver.estimates(), solver.covariance(3)))
+    np.testing.assert_array_equal(answers[0][0], answers[1][0])
+    np.testing.assert_array_equal(answers[0][1], answers[1][1])
+
+
+def test_of_rows_together_none_is_added_where_one_is_refused() -> None:
+    solver, _ = begin(PLANAR)
+    solver.add_pose(poses.IDENTITY)
+    bad = np.array([poses.IDENTITY, poses.IDENTITY])
+    bad[1, 6] = 2.0
+    with pytest.raises(ValueError, match="norm 1"):
+        solver.add_relatives([0, 0], [1, 1], bad, ROOT)
+    with pytest.raises(KeyError, match="no pose has the number 7"):
+        solver.add_relatives([0, 0], [1, 7], [poses.IDENTITY] * 2, ROOT)
+    with pytest.raises(ValueError, match="measured: shape"):
+        solver.add_relatives([0, 0], [1, 1], [poses.IDENTITY] * 3, ROOT)
+    assert solver.add_relatives([], [], np.zeros((0, 7)), np.zeros((0, 6, 6))) == 0
+    assert solver.add_relatives([0, 0], [1, 1], [poses.IDENTITY] * 2, ROOT) == 0
+    assert solver.update().result is Result.CONVERGED
 
 
 @pytest.mark.parametrize(
