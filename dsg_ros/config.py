@@ -120,6 +120,11 @@ class LoopClosure:
     most_candidates: Annotated[int, Doc("Places tried a search"), Range(1, 20)] = 2
     reference_keyframes: Annotated[int, Doc("Keyframes on either side that make the place"), Range(1, 100)] = 20
     query_keyframes: Annotated[int, Doc("Newest keyframes that are matched together"), Range(1, 100)] = 12
+    support_cell: Annotated[
+        float,
+        Doc("Of these, points count that another keyframe has company for in a cell of this edge"),
+        Range(0.01, 5.0, "m"),
+    ] = 0.3
     query_cell: Annotated[float, Doc("Their points are averaged in cells of this edge"), Range(0.01, 2.0, "m")] = 0.15
     search_beyond: Annotated[float, Doc("Drift above which the correlative search is used"), Range(0.0, 10.0, "m")] = (
         0.6
@@ -131,6 +136,11 @@ class LoopClosure:
         float, Doc("Score of the second best place, as a share of the best, at most"), Range(0.0, 1.0)
     ] = 0.9
     least_inliers: Annotated[float, Doc("Inlier share of the final match, at least"), Range(0.0, 1.0)] = 0.62
+    weak_score: Annotated[float, Doc("As least_score, of matches that are weak"), Range(0.0, 1.0)] = 0.4
+    weak_rival: Annotated[float, Doc("As most_rival, of matches that are weak"), Range(0.0, 1.0)] = 0.75
+    weak_inliers: Annotated[float, Doc("As least_inliers, of matches that are weak"), Range(0.0, 1.0)] = 0.28
+    weak_agreement_count: Annotated[int, Doc("Weak closures that must agree"), Range(1, 100)] = 4
+    weak_agreement_travel: Annotated[float, Doc("Travel over which they must agree"), Range(0.0, 100.0, "m")] = 5.0
     floor_translation: Annotated[float, Doc("Least sigma of a closure's translation"), Range(0.0, 1.0, "m")] = 0.01
     floor_rotation: Annotated[float, Doc("Least sigma of a closure's rotation"), Range(0.0, 0.2, "rad")] = 0.0026
     robust_scale: Annotated[float, Doc("Cauchy kernel of closures, in sigmas"), Range(0.1, 100.0)] = 3.0

@@ -2,13 +2,16 @@
 
 Where: keyframes closer to the newest one than the drift since they were linked allows, the link being the shortest path
 over the chain and the closures so far.  What: a correlative search that is exact inside those bounds, a registration
-without prior, and for corrections that move the map far, the agreement of several closures over some travel.
+without prior, and for corrections that move the map far, the agreement of several closures over some travel.  Where a
+scan holds much that is not seen again (outdoors, in a crowd) true places match poorly too: such matches are believed if
+nothing else comes near them, and more of them agree over a longer way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from dsg_ros import config, poses
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.path_kernel import path_lengths
+from dsg_ros.mapping.voxel_map import cells_of, pack
 
 HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
 """Information of the first guess in the final match: a metre, a third of a radian, for what a corridor leaves open."""
@@ -29,7 +33,8 @@ BRIDGE = 0.05
 class Closure:
     """``relative`` (7,) is keyframe ``newer`` seen from ``older``, ``information`` (6, 6) is in its tangent.
 
-    ``jump`` [m] is how far the closure moves the newer end.
+    ``jump`` [m] is how far the closure moves the newer end.  A ``weak`` one matches too poorly to be believed without
+    others.
     """
 
     older: int
@@ -37,6 +42,16 @@ class Closure:
     relative: NDArray[np.float64]
     information: NDArray[np.float64]
     jump: float
+    weak: bool = False
+
+
+class _Tier(NamedTuple):
+    """What a match must reach: score of the search, share of it for the second best place, inliers."""
+
+    least_score: float
+    most_rival: float
+    least_inliers: float
+    weak: bool
 
 
 class LoopCloser:
@@ -45,6 +60,10 @@ class LoopCloser:
     def __init__(self, settings: config.LoopClosure, mapper: LocalMapper) -> None:
         self._settings = settings
         self._mapper = mapper
+        self._tiers = (
+            _Tier(settings.least_score, settings.most_rival, settings.least_inliers, weak=False),
+            _Tier(settings.weak_score, settings.weak_rival, settings.weak_inliers, weak=True),
+        )
         self._waiting: list[Closure] = []
         self.counts = {
             "loops_considered": 0,
@@ -74,7 +93,7 @@ class LoopCloser:
             closure = self._verify(trajectory, clouds, older, newest, drift)
             if closure is None:
                 continue
-            if closure.jump <= self._settings.trusted_jump:
+            if closure.jump <= self._settings.trusted_jump and not closure.weak:
                 found.append(closure)
             else:
                 found.extend(self._agreeing(closure, trajectory, travel))
@@ -114,47 +133,56 @@ class LoopCloser:
         low = max(0, older - s.reference_keyframes)
         high = min(newest - s.query_keyframes, older + s.reference_keyframes + 1)
         reference = _merged(trajectory, clouds, older, slice(low, high))
-        query = _merged(trajectory, clouds, newest, slice(max(0, newest - s.query_keyframes + 1), newest + 1))
+        recent = slice(max(0, newest - s.query_keyframes + 1), newest + 1)
+        query = _merged(trajectory, clouds, newest, recent)
+        query = query[_seen_again(query, [len(cloud) for cloud in clouds[recent]], s.support_cell)]
         if not len(reference) or not len(query):
             return None
         query = scan.thin(query, s.query_cell, self._mapper.capacity)
-        guess = start = poses.between(trajectory[older], trajectory[newest])
-        if drift > s.search_beyond:
-            placed = self._place(reference, poses.transform(guess, query), guess[:2], drift)
-            if placed is None:
-                self.counts["loops_refused_score"] += 1
-                return None
-            if placed.runner_up > s.most_rival * placed.score:
-                self.counts["loops_refused_ambiguous"] += 1
-                return None
-            pivot = poses.from_planar(guess[0], guess[1], 0.0)
-            moved = poses.from_planar(guess[0] + placed.x, guess[1] + placed.y, placed.yaw)
-            start = poses.compose(poses.compose(moved, poses.inverse(pivot)), guess)
+        guess = poses.between(trajectory[older], trajectory[newest])
         local_map = self._mapper.build_from_points(reference)
-        match = self._mapper.register(local_map, query, start[None], start, HELD)
-        if match.inliers < s.least_inliers:
-            self.counts["loops_refused_overlap"] += 1
+        grids = self._grids(reference, poses.transform(guess, query), guess[:2], drift)
+        refused = "overlap"
+        for tier in self._tiers:
+            start = guess
+            if grids is not None:
+                placed = self._place(grids, poses.transform(guess, query), guess[:2], drift, tier)
+                if placed is None or placed.runner_up > tier.most_rival * placed.score:
+                    refused = "score" if placed is None else "ambiguous"
+                    continue
+                start = _placed(guess, placed)
+            match = self._mapper.register(local_map, query, start[None], start, HELD)
+            if match.inliers >= tier.least_inliers:
+                jump = float(np.linalg.norm(match.pose[:3] - guess[:3]))
+                information = self._mapper.factor_information(match.information, s.floor_translation, s.floor_rotation)
+                return Closure(older, newest, match.pose, information, jump, tier.weak)
+            refused = "overlap"
+        self.counts[f"loops_refused_{refused}"] += 1
+        return None
+
+    def _grids(
+        self, reference: NDArray[np.float64], points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float
+    ) -> correlative.Pyramid | None:
+        """What `_place` searches; None where the ``drift`` is so small that the first guess will do."""
+        if drift <= self._settings.search_beyond:
             return None
-        jump = float(np.linalg.norm(match.pose[:3] - guess[:3]))
-        information = self._mapper.factor_information(match.information, s.floor_translation, s.floor_rotation)
-        return Closure(older, newest, match.pose, information, jump)
+        extent = drift + float(np.abs(points[:, :2] - pivot).max(initial=0.0)) * np.sqrt(2.0)
+        return correlative.pyramid(reference[:, :2], pivot, extent, resolution=self._settings.search_resolution)
 
     def _place(
-        self, reference: NDArray[np.float64], points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float
-    ) -> correlative.Candidate | None:
-        """Where ``points`` (n, 3) fit ``reference`` (m, 3), both in the older keyframe; turns are about ``pivot``."""
-        s = self._settings
-        extent = drift + float(np.abs(points[:, :2] - pivot).max(initial=0.0)) * np.sqrt(2.0)
-        grids = correlative.pyramid(reference[:, :2], pivot, extent, resolution=s.search_resolution)
+        self, grids: correlative.Pyramid, points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float,
+        tier: _Tier,
+    ) -> correlative.Candidate | None:  # fmt: skip
+        """Where ``points`` (n, 3) fit into ``grids``, both in the older keyframe; turns are about ``pivot``."""
         return correlative.search(
             grids,
             points[:, :2],
             pivot=pivot,
             radius=drift,
-            angle=min(s.most_turn, 0.1 + 0.06 * drift),
-            angle_step=s.search_angle,
-            least_score=s.least_score,
-            rival_share=s.most_rival,
+            angle=min(self._settings.most_turn, 0.1 + 0.06 * drift),
+            angle_step=self._settings.search_angle,
+            least_score=tier.least_score,
+            rival_share=tier.most_rival,
         )
 
     def _agreeing(
@@ -170,11 +198,29 @@ class LoopCloser:
             apart = poses.log(poses.between(wanted, _moved(other, trajectory, closure.newer)))
             if np.linalg.norm(apart[:3]) < s.agreement_distance and np.linalg.norm(apart[3:]) < s.agreement_angle:
                 agree.append(other)
-        span = travel[closure.newer] - min(travel[a.newer] for a in agree)
-        if len(agree) < s.agreement_count or span < s.agreement_travel:
+        sure = [a for a in agree if not a.weak]
+        if not (
+            _enough(sure, travel, s.agreement_count, s.agreement_travel)
+            or _enough(agree, travel, s.weak_agreement_count, s.weak_agreement_travel)
+        ):
             return []
         self._waiting = [w for w in self._waiting if w not in agree]
         return agree
+
+
+def _enough(closures: Sequence[Closure], travel: NDArray[np.float64], count: int, span: float) -> bool:
+    """Whether there are ``count`` of them, over ``span`` metres of travel."""
+    if len(closures) < count:
+        return False
+    ends = travel[[closure.newer for closure in closures]]
+    return bool(ends.max() - ends.min() >= span)
+
+
+def _placed(guess: NDArray[np.float64], candidate: correlative.Candidate) -> NDArray[np.float64]:
+    """``guess`` (7,), turned about where it stands and moved as the search found."""
+    pivot = poses.from_planar(guess[0], guess[1], 0.0)
+    moved = poses.from_planar(guess[0] + candidate.x, guess[1] + candidate.y, candidate.yaw)
+    return poses.compose(poses.compose(moved, poses.inverse(pivot)), guess)
 
 
 def _moved(closure: Closure, trajectory: NDArray[np.float64], keyframe: int) -> NDArray[np.float64]:
@@ -188,6 +234,24 @@ def _merged(
 ) -> NDArray[np.float64]:
     """Points (n, 3) of the keyframes ``which`` in the frame of keyframe ``frame``."""
     return merged(poses.between(trajectory[frame], trajectory[which]), clouds[which])
+
+
+def _seen_again(points: NDArray[np.float64], counts: Sequence[int], cell: float) -> NDArray[np.bool_]:
+    """Which ``points`` (n, 3), so many of each keyframe one after the other, have company from another keyframe in
+    their cell of edge ``cell`` [m]; all, if there is one keyframe only.
+
+    What moves, and what was never there, is rarely seen twice in a place.  Averaged over cells it weighs more than its
+    share of the beams: with a fifth of them at random, more than half of the cells were false, and no loop was closed.
+    """
+    if len(counts) < 2:
+        return np.ones(len(points), bool)
+    keyframe = np.repeat(np.arange(len(counts)), counts)
+    _, place = np.unique(pack(cells_of(points, cell)), return_inverse=True)
+    first = np.full(place.max(initial=-1) + 1, len(counts))
+    last = np.full_like(first, -1)
+    np.minimum.at(first, place, keyframe)
+    np.maximum.at(last, place, keyframe)
+    return np.asarray((first < last)[place])
 
 
 def _graph_distance(travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
