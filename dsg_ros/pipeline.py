@@ -21,6 +21,7 @@ from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import LoopCloser
+from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.tracking import Tracked, Tracker
 from dsg_ros.stopwatch import Stopwatch
@@ -63,6 +64,7 @@ class Slam:
         self._closer = LoopCloser(s.loops, self._mapper)
         self._voxels = WorldVoxels(s.voxels, size=s.registration.coarse_voxel, planar=planar)
         self._grid = OccupancyMapper(s.grid, planar=planar)
+        self._mounting = MountingCheck()
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
@@ -102,6 +104,7 @@ class Slam:
             information = self._mapper.registration_information(tracked.information)
             self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful)
             self._calibration.add(key, measured, seconds, relative, information)
+            self._mounting.add(measured, relative)
         self._keyframes.add(stamp, cloud, odometry, self._travel)
         self._refresh_local_map()
         with self._stopwatch("window"):
@@ -243,4 +246,4 @@ class Slam:
         totals = {"scans": len(self._scans), "keyframes": len(self._keyframes), "loops": len(self._back_end.loops)}
         totals |= self._calibration.counts | {"voxels": len(self._voxels), "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = self._grid.left_out
-        return totals | self._tracker.counts | self._closer.counts | self._back_end.counts
+        return totals | self._tracker.counts | self._closer.counts | self._back_end.counts | self._mounting.counts

@@ -112,6 +112,12 @@ def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int)
     return array
 
 
+_MOUNTING = {
+    "sensor_upside_down": "the sensor seems to be mounted upside down",
+    "sensor_backwards": "the sensor seems to look back",
+}
+
+
 def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]]:
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     for subject in ("scans", "odometry"):
@@ -121,8 +127,10 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         grown = [f"{n - earlier.get(k, 0)} {k}" for k, n in kinds.items() if n > earlier.get(k, 0)]
         rest = "everything is used" if now["received"] else "nothing received yet"
         yield subject, warn if grown else ok, ", ".join(grown) or rest
-    for subject in ("inputs", "points", "counts", "metrics", "map_to_odom", "callbacks", "memory_bytes"):
+    for subject in ("inputs", "points", "metrics", "map_to_odom", "callbacks", "memory_bytes"):
         yield subject, ok, ""
+    mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
+    yield "counts", warn if mounting else ok, ", ".join(mounting)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
