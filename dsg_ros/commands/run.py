@@ -23,9 +23,9 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from dsg_ros import config as configuration
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, RunResult
+from dsg_ros.interface import Estimate, RunResult, SavedMap
+from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
-from dsg_ros.io.logs import Frames, frames, open_log
 from dsg_ros.io.map_folder import check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum
@@ -134,21 +134,26 @@ def main(options: Options) -> int:
     _check(options)
     saved = None if options.map is None else read_map(options.map)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
+    topics = Topics(options.odom_topic, options.scan_topic, options.points_topic)
+    with reading(options.log, topics, settings.input) as stream:
+        return _run(options, settings, saved, theta, stream)
+
+
+def _run(
+    options: Options, settings: configuration.Slam, saved: SavedMap | None, theta: dict[str, Any], stream: Stream
+) -> int:
     clock = Clock()
-    with clock.phase("reading"):
-        stream = frames(
-            open_log(options.log, Topics(options.odom_topic, options.scan_topic, options.points_topic)), settings.input
-        )
-        first = next(stream, None)
-    if first is None:
-        raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
     slam: Slam | Localisation
     with clock.phase("start_up"):
-        # JAX is imported here: a mistyped option or file has been told by now.
+        # JAX is imported here: a mistyped option has been told by now, and the log's first scans are being read.
         from dsg_ros.core.compilation import CompileCounter
         from dsg_ros.localisation import Localisation
         from dsg_ros.pipeline import Slam
-
+    with clock.phase("reading"):
+        first = next(stream, None)
+    if first is None:
+        raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
+    with clock.phase("start_up"):
         slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
     doing, scans = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
@@ -202,7 +207,7 @@ def _check(options: Options) -> None:
 
 
 def _process(
-    slam: Pipeline, source: Iterator[Any], stream: Frames, limit: int, clock: Clock, interrupt: Interrupt
+    slam: Pipeline, source: Iterator[Any], stream: Stream, limit: int, clock: Clock, interrupt: Interrupt
 ) -> None:
     """Every frame through the pipeline, until the log ends, ``limit`` is reached or Ctrl-C."""
     total = min(len(stream), limit or len(stream))
