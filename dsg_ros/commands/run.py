@@ -32,6 +32,7 @@ from dsg_ros.io.trajectories import read_tum
 from dsg_ros.parameter_file import apply_assignments, apply_file
 from dsg_ros.progress import progress
 from dsg_ros.report import timing
+from dsg_ros.report.drawing import drawing_aside
 from dsg_ros.report.save import check_folder, save
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _run(
         slam.warm_up(first.planar)
     doing, scans = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
     log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, scans)
-    with Interrupt() as interrupt, CompileCounter() as compilations:
+    with Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:
         with clock.phase("processing"):
             _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt)
         with clock.phase("finish"):
@@ -174,7 +175,7 @@ def _run(
             counts={**stream.counts, **result.counts},
         )
         with clock.phase("saving"):
-            report = save(result, options.out, settings, options.reference)
+            report = save(result, options.out, settings, options.reference, draw)
             if isinstance(slam, Slam):
                 write_map(options.out / MAP, slam.saved_map(options.log.name))
     _tell(options, result, report, clock, interrupt.asked)
