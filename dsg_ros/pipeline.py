@@ -39,7 +39,7 @@ class Slam:
         self._keyframes = Keyframes()
         self._scans = ScanLog(keep_clouds=settings.refinement.enabled)
         self._stopwatch = Stopwatch()
-        self._compiled = 0
+        self._compiled, self._compilations = 0, 0
         self._travel = 0.0
         self._refused = 0
         self._warm = False
@@ -80,6 +80,7 @@ class Slam:
             tracked = self._tracker.track(cloud, odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
+            self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
@@ -203,6 +204,7 @@ class Slam:
         return self._result(refined.scans)
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
+        self._compilations = compilations() - self._compiled
         path, voxels = self.snapshot_map()
         with self._stopwatch("grid_whole"):
             grid = self._grid.whole(path.poses)
@@ -239,7 +241,7 @@ class Slam:
             **self._back_end.metrics,
             **self._calibration.losses(),
             "metres": self._travel,
-            "compilations_after_warm_up": float(compilations() - self._compiled),
+            "compilations_after_warm_up": float(self._compilations),
         }
 
     def _counts(self) -> dict[str, int]:

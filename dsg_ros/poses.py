@@ -141,12 +141,17 @@ def _matrix(px: float, py: float, pz: float, x: float, y: float, z: float, w: fl
 
 def adjoint(pose: ArrayLike) -> Array:
     """``Ad`` (6, 6) of one pose (7,): ``compose(pose, exp(xi)) = compose(exp(Ad xi), pose)`` (Sola et al., eq. 175)."""
-    frame = matrix(pose)
-    rotation, (x, y, z) = frame[:3, :3], frame[:3, 3]
-    out = np.zeros((6, 6))
-    out[:3, :3] = out[3:, 3:] = rotation
-    out[:3, 3:] = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]) @ rotation
-    return out
+    x, y, z, *turn = np.asarray(pose, float).tolist()
+    (a, b, c, _), (d, e, f, _), (g, h, i, _), _ = _matrix(x, y, z, *turn)
+    # Beside the rotation, the translation's cross product with each of its columns; a flat tuple is quick to convert.
+    return np.array((
+        a, b, c, y * g - z * d, y * h - z * e, y * i - z * f,
+        d, e, f, z * a - x * g, z * b - x * h, z * c - x * i,
+        g, h, i, x * d - y * a, x * e - y * b, x * f - y * c,
+        0.0, 0.0, 0.0, a, b, c,
+        0.0, 0.0, 0.0, d, e, f,
+        0.0, 0.0, 0.0, g, h, i,
+    )).reshape(6, 6)  # fmt: skip
 
 
 def pull_back(pose: Array, cotangent: Array) -> Array:

@@ -21,9 +21,7 @@ import collections
 import contextlib
 import itertools
 import logging
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -33,6 +31,7 @@ from typing import Any, Literal
 
 from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
+from dsg_ros.aside import interpreter
 from dsg_ros.interface import Estimate, Frame
 
 IN_FLIGHT = 2
@@ -244,15 +243,8 @@ class WorkerProcess(Backend):
 
     def _spawn(self) -> None:
         ours, theirs = Pipe()
-        program = f"from dsg_ros.worker_session import main; main({theirs.fileno()})"
-        path = os.pathsep.join(p for p in sys.path if p)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # what a library prints must not end up among a command's results
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
+        self._process = interpreter(
+            f"from dsg_ros.worker_session import main; main({theirs.fileno()})", theirs.fileno()
         )
         theirs.close()
         channel = session.Channel(ours)

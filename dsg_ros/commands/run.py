@@ -23,15 +23,16 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from dsg_ros import config as configuration
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, RunResult
+from dsg_ros.interface import Estimate, RunResult, SavedMap
+from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
-from dsg_ros.io.logs import Frames, frames, open_log
 from dsg_ros.io.map_folder import check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum
 from dsg_ros.parameter_file import apply_assignments, apply_file
 from dsg_ros.progress import progress
 from dsg_ros.report import timing
+from dsg_ros.report.drawing import drawing_aside
 from dsg_ros.report.save import check_folder, save
 
 if TYPE_CHECKING:
@@ -134,26 +135,31 @@ def main(options: Options) -> int:
     _check(options)
     saved = None if options.map is None else read_map(options.map)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
+    topics = Topics(options.odom_topic, options.scan_topic, options.points_topic)
+    with reading(options.log, topics, settings.input) as stream:
+        return _run(options, settings, saved, theta, stream)
+
+
+def _run(
+    options: Options, settings: configuration.Slam, saved: SavedMap | None, theta: dict[str, Any], stream: Stream
+) -> int:
     clock = Clock()
-    with clock.phase("reading"):
-        stream = frames(
-            open_log(options.log, Topics(options.odom_topic, options.scan_topic, options.points_topic)), settings.input
-        )
-        first = next(stream, None)
-    if first is None:
-        raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
     slam: Slam | Localisation
     with clock.phase("start_up"):
-        # JAX is imported here: a mistyped option or file has been told by now.
+        # JAX is imported here: a mistyped option has been told by now, and the log's first scans are being read.
         from dsg_ros.core.compilation import CompileCounter
         from dsg_ros.localisation import Localisation
         from dsg_ros.pipeline import Slam
-
+    with clock.phase("reading"):
+        first = next(stream, None)
+    if first is None:
+        raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
+    with clock.phase("start_up"):
         slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
     doing, scans = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
     log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, scans)
-    with Interrupt() as interrupt, CompileCounter() as compilations:
+    with Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:
         with clock.phase("processing"):
             _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt)
         with clock.phase("finish"):
@@ -169,7 +175,7 @@ def main(options: Options) -> int:
             counts={**stream.counts, **result.counts},
         )
         with clock.phase("saving"):
-            report = save(result, options.out, settings, options.reference)
+            report = save(result, options.out, settings, options.reference, draw)
             if isinstance(slam, Slam):
                 write_map(options.out / MAP, slam.saved_map(options.log.name))
     _tell(options, result, report, clock, interrupt.asked)
@@ -202,7 +208,7 @@ def _check(options: Options) -> None:
 
 
 def _process(
-    slam: Pipeline, source: Iterator[Any], stream: Frames, limit: int, clock: Clock, interrupt: Interrupt
+    slam: Pipeline, source: Iterator[Any], stream: Stream, limit: int, clock: Clock, interrupt: Interrupt
 ) -> None:
     """Every frame through the pipeline, until the log ends, ``limit`` is reached or Ctrl-C."""
     total = min(len(stream), limit or len(stream))

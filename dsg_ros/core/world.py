@@ -86,6 +86,14 @@ class WorldModel:
             np.asarray(values, float).reshape(-1, 3)
         )
 
+    def get_pose(self, key: int) -> NDArray[np.float64]:
+        """Pose (7,) of one key: asked for with every scan, and too short for general arrays."""
+        poses = self._values[Kind.POSE].view
+        if not 0 <= key < len(poses):
+            raise KeyError(f"no pose has the key {key}")
+        pose: NDArray[np.float64] = poses[key].copy()
+        return pose
+
     def get_poses(self, keys: ArrayLike) -> NDArray[np.float64]:
         """Poses (n, 7) of keys (n,)."""
         return self._values[Kind.POSE].view[self._known(Kind.POSE, keys)]

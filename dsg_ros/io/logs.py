@@ -35,20 +35,28 @@ _PROBED_LINES = 400
 _NAMED = 5  # malformed scans told one by one; the rest only counted
 
 
+def check_log(path: Path) -> bytes:
+    """The beginning of the file at ``path``, empty for a folder; `UserError` where that is enough to refuse it."""
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder; accepted is {ACCEPTED}")
+    if path.is_dir():
+        return b""
+    head = first_bytes(path)
+    if b"\0" in head and not bag_kind(head) and not is_compressed(head):
+        # No text: not to be read in whole, it may be a film.
+        raise UserError(_foreign(path, head))
+    return head
+
+
 def open_log(path: Path | str, topics: Topics | None = None) -> Log:
     """The log at ``path``, recognised by its content; `UserError` says what was found and what is accepted."""
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder; accepted is {ACCEPTED}")
-    head = b"" if path.is_dir() else first_bytes(path)
+    head = check_log(path)
     if path.is_dir() or bag_kind(head):
         # Text logs do without the bag library, which is slow to import.
         from dsg_ros.io.bags import BagLog
 
         return BagLog(path, topics or Topics())
-    if b"\0" in head and not is_compressed(head):
-        # No text: not to be read in whole, it may be a film.
-        raise UserError(_foreign(path, head))
     data = read_bytes(path)
     if kind := bag_kind(data[:16]):
         raise UserError(f"{path}: a compressed {kind}; decompress it first")

@@ -16,7 +16,7 @@ _SECOND = 1_000_000_000
 def format_stamp(stamp: int) -> str:
     """Nanoseconds as seconds with nine decimals, exactly."""
     sign = "-" if stamp < 0 else ""
-    seconds, fraction = divmod(abs(int(stamp)), _SECOND)
+    seconds, fraction = divmod(abs(stamp), _SECOND)
     return f"{sign}{seconds}.{fraction:09d}"
 
 
@@ -39,10 +39,8 @@ def write_tum(path: Path, stamps: ArrayLike, poses: ArrayLike) -> None:
     stamps, poses = np.asarray(stamps, np.int64), np.asarray(poses, float)
     if poses.shape != (len(stamps), 7):
         raise ValueError(f"{len(stamps)} stamps with poses of shape {poses.shape}")
-    lines = [
-        f"{format_stamp(int(stamp))} " + " ".join(f"{value:.9f}" for value in pose) + "\n"
-        for stamp, pose in zip(stamps, poses, strict=True)
-    ]
+    row = "%s" + " %.9f" * 7 + "\n"
+    lines = [row % (format_stamp(stamp), *pose) for stamp, pose in zip(stamps.tolist(), poses.tolist(), strict=True)]
     write_bytes(path, "".join(lines).encode())
 
 

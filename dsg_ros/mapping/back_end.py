@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,9 +21,11 @@ from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.solvers import window as window_solver
+from dsg_ros.core.solvers.held_rows import HeldRows
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
+from dsg_ros.mapping import window_kernel
 from dsg_ros.mapping.association import Observations
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.loop_closure import Closure
@@ -35,6 +38,9 @@ WINDOW_TOLERANCE = 1e-6
 
 LISTED = 5
 """Variables that a warning names, at most."""
+
+OF_SIGHTINGS = ("extrinsic", "voxel_noise")
+"""What sightings depend on in theta."""
 
 GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
@@ -59,12 +65,13 @@ class BackEnd:
         self.counts = {"window_solves": 0, "graph_solves": 0, "solves_refused": 0}
         self.metrics: dict[str, float] = {}
         self._moving = np.diag(np.isin(np.arange(6), axes).astype(float))
-        self._covariance = self._moving * ANCHOR_SIGMA**2
+        self._covariance, self._held = self._moving * ANCHOR_SIGMA**2, (np.eye(6) - self._moving) * ANCHOR_SIGMA**2
         self._keyframe_count = 0
-        self._seen: list[NDArray[np.int64]] = []
         self._first_seen = Rows(dtype=np.int32)
         self._links: list[tuple[int, int]] = []
-        self._sightings: list[NDArray[np.int64]] = []
+        self._sightings = HeldRows()
+        self._told: Theta | None = None
+        self._split: tuple[Theta, Theta]
         self._window: tuple[window_solver.WindowSolution, NDArray[np.int64], NDArray[np.int64]] | None = None
         self._fresh: list[int] = []
         self._closures_waiting = 0
@@ -78,7 +85,7 @@ class BackEnd:
 
     def pose(self, key: int) -> NDArray[np.float64]:
         """Pose (7,) of one keyframe; -1 is the newest."""
-        return self.world.get_poses(key % self._keyframe_count)[0]
+        return self.world.get_pose(key % self._keyframe_count)
 
     def add_keyframe(self, pose: NDArray[np.float64]) -> int:
         """A new pose variable; the first one is anchored."""
@@ -123,16 +130,16 @@ class BackEnd:
         """Voxel variables for those seen the first time, and one observation a voxel."""
         added = self.world.add_voxels(seen.means[seen.new])
         assert np.array_equal(added, seen.voxels[seen.new]), "the association and the world number voxels alike"
-        for _ in range(len(added)):
-            self._first_seen.append(key)
-        self._seen.append(seen.voxels)
-        self._sightings.append(NOTHING)
+        self._first_seen.extend(len(added))
+        self._first_seen.values[added] = key
         if len(seen.voxels):
-            self._sightings[-1] = self.world.add_rows(
+            rows = self.world.add_rows(
                 VoxelSensorObs, pose=np.full(len(seen.voxels), key), voxel=seen.voxels, point=seen.points,
                 sqrt_info=seen.sqrt_info,
                 kernel=int(Kernel.CAUCHY), kernel_width=self._settings.voxels.robust_scale,
             )  # fmt: skip
+            if self._settings.window.enabled:
+                self._sightings.add(self.world.stack(VoxelSensorObs, rows))
 
     def add_closures(self, closures: list[Closure]) -> None:
         """Loop rows, without a robust kernel until the next global solve has pulled the map over."""
@@ -205,37 +212,30 @@ class BackEnd:
         first = newest - window.keyframes
         if not window.enabled or first < 0:
             return
+        theta, of_sightings = self._shared(theta)
+        rows = self._sightings.at(of_sightings)
+        over = rows.keys[:, 0] < first
+        if over.any():
+            self._sightings.keep(~over)
+            rows = self._sightings.rows
+        chosen = window_kernel.choose(rows.keys, self._first_seen.values, first, window.voxels, window.observations)
         keys = np.arange(first, newest)
-        voxels, held = (np.sort(part) for part in self._window_voxels(keys))
-        self._window = (
-            window_solver.solve(
-                self._window_of(keys, voxels, held).at(self._shared(theta)),
-                self._axes,
-                window.iterations,
-                WINDOW_TOLERANCE,
-            ),
-            np.arange(first + 1, newest),
-            voxels,
-        )
-
-    def _window_of(
-        self, keys: NDArray[np.int64], voxels: NDArray[np.int64], held: NDArray[np.int64]
-    ) -> window_solver.Window:
-        """Keyframes ``keys``, the first of them held, with free ``voxels`` and ``held`` ones."""
-        every = np.sort(np.concatenate([voxels, held]))
-        seen = np.concatenate([self._seen[key] for key in keys])
-        ids = np.concatenate([self._sightings[key] for key in keys])[np.isin(seen, every)]
-        odometry, registrations = np.array(self._links[keys[0] : keys[-1]], np.int64).T
-        return window_solver.Window(
+        odometry, registrations = np.array(self._links[first : newest - 1], np.int64).T
+        stacks = self.world.stack(OdomSE3, odometry), self.world.stack(Registration, registrations)
+        links = window_solver.joined([window_solver.rows_of(stack, theta) for stack in stacks])
+        system = window_solver.System(
             pose_keys=keys,
             poses=self.world.get_poses(keys),
-            free_poses=keys > keys[0],
-            voxel_keys=every,
-            voxels=self.world.get_voxels(every),
-            free_voxels=~np.isin(every, held),
-            links=(self.world.stack(OdomSE3, odometry), self.world.stack(Registration, registrations)),
-            seen=self.world.stack(VoxelSensorObs, ids),
+            free_poses=keys > first,
+            voxel_keys=chosen.voxels,
+            voxels=self.world.get_voxels(chosen.voxels),
+            free_voxels=chosen.free,
+            links=links._replace(keys=links.keys - first),
+            seen=window_solver.chosen(rows, chosen.sightings)._replace(keys=chosen.keys),
+            prior=None,
         )
+        solution = window_solver.solve(system, self._axes, window.iterations, WINDOW_TOLERANCE)
+        self._window = solution, keys[1:], chosen.voxels[chosen.free]
 
     def settle_window(self) -> NDArray[np.int64]:
         """Adopt the window solved last, if it still waits; returns the voxels that moved."""
@@ -253,31 +253,24 @@ class BackEnd:
         self.world.set_voxels(voxels, solution.voxels[solution.free_voxels])
         return voxels
 
-    def _shared(self, theta: Theta) -> Theta:
-        """Theta with a scan's information split between its registration and its voxel observations.
+    def _shared(self, theta: Theta) -> tuple[Theta, Theta]:
+        """Theta with a scan's information split between its registration and its voxel observations, on the host; once
+        for the rows between poses, and once for sightings: another object only where these would be others.
 
         Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent,
         whatever their correlation (covariance intersection; Julier and Uhlmann, 1997).
         """
-        share = self._settings.window.voxel_share
-        return theta.replace(
-            registration_noise=np.asarray(theta.registration_noise) - 0.5 * np.log(1.0 - share),
-            voxel_noise=np.asarray(theta.voxel_noise) - 0.5 * np.log(share),
-        )
-
-    def _window_voxels(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Voxels that tie keyframes ``keys`` together: free ones, seen by several of them, and held ones, known
-        from before.
-
-        Where there are more than the window has room for, those seen most often are taken.
-        """
-        voxels, counts = np.unique(np.concatenate([self._seen[key] for key in keys]), return_counts=True)
-        held = self._first_seen.values[voxels] < keys[0]
-        useful = held | (counts > 1)
-        voxels, counts, held = voxels[useful], counts[useful], held[useful]
-        order = np.argsort(-counts, kind="stable")
-        order = order[np.cumsum(counts[order]) <= self._settings.window.observations][: self._settings.window.voxels]
-        return voxels[order][~held[order]], voxels[order][held[order]]
+        if theta is not self._told:
+            share = self._settings.window.voxel_share
+            host: Theta = jax.tree.map(np.asarray, theta)
+            shared = host.replace(
+                registration_noise=host.registration_noise - 0.5 * np.log(1.0 - share),
+                voxel_noise=host.voxel_noise - 0.5 * np.log(share),
+            )
+            former = self._split[1] if self._told is not None else shared
+            alike = all(np.array_equal(getattr(former, name), getattr(shared, name)) for name in OF_SIGHTINGS)
+            self._told, self._split = theta, (shared, former if alike else shared)
+        return self._split
 
     def covariance(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         """Covariance (6, 6) of the pose at ``relative`` (7,) to the newest keyframe, in its own tangent.
@@ -285,7 +278,7 @@ class BackEnd:
         Between global solves it is carried along the chain; it is that of the graph's factorisation after each.
         Directions that are held have the anchor's deviation: filters downstream take no singular matrix.
         """
-        return self._carried(relative) + (np.eye(6) - self._moving) * ANCHOR_SIGMA**2
+        return self._carried(relative) + self._held
 
     def _carried(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         back = poses.adjoint(poses.inverse(relative))

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -19,12 +19,8 @@ from dsg_ros.io.learned import write_learned
 from dsg_ros.io.map_image import write_map
 from dsg_ros.io.pointfile import write_ply
 from dsg_ros.io.trajectories import read_tum, write_tum
-from dsg_ros.report import evaluation, html, timing
-from dsg_ros.report.figures import style
-from dsg_ros.report.figures.errors import draw_correction, draw_errors
-from dsg_ros.report.figures.learning import draw_learning
-from dsg_ros.report.figures.map import draw_map
-from dsg_ros.report.figures.timings import draw_timings
+from dsg_ros.report import drawing, evaluation, html
+from dsg_ros.report.drawing import Draw, Images
 from dsg_ros.report.summary import finite, summarise
 
 log = logging.getLogger(__name__)
@@ -45,21 +41,19 @@ FILES = frozenset({*TRAJECTORIES.values(), *html.FIGURES, *GRID, "map.ply", "lea
 """Every file that `save` may write; a later run into the same folder replaces or removes exactly these."""
 
 
-def save(result: RunResult, folder: str | Path, config: Any, reference: str | Path | None = None) -> dict[str, Any]:
+def save(
+    result: RunResult, folder: str | Path, config: Any, reference: str | Path | None = None, draw: Draw = drawing.here
+) -> dict[str, Any]:
     """Write trajectories, map, learned parameters, figures and report of ``result``; returns what report.json holds.
 
     ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a TUM file to compare with; one that
-    does not fit is told in the report and the log, and costs none of the other files.  All files are complete before
-    the first of them takes its place in ``folder``.  Raises `UserError` when ``folder`` cannot be written.
+    does not fit is told in the report and the log, and costs none of the other files.  ``draw`` draws the figures
+    (`dsg_ros.report.drawing`).  All files are complete before the first of them takes its place in ``folder``.  Raises
+    `UserError` when ``folder`` cannot be written.
     """
     folder = Path(folder)
+    of_run = draw(drawing.of_run, result)
     report = summarise(result, config)
-    images = {
-        "map.png": style.to_png(draw_map(result)),
-        "learning.png": style.to_png(draw_learning(result)),
-        "correction.png": style.to_png(draw_correction(result)),
-    }
-    _draw_timings(result.metrics, images)
     with _staged(folder) as stage:
         for field, name in TRAJECTORIES.items():
             write_tum(stage / name, result.stamps, getattr(result, field))
@@ -67,8 +61,10 @@ def save(result: RunResult, folder: str | Path, config: Any, reference: str | Pa
         write_learned(stage / "learned.yaml", result.parameters, _provenance(report))
         if result.grid is not None:
             write_map(stage / GRID[0], result.grid)
-        if reference is not None:
-            _evaluate(report, images, stage, Path(reference))
+        of_errors = None if reference is None else _evaluate(report, stage, Path(reference), draw)
+        images = of_run()
+        if of_errors is not None:
+            images |= of_errors()
         _write_report(stage, report, images)
     for stale in FILES - set(report["files"]):
         (folder / stale).unlink(missing_ok=True)
@@ -96,10 +92,11 @@ def amend(
     report["counts"].update(counts)
     images = {name: (folder / name).read_bytes() for name in html.FIGURES if (folder / name).exists()}
     with _staged(folder) as stage:
-        _draw_timings(report["metrics"], images)
+        images |= drawing.of_timings(report["metrics"])
         if reference is not None:
             images.pop("errors.png", None)
-            _evaluate(report, images, folder, Path(reference))
+            of_errors = _evaluate(report, folder, Path(reference), drawing.here)
+            images |= of_errors() if of_errors else {}
         _write_report(stage, report, images)
     return report
 
@@ -124,13 +121,10 @@ def check_folder(folder: str | Path) -> None:
         raise UserError(f"{folder} holds files that are not a run of dsg_ros; name an empty or new folder")
 
 
-def _draw_timings(metrics: Mapping[str, float | None], images: dict[str, bytes]) -> None:
-    if timing.run_phases(metrics) or timing.phases(metrics):
-        images["timings.png"] = style.to_png(draw_timings(metrics))
-
-
-def _evaluate(report: dict[str, Any], images: dict[str, bytes], folder: Path, reference: Path) -> None:
-    """Score the trajectories lying in ``folder``; a comparison that fails is written down with its reason."""
+def _evaluate(report: dict[str, Any], folder: Path, reference: Path, draw: Draw) -> Callable[[], Images] | None:
+    """Score the trajectories lying in ``folder``, and begin the figure; a comparison that fails is written down with
+    its reason.
+    """
     report["evaluation"] = {"reference": reference.name, "scores": {}, "error": ""}
     try:
         truth = evaluation.Track(*read_tum(reference))
@@ -140,12 +134,12 @@ def _evaluate(report: dict[str, Any], images: dict[str, bytes], folder: Path, re
     except UserError as error:
         log.error("%s", error)
         report["evaluation"]["error"] = str(error)
-        return
+        return None
     report["evaluation"]["scores"] = evaluation.as_table(scores)
-    images["errors.png"] = style.to_png(draw_errors(scores, truth))
+    return draw(drawing.of_errors, scores, truth)
 
 
-def _write_report(stage: Path, report: dict[str, Any], images: dict[str, bytes]) -> None:
+def _write_report(stage: Path, report: dict[str, Any], images: Images) -> None:
     """Figures, report.html and report.json (last) into ``stage``; ``report`` becomes what report.json holds."""
     written = {*TRAJECTORIES.values(), "map.ply", "learned.yaml", "report.html", REPORT, *images}
     written |= {name for name in GRID if (stage / name).exists() or name in report.get("files", ())}

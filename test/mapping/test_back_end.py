@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from dsg_ros import config, poses
+from dsg_ros.core.native.window_rows import Rows
+from dsg_ros.core.solvers.held_rows import HeldRows
 from dsg_ros.core.theta import Theta, to_float64
+from dsg_ros.mapping.association import Observations
 from dsg_ros.mapping.back_end import BackEnd
 
 THETA = to_float64(Theta.neutral())
@@ -69,3 +72,38 @@ def test_a_graph_beyond_all_numbers_is_refused(chain: BackEnd, caplog: pytest.Lo
     chain.solve_graph(THETA)
     assert chain.counts["solves_refused"] == 1
     assert np.abs(chain.trajectory - before).max() > 0.05
+
+
+def windows_of(back_end: BackEnd, theta: Theta) -> list[np.ndarray]:
+    """Poses and voxels after each of a few windows, one a keyframe, as a run has them."""
+    rng, corners = np.random.default_rng(4), np.random.default_rng(5).uniform(-4.0, 8.0, (60, 3))
+    pose, numbers, out = poses.IDENTITY, np.full(len(corners), -1), []
+    for key in range(14):
+        back_end.add_keyframe(poses.compose(pose, poses.from_planar(0.01 * key, 0.0, 0.0)))
+        if key:
+            back_end.add_link(key, STEP, 0.5, STEP, 1e4 * np.eye(6))
+        chosen = np.flatnonzero(rng.random(len(corners)) < (0.4 if key != 11 else 0.0))
+        new = numbers[chosen] < 0
+        numbers[chosen[new]] = numbers.max() + 1 + np.arange(np.count_nonzero(new))
+        seen = poses.transform(poses.inverse(pose), corners[chosen]) + 0.02 * rng.normal(size=(len(chosen), 3))
+        root = np.broadcast_to(20.0 * np.eye(3), (len(chosen), 3, 3))
+        counts = np.ones(len(chosen), np.int64)
+        back_end.add_voxels(key, Observations(numbers[chosen], seen, root, counts, new, corners[chosen]))
+        back_end.start_window(theta if key < 12 else theta.replace(extrinsic=0.01 * np.ones(6)))
+        back_end.settle_window()
+        out += [back_end.world.poses, back_end.world.voxels]
+        pose = poses.compose(pose, STEP)
+    return out
+
+
+def test_rows_kept_from_window_to_window_are_as_good_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = windows_of(BackEnd(config.Slam(), axes=(0, 1, 5)), THETA)
+
+    def anew(self: HeldRows, theta: Theta, variables: None = None) -> Rows:
+        self.theta = None
+        return at(self, theta)
+
+    at = HeldRows.at
+    monkeypatch.setattr(HeldRows, "at", anew)
+    for one, other in zip(kept, windows_of(BackEnd(config.Slam(), axes=(0, 1, 5)), THETA), strict=True):
+        np.testing.assert_array_equal(one, other)

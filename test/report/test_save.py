@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import math
+import os
 import re
 from html.parser import HTMLParser
 
@@ -17,6 +18,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.io.learned import read_learned
 from dsg_ros.io.pointfile import read_ply
 from dsg_ros.io.trajectories import read_tum, write_tum
+from dsg_ros.report import drawing
 from dsg_ros.report.figures import style
 from dsg_ros.report.save import FILES, TRAJECTORIES, amend, check_folder, load_report, save
 
@@ -244,3 +246,14 @@ def test_a_folder_that_cannot_be_made_is_told(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         save(run, tmp_path / "file" / "out", config.Slam())
+
+
+def test_another_process_draws_the_same(saved, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 200)  # the other process knows no other
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    with drawing.drawing_aside() as draw:
+        assert draw is not drawing.here
+        drawn = draw(drawing.of_run, run)
+        assert drawn() == drawing.of_run(run)
+        save(run, tmp_path, config.Slam(), saved[0].with_name("reference.tum"), draw)
+    assert sorted(path.name for path in tmp_path.iterdir()) == saved[1]["files"]

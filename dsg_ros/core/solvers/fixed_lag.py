@@ -5,7 +5,6 @@ leaves into a prior on the others (`window.marginalise`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,61 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from dsg_ros.core.checks import pose_rows, voxel_rows
 from dsg_ros.core.factors import Factor
 from dsg_ros.core.factors.base import kinds
-from dsg_ros.core.native.window_rows import Rows
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import window
+from dsg_ros.core.solvers.held_rows import HeldRows
 from dsg_ros.core.solvers.window import Prior, System, WindowSolution
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.int64]
-
-
-NOTHING = Rows(
-    np.zeros((0, 2), np.int64), np.zeros((0, 7)), np.zeros((0, 6, 6)), np.zeros(0), np.zeros(0, np.int32), np.zeros(0)
-)
-
-
-@dataclass
-class _Held:
-    """Rows between the same kinds of variables, as the solver takes them and as they came.
-
-    Each part is a stack and which of its rows are still in use; ``rows`` are those of the first ``made`` parts, one
-    after the other, at ``theta``, their keys places among the window's variables.
-    """
-
-    parts: list[tuple[Factor, Keys]] = field(default_factory=list)
-    rows: Rows = NOTHING
-    made: int = 0
-    theta: Theta | None = None
-
-    def add(self, stack: Factor) -> None:
-        self.parts.append((stack, np.arange(len(np.asarray(stack.weight)))))
-
-    def at(self, theta: Theta, first: Keys, second: Keys) -> Rows:
-        """All rows in use, between variables ``first`` and ``second``: made once for each, unless theta is another."""
-        if theta is not self.theta:
-            self.rows, self.made, self.theta = NOTHING, 0, theta
-        if fresh := self.parts[self.made :]:
-            made = [window.chosen(window.rows_of(stack, theta), used) for stack, used in fresh]
-            before = [self.rows] if self.made else []
-            self.rows = window.joined([*before, window.numbered(window.joined(made), first, second)])
-            self.made = len(self.parts)
-        return self.rows
-
-    def keep(self, which: NDArray[np.bool_], first: Keys, second: Keys) -> None:
-        """Only some of the rows that `at` returned last; ``first`` and ``second`` are the variables' new numbers by
-        their old ones.
-        """
-        left, start = [], 0
-        for stack, used in self.parts:
-            left.append((stack, used[which[start : start + len(used)]]))
-            start += len(used)
-        self.parts = [(stack, used) for stack, used in left if len(used)]
-        rows = window.chosen(self.rows, np.flatnonzero(which))
-        keys = np.stack([first[rows.keys[:, 0]], second[rows.keys[:, 1]]], axis=1)
-        self.rows, self.made = rows._replace(keys=keys), len(self.parts)
 
 
 class FixedLag:
@@ -83,7 +36,7 @@ class FixedLag:
         self.prior = prior
         self.pose_keys, self.poses = np.zeros(0, np.int64), np.zeros((0, 7))
         self.voxel_keys, self.voxels = np.zeros(0, np.int64), np.zeros((0, 3))
-        self._links, self._seen = _Held(), _Held()
+        self._links, self._seen = HeldRows(), HeldRows()
 
     def add_poses(self, keys: ArrayLike, values: ArrayLike) -> None:
         """Poses (n, 7) under ``keys`` (n,), base in map.
@@ -131,8 +84,8 @@ class FixedLag:
         links, seen = window.used_up(system)
         poses, left = np.arange(len(self.pose_keys)) - 1, np.ones(len(self.voxel_keys), bool)
         left[np.searchsorted(self.voxel_keys, gone)] = False
-        self._links.keep(~links, poses, poses)
-        self._seen.keep(~seen, poses, np.cumsum(left) - 1)
+        self._links.keep(~links, (poses, poses))
+        self._seen.keep(~seen, (poses, np.cumsum(left) - 1))
         self.pose_keys, self.poses = self.pose_keys[1:], self.poses[1:]
         self.voxel_keys, self.voxels = self.voxel_keys[left], self.voxels[left]
         return gone
@@ -141,7 +94,7 @@ class FixedLag:
         poses, voxels = self.pose_keys, self.voxel_keys
         return System(
             poses, self.poses, np.ones(len(poses), bool), voxels, self.voxels, np.ones(len(voxels), bool),
-            self._links.at(theta, poses, poses), self._seen.at(theta, poses, voxels), self.prior,
+            self._links.at(theta, (poses, poses)), self._seen.at(theta, (poses, voxels)), self.prior,
         )  # fmt: skip
 
 
