@@ -73,18 +73,19 @@ class Table:
 
     def insert(self, fields: dict[str, NDArray[Any]], rows: int) -> NDArray[np.int64]:
         """Store checked columns, each with a value a row or one for all; returns the rows' ids."""
-        reused = min(rows, len(self._free))
-        slots = np.empty(rows, np.int64)
+        reused, before = min(rows, len(self._free)), len(self.alive)
+        slots = np.arange(before - reused, before - reused + rows)
+        where: Any = slice(before, before + rows)  # quicker than an array of slots, and nearly always so
         if reused:
             slots[:reused] = self._free[-reused:]
             del self._free[-reused:]
-        slots[reused:] = np.arange(len(self.alive), len(self.alive) + rows - reused)
+            where = slots
         self.alive.grow(rows - reused)
         self._generation.grow(rows - reused)
-        self.alive.view[slots] = True
+        self.alive.view[where] = True
         for name, column in self.columns.items():
             column.grow(rows - reused)
-            column.view[slots] = fields[name] if name in fields else self.defaults[name]
+            column.view[where] = fields[name] if name in fields else self.defaults[name]
         self._index(slots)
         return self._ids(slots)
 

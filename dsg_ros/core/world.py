@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dsg_ros.core.checks import pose_rows, voxel_rows
+from dsg_ros.core.checks import pose_row, pose_rows, voxel_rows
 from dsg_ros.core.factors import FACTOR_TYPES, Factor
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
@@ -62,7 +62,7 @@ class WorldModel:
 
     def add_pose(self, pose: ArrayLike) -> int:
         """Add a pose (7,); returns its key.  ValueError unless it is finite with a unit quaternion."""
-        return int(self._add(Kind.POSE, pose_rows(np.asarray(pose, float)[None]))[0])
+        return int(self._add(Kind.POSE, pose_row(pose)[None])[0])
 
     def add_poses(self, poses: ArrayLike) -> Keys:
         """Add poses (n, 7); returns their keys."""

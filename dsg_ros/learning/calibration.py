@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -17,6 +18,7 @@ from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, flatten, mask, specs, to_float64, unflatten
 from dsg_ros.interface import LearningStep, Parameter
 from dsg_ros.learning import guards, losses, parameters
+from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.increments import IncrementModel
 from dsg_ros.learning.learner import Accumulator, minimiser
@@ -154,12 +156,13 @@ class Calibration:
 
         A block in which nothing ``moves`` says nothing of how noise grows.
         """
-        before = self._cost(block, self._used)
+        before, after, own = each(
+            [partial(self._cost, block, at) for at in (self._used, self._candidate, self._estimate)]
+        )
         if not np.isfinite(before.cost):
             self.counts["blocks_refused"] += 1
             _log.warning("learning: the block of keyframes that ends at %.1f m has no finite loss; not used", travel)
             return None
-        after = self._cost(block, self._candidate)
         wrong = guards.within_bounds(self._candidate, self._start_vector, self._specs)
         if wrong:
             _log.warning("learning: update refused, %s", wrong)
@@ -172,11 +175,12 @@ class Calibration:
                 self._accumulator.drop_newest()
                 self.counts["blocks_forgotten"] += 1
                 _log.warning("learning: the block before the one that ends at %.1f m misleads; forgotten", travel)
-        if not self._accumulator.add(block, self._estimate):
+        if not self._accumulator.add(block, self._estimate, own):
             self.counts["blocks_refused"] += 1
-        self._propose(travel)
-        if self._noise and moves:
-            self._start = self._start.replace(odometry_noise=self._noise.step(block, self._theta))
+        learned = [partial(self._noise.step, block, self._theta)] if self._noise and moves else []
+        _, *noise = each([partial(self._propose, travel), *learned])
+        if noise:
+            self._start = self._start.replace(odometry_noise=noise[0])
             self._use(self._used)
         self._tell()
         step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters)

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block
 from dsg_ros.learning.losses import Score
 
@@ -53,9 +55,11 @@ class Accumulator:
         # exactly.
         self._moments = np.zeros((size * size + size,) * 2)
 
-    def add(self, block: Block, at: Vector) -> bool:
-        """Linearise ``block`` at a deviation and take it in; False, and nothing done, if its numbers are not finite."""
-        quadratic = self._linearised(block, at)
+    def add(self, block: Block, at: Vector, scored: Score | None = None) -> bool:
+        """Linearise ``block`` at a deviation, where it may have been ``scored`` already, and take it in; False, and
+        nothing done, if its numbers are not finite.
+        """
+        quadratic = self._linearised(block, at, scored)
         if quadratic is None:
             return False
         self._recent.append(quadratic)
@@ -75,16 +79,13 @@ class Accumulator:
     def relinearise(self, at: Vector, tolerance: float, limit: int) -> int:
         """Linearise again, newest first, at most ``limit`` blocks that were linearised farther away from ``at`` than
         ``tolerance`` prior deviations.  Returns how many were."""
-        done = 0
         scale = np.sqrt(np.diag(self.prior))
-        for i in reversed(range(len(self._recent))):
-            old = self._recent[i]
-            if done == limit:
-                break
-            if np.max(np.abs(old.at - at) * scale) > tolerance:
-                done += 1
-                self._recent[i] = self._linearised(old.block, at) or old
-        return done
+        newest_first = reversed(range(len(self._recent)))
+        far = [i for i in newest_first if np.max(np.abs(self._recent[i].at - at) * scale) > tolerance][:limit]
+        anew = each([partial(self._linearised, self._recent[i].block, at) for i in far])
+        for i, found in zip(far, anew, strict=True):
+            self._recent[i] = found or self._recent[i]
+        return len(far)
 
     def normal(self) -> tuple[Matrix, Vector]:
         """Information (K, K) and right-hand side (K,), prior included."""
@@ -111,8 +112,8 @@ class Accumulator:
         scale = np.sqrt(np.maximum(np.diag(robust), np.diag(formal)) / np.diag(robust))
         return scale[:, None] * robust * scale
 
-    def _linearised(self, block: Block, at: Vector) -> Quadratic | None:
-        s = self._score(block, at)
+    def _linearised(self, block: Block, at: Vector, scored: Score | None = None) -> Quadratic | None:
+        s = scored or self._score(block, at)
         hessian, gradient = np.asarray(s.hessian), np.asarray(s.gradient)
         if not (np.isfinite(s.cost) and np.isfinite(hessian).all() and np.isfinite(gradient).all()):
             return None

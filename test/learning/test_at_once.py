@@ -1,0 +1,26 @@
+"""Pieces of work side by side: all are done, in order, whatever the cores, also where pieces have pieces."""
+
+import os
+from functools import partial
+
+import pytest
+
+from dsg_ros.learning.at_once import each
+
+
+def tree(depth: int) -> int:
+    return 1 if not depth else sum(each([partial(tree, depth - 1)] * 3))
+
+
+@pytest.mark.parametrize("cores", [{0}, {0, 1}])
+def test_all_are_done_in_order(monkeypatch, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
+    assert each([partial(pow, base, 2) for base in range(20)]) == [base**2 for base in range(20)]
+    assert each([]) == []
+    assert tree(4) == 81
+
+
+def test_an_error_is_raised(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    with pytest.raises(ValueError, match="invalid literal"):
+        each([partial(int, "1"), partial(int, "one")])
