@@ -68,6 +68,10 @@ class Slam:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
         if not self._warm:
             self.warm_up(frame.planar)
+        with self._stopwatch("whole_scan"):
+            return self._processed(frame)
+
+    def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
             points = scan.deskew(frame)
@@ -75,13 +79,14 @@ class Slam:
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
-            tracked = self._tracker.track(cloud, odometry, frame.stamp)
+            matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
+            tracked = self._tracker.track(matched, odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
-        return self._estimate(frame, cloud, odometry, keyframe)
+        return self._estimate(frame, matched, odometry, keyframe)
 
     def _is_keyframe(self, tracked: Tracked) -> bool:
         since = se3.log(se3.between(self._back_end.pose(-1), tracked.pose)).tolist()

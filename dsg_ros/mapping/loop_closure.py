@@ -142,13 +142,20 @@ class LoopCloser:
     def _place(
         self, reference: NDArray[np.float64], points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float
     ) -> correlative.Candidate | None:
-        """Where ``points`` (n, 3) fit ``reference`` (m, 3), both in the older keyframe; turns are about ``pivot``."""
+        """Where ``points`` (n, 3) fit ``reference`` (m, 3), both in the older keyframe; turns are about ``pivot``.
+
+        Of clouds the walls are looked at: floors and ceilings fit anywhere.
+        """
         s = self._settings
-        extent = drift + float(np.abs(points[:, :2] - pivot).max(initial=0.0)) * np.sqrt(2.0)
-        grids = correlative.pyramid(reference[:, :2], pivot, extent, resolution=s.search_resolution)
+        flat = correlative.flattened(points, planar=self._mapper.planar)
+        if not len(flat):
+            return None
+        extent = drift + float(np.abs(flat - pivot).max()) * np.sqrt(2.0)
+        around = correlative.flattened(reference, planar=self._mapper.planar)
+        grids = correlative.pyramid(around, pivot, extent, resolution=s.search_resolution)
         return correlative.search(
             grids,
-            points[:, :2],
+            flat,
             pivot=pivot,
             radius=drift,
             angle=min(s.most_turn, 0.1 + 0.06 * drift),

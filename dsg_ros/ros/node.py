@@ -72,7 +72,7 @@ class HeroNode(LifecycleNode):
 
     def __init__(self, name: str = "hero") -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
-        self.config = parameters.declare(self)
+        self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
         self._before: status.Figures | None = None
