@@ -400,7 +400,9 @@ class SimulatorNode(Simulation):
     world: Annotated[Literal["tutorial", "building"], Doc("What it shows; the tutorial has parameters of its own")] = (
         "building"
     )
-    wait: Annotated[bool, Doc("Set off when somebody listens to odometry and clouds")] = True
+    listeners: Annotated[
+        int, Doc("It sets off when so many listen to odometry and clouds; 0: at once"), Range(0, 100)
+    ] = 1
 
 
 class ConfigError(ValueError):

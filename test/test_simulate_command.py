@@ -16,8 +16,8 @@ from dsg_ros.io.logs import frames, open_log
 from dsg_ros.io.trajectories import read_tum
 
 ROOT = Path(__file__).resolve().parents[1]
-DRIVE = config.Simulation(drive=config.SimulatedDrive(laps=0.16), lidar=config.SimulatedLidar(columns=450))
-"""18 m: out of the hall, into the corridor and up the ramp."""
+DRIVE = config.Simulation(drive=config.SimulatedDrive(laps=0.2), lidar=config.SimulatedLidar(columns=450))
+"""22 m: out of the hall, along the corridor and half up the ramp."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_bag_holds_a_robots_topics_and_the_truth(bag: Path) -> None:
     stamps, poses = read_tum(bag.with_name("bag.tum"))
     assert (np.diff(stamps) > 0).all()
     assert {frame.stamp for frame in found} <= set(stamps.tolist())
-    assert 17.0 < np.linalg.norm(np.diff(poses[:, :3], axis=0), axis=1).sum() < 19.0
+    assert 22.3 < np.linalg.norm(np.diff(poses[:, :3], axis=0), axis=1).sum() < 22.5
     for frame in found[::20]:
         assert not frame.planar
         assert len(frame.points) == 450 * 16
@@ -64,7 +64,7 @@ def test_a_3d_run_is_mapped_to_centimetres(bag: Path, tmp_path: Path, capsys: py
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["compilations_after_warm_up"] == 0
     assert told["ate"]["odometry"] > 0.2
-    assert told["ate"]["trajectory"] < 0.018, "0.1 % of the way"
+    assert told["ate"]["trajectory"] < 0.022, "0.1 % of the way"
     scores = json.loads((tmp_path / "out" / "report.json").read_text())["evaluation"]["scores"]
     for ours, wheels in zip(scores["trajectory"]["relative"], scores["odometry"]["relative"], strict=True):
         assert ours["translation_median"] < 0.5 * wheels["translation_median"]

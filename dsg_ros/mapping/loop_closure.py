@@ -21,6 +21,9 @@ from dsg_ros.mapping.path_kernel import path_lengths
 HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
 """Information of the first guess in the final match: a metre, a third of a radian, for what a corridor leaves open."""
 
+REFERENCE_POINTS = 30_000
+"""Of the points that make a place as many at most are used: of clouds every second or third, which is dense enough."""
+
 BRIDGE = 0.05
 """Metres that a closure counts for on a path over the graph."""
 
@@ -117,6 +120,7 @@ class LoopCloser:
         query = _merged(trajectory, clouds, newest, slice(max(0, newest - s.query_keyframes + 1), newest + 1))
         if not len(reference) or not len(query):
             return None
+        reference = reference[:: -(-len(reference) // REFERENCE_POINTS)]
         query = scan.thin(query, s.query_cell, self._mapper.capacity)
         guess = start = poses.between(trajectory[older], trajectory[newest])
         if drift > s.search_beyond:

@@ -28,6 +28,7 @@ from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
+from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, GridUpdate

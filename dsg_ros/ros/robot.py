@@ -39,10 +39,7 @@ Record = OdometryRecord | CloudRecord | Reference
 
 
 class RobotSimulator(Node):
-    """Sets ``ended`` when the drive is over.
-
-    With ``wait`` (the default) the robot sets off when somebody listens to odometry and clouds.
-    """
+    """Sets off when somebody listens, and sets ``ended`` when the drive is over."""
 
     def __init__(self, ended: threading.Event) -> None:
         super().__init__("hero_simulator", automatically_declare_parameters_from_overrides=True)
@@ -109,15 +106,13 @@ class RobotSimulator(Node):
             self.sent["reference"] += 1
 
     def _wait_for_listeners(self) -> None:
-        if not self._world.wait:
-            return
-        self.get_logger().info("waiting until somebody listens to odometry and clouds")
-        deadline = time.monotonic() + PATIENCE
-        while not (self._odom.get_subscription_count() and self._points.get_subscription_count()):
+        wanted, deadline = self._world.listeners, time.monotonic() + PATIENCE
+        self.get_logger().info(f"waiting for {wanted} that listen to odometry and clouds")
+        while min(self._odom.get_subscription_count(), self._points.get_subscription_count()) < wanted:
             if self._stop.wait(0.05):
                 return
             if time.monotonic() > deadline:
-                self.get_logger().warning("nobody listens; setting off all the same")
+                self.get_logger().warning("not so many listen; setting off all the same")
                 return
 
     def _now(self) -> int:

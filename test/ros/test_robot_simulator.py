@@ -19,7 +19,7 @@ from dsg_ros.processes import free_domain
 from dsg_ros.ros import convert
 
 SIMULATOR = ["-m", "dsg_ros.ros.simulator", "--ros-args"]
-BUILDING = ["-p", "world:=building", "-p", "drive.laps:=0.02", "-p", "lidar.columns:=200"]
+BUILDING = ["-p", "world:=building", "-p", "drive.laps:=0.02", "-p", "lidar.columns:=200", "-p", "listeners:=2"]
 RELIABLE = {"qos.odom.reliability": "reliable", "qos.points.reliability": "reliable"}
 
 
