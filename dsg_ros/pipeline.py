@@ -41,6 +41,7 @@ class Slam:
         self._compiled = 0
         self._travel = 0.0
         self._refused = 0
+        self._learn_at: int | None = None
         self._warm = False
         self._prepare(planar=True)
 
@@ -86,6 +87,8 @@ class Slam:
             self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
+        else:
+            self._learn()
         return self._estimate(frame, matched, odometry, keyframe)
 
     def _is_keyframe(self, tracked: Tracked) -> bool:
@@ -97,6 +100,7 @@ class Slam:
         self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
+        self._learn()
         last = len(self._keyframes) - 1
         key = self._back_end.add_keyframe(tracked.pose)
         if last >= 0:
@@ -116,8 +120,19 @@ class Slam:
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
         if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:
+            self._learn_at = stamp
+            if self._planar:
+                self._learn()
+
+    def _learn(self) -> None:
+        """The outer update that is due, if one is.
+
+        A keyframe made of a cloud takes most of the time there is until the next cloud: then it is put off to that one.
+        """
+        if self._learn_at is not None:
             with self._stopwatch("learn"):
-                self._calibration.step(stamp, self._travel)
+                self._calibration.step(self._learn_at, self._travel)
+            self._learn_at = None
 
     def _settle(self, tracked: Tracked) -> Tracked:
         """Adopt the window solved at the last keyframe; what hangs on the newest keyframe moves with it."""
@@ -192,6 +207,7 @@ class Slam:
         """Solve the whole graph once more, refine keyframes and voxels, and register every scan to those around it."""
         if not len(self._keyframes):
             return self.result()
+        self._learn()
         self._solve_graph()
         trajectory = self._back_end.trajectory
         if not self._settings.refinement.enabled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -16,6 +17,9 @@ from dsg_ros.ros.running import Spinner
 from dsg_ros.ros.signals import on_signals
 from dsg_ros.ros.tutorial import HeroSimulator
 
+if TYPE_CHECKING:
+    from dsg_ros.ros.robot import RobotSimulator as BuildingSimulator
+
 WORLDS = ("tutorial", "building")
 
 
@@ -25,7 +29,7 @@ def run(args: Sequence[str] | None) -> int:
     """
     ended = threading.Event()
     on_signals(lambda number: ended.set())
-    node = None
+    node: HeroSimulator | BuildingSimulator | None = None
     try:
         try:
             arguments = None if args is None else ["hero_simulator", *args]
