@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clouds import clouds
 from benchmarks.measuring import stopwatch
 from benchmarks.table import Row
 
@@ -46,7 +47,9 @@ def killian(folder: Path) -> list[Row]:
     ]
 
 
-PROCESSES: dict[str, Callable[[Path], list[Row]]] = {"node": node_imports, "hero": tutorial, "killian": killian}
+PROCESSES: dict[str, Callable[[Path], list[Row]]] = {
+    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds
+}  # fmt: skip
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, str]:

@@ -73,6 +73,10 @@ class Odometry:
 class Registration:
     """Scan to local voxel map."""
 
+    max_points: Annotated[
+        int, Doc("Of a scan's points, those that are matched; a keyframe's map has all of input.max_points"),
+        Range(32, 8192),
+    ] = 8192  # fmt: skip
     window: Annotated[int, Doc("Keyframes in the local map"), Range(2, 200)] = 30
     coarse_voxel: Annotated[float, Doc("Voxel edge of the first stage"), Range(0.05, 10.0, "m")] = 0.3
     fine_voxel: Annotated[float, Doc("Voxel edge of the second stage"), Range(0.02, 5.0, "m")] = 0.1
@@ -352,6 +356,65 @@ class Node(Slam):
     qos: InputQos = InputQos()
 
 
+@dataclass(frozen=True)
+class SimulatedDrive:
+    """How the simulated robot drives around its building."""
+
+    laps: Annotated[float, Doc("Times around, 112 m each"), Range(0.01, 100.0)] = 1.25
+    speed: Annotated[float, Doc("Speed"), Range(0.05, 5.0, "m/s")] = 1.2
+
+
+@dataclass(frozen=True)
+class SimulatedLidar:
+    """Its lidar: a head of beams above each other that turns once a sweep."""
+
+    rate: Annotated[float, Doc("Sweeps a second"), Range(1.0, 50.0, "Hz")] = 10.0
+    beams: Annotated[int, Doc("Beams above each other"), Range(1, 128)] = 16
+    columns: Annotated[int, Doc("Directions around in which they are fired"), Range(36, 4096)] = 1875
+    lowest: Annotated[float, Doc("Elevation of the lowest beam"), Range(-1.5, 1.5, "rad")] = -0.2618
+    highest: Annotated[float, Doc("Elevation of the highest beam"), Range(-1.5, 1.5, "rad")] = 0.2618
+    max_range: Annotated[float, Doc("Farther surfaces give no return"), Range(1.0, 300.0, "m")] = 100.0
+    noise: Annotated[float, Doc("Standard deviation of a range"), Range(0.0, 1.0, "m")] = 0.01
+
+
+@dataclass(frozen=True)
+class SimulatedWheels:
+    """Its wheel odometry, and how that errs."""
+
+    rate: Annotated[float, Doc("Messages a second"), Range(1.0, 1000.0, "Hz")] = 50.0
+    scale: Annotated[float, Doc("Metres told for each metre driven"), Range(0.5, 2.0)] = 1.03
+    rotation_gain: Annotated[float, Doc("Radians told for each radian turned"), Range(0.5, 2.0)] = 1.02
+    turn_per_metre: Annotated[float, Doc("Turn told for each metre driven"), Range(-0.5, 0.5, "rad/m")] = 0.005
+    noise_translation: Annotated[
+        float, Doc("Random walk of the translation, after a metre"), Range(0.0, 1.0, "m/sqrt(m)")
+    ] = 0.01
+    noise_rotation: Annotated[
+        float, Doc("Random walk of the heading, after a metre"), Range(0.0, 1.0, "rad/sqrt(m)")
+    ] = 0.005
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A robot with a lidar in a building: the worlds of `simulate` and of hero_simulator."""
+
+    seed: Annotated[int, Doc("Furniture and noise are drawn with it"), Range(0, 2**31 - 1)] = 0
+    drive: SimulatedDrive = SimulatedDrive()
+    lidar: SimulatedLidar = SimulatedLidar()
+    wheels: SimulatedWheels = SimulatedWheels()
+
+
+@dataclass(frozen=True)
+class SimulatorNode(Simulation):
+    """hero_simulator in the world building."""
+
+    world: Annotated[Literal["tutorial", "building"], Doc("What it shows; the tutorial has parameters of its own")] = (
+        "building"
+    )
+    listeners: Annotated[
+        int, Doc("It sets off when so many listen to odometry and clouds; 0: at once"), Range(0, 100)
+    ] = 1
+
+
 class ConfigError(ValueError):
     """A setting has an unknown name, a wrong type or a value out of range; the message says which and what is
     allowed.
@@ -402,6 +465,12 @@ def check(setting: Setting, value: Any) -> Any:
             f"{setting.name}: {value!r} is outside [{limits.low:g}, {limits.high:g}] {limits.unit}".rstrip()
         )
     return value
+
+
+def check_all(config: Any) -> None:
+    """`ConfigError` on the first setting of ``config`` that has a value it does not allow."""
+    for setting in settings(config):
+        check(setting, setting.value)
 
 
 def replace(config: Any, values: dict[str, Any]) -> Any:

@@ -42,6 +42,7 @@ class Slam:
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
         self._refused = 0
+        self._learn_at: int | None = None
         self._warm = False
         self._prepare(planar=True)
 
@@ -70,6 +71,10 @@ class Slam:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
         if not self._warm:
             self.warm_up(frame.planar)
+        with self._stopwatch("whole_scan"):
+            return self._processed(frame)
+
+    def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
             points = scan.deskew(frame)
@@ -77,14 +82,17 @@ class Slam:
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
-            tracked = self._tracker.track(cloud, odometry, frame.stamp)
+            matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
+            tracked = self._tracker.track(matched, odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
-        return self._estimate(frame, cloud, odometry, keyframe)
+        else:
+            self._learn()
+        return self._estimate(frame, matched, odometry, keyframe)
 
     def _is_keyframe(self, tracked: Tracked) -> bool:
         since = se3.log(se3.between(self._back_end.pose(-1), tracked.pose)).tolist()
@@ -95,6 +103,7 @@ class Slam:
         self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
+        self._learn()
         last = len(self._keyframes) - 1
         key = self._back_end.add_keyframe(tracked.pose)
         if last >= 0:
@@ -115,8 +124,19 @@ class Slam:
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
         if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:
+            self._learn_at = stamp
+            if self._planar:
+                self._learn()
+
+    def _learn(self) -> None:
+        """The outer update that is due, if one is.
+
+        A keyframe made of a cloud takes most of the time there is until the next cloud: then it is put off to that one.
+        """
+        if self._learn_at is not None:
             with self._stopwatch("learn"):
-                self._calibration.step(stamp, self._travel)
+                self._calibration.step(self._learn_at, self._travel)
+            self._learn_at = None
 
     def _settle(self, tracked: Tracked) -> Tracked:
         """Adopt the window solved at the last keyframe; what hangs on the newest keyframe moves with it."""
@@ -191,6 +211,7 @@ class Slam:
         """Solve the whole graph once more, refine keyframes and voxels, and register every scan to those around it."""
         if not len(self._keyframes):
             return self.result()
+        self._learn()
         self._solve_graph()
         trajectory = self._back_end.trajectory
         if not self._settings.refinement.enabled:

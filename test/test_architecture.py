@@ -45,6 +45,12 @@ RULES = [
         own("io", "ros", "report", "commands", "experiments", "pipeline", "worker.*", "synchroniser"),
         "mapping and learning build on the core alone; the pipeline composes them",
     ),
+    Rule(
+        own("simulation"),
+        own("mapping", "learning", "ros", "report", "commands", "experiments", "pipeline", "worker.*"),
+        "what is simulated knows nothing of what is made of it",
+    ),
+    Rule(own("mapping", "learning", "io", "pipeline"), own("simulation"), "nor the other way"),
     Rule(own("mapping"), own("learning"), "the pipeline composes them"),
     Rule(own("learning"), own("mapping"), "the pipeline composes them"),
     Rule(

@@ -25,10 +25,12 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dsg_ros.errors import UserError
-from dsg_ros.io.records import OdometryRecord, ScanRecord
+from dsg_ros.io import pointcloud
+from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord
 
 Storage = Literal["mcap", "sqlite3"]
 
+_FLOAT32 = 7  # of sensor_msgs/PointField
 _METADATA_VERSION: Literal[9] = 9  # what Jazzy writes; Kilted and Lyrical read it too
 _FOREVER = QosTime(9223372036, 854775807)  # what rosbag2 records for an unlimited duration
 
@@ -123,16 +125,21 @@ class BagWriter:
 
 
 class RunWriter:
-    """Writes a run's records as the topics a robot has: /odom, /scan, /tf (odom to base) and /tf_static (base to
-    sensor).
+    """Writes a run's records as the topics a robot has: /odom, /scan or (with ``clouds``) /points, /tf (odom to base)
+    and /tf_static (base to sensor); with ``reference`` also /reference, the exact pose.
     """
 
-    def __init__(self, bag: BagWriter) -> None:
+    def __init__(self, bag: BagWriter, *, clouds: bool = False, reference: bool = False) -> None:
         self._bag = bag
         self._types: dict[str, Any] = bag.typestore.types
         self._mount: NDArray[np.float64] | None = None
         bag.add_topic("/odom", "nav_msgs/msg/Odometry", offered_qos())
-        bag.add_topic("/scan", "sensor_msgs/msg/LaserScan", offered_qos())
+        if clouds:
+            bag.add_topic("/points", "sensor_msgs/msg/PointCloud2", offered_qos())
+        else:
+            bag.add_topic("/scan", "sensor_msgs/msg/LaserScan", offered_qos())
+        if reference:
+            bag.add_topic("/reference", "geometry_msgs/msg/PoseStamped", offered_qos())
         bag.add_topic("/tf", "tf2_msgs/msg/TFMessage", offered_qos(depth=100))
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", offered_qos(depth=1, latched=True))
 
@@ -141,11 +148,7 @@ class RunWriter:
         self.transform(record.stamp, record.pose, record.frame, record.child_frame, static=False)
         linear, angular = (np.zeros(3), np.zeros(3)) if record.twist is None else np.split(record.twist, 2)
         covariance = np.zeros(36) if record.covariance is None else record.covariance.reshape(36)
-        pose = self._make(
-            "geometry_msgs/msg/Pose",
-            position=self._make("geometry_msgs/msg/Point", **_xyz(record.pose[:3])),
-            orientation=self._rotation(record.pose[3:]),
-        )
+        pose = self._pose(record.pose)
         twist = self._make("geometry_msgs/msg/Twist", linear=self._vector(linear), angular=self._vector(angular))
         message = self._make(
             "nav_msgs/msg/Odometry",
@@ -157,11 +160,8 @@ class RunWriter:
         self._write("/odom", record.stamp, message)
 
     def scan(self, record: ScanRecord, base_frame: str) -> None:
-        """Write the scan and, where it is new or has changed, the sensor's place on the robot."""
-        mount = record.base_from_sensor
-        if mount is not None and (self._mount is None or not np.array_equal(mount, self._mount)):
-            self._mount = mount
-            self.transform(record.stamp, mount, base_frame, record.frame, static=True)
+        """Write the scan and, where it is new, the sensor's place on the robot."""
+        self._mounted(record, base_frame)
         message = self._make(
             "sensor_msgs/msg/LaserScan",
             header=self._header(record.stamp, record.frame),
@@ -176,6 +176,32 @@ class RunWriter:
             intensities=np.empty(0, np.float32),
         )
         self._write("/scan", record.stamp, message)
+
+    def cloud(self, record: CloudRecord, base_frame: str, came: int | None = None) -> None:
+        """Write the cloud as `scan` does a scan; bag time is when it ``came`` [ns], failing that its stamp."""
+        self._mounted(record, base_frame)
+        data = pointcloud.rows(record.points, record.times)
+        message = self._make(
+            "sensor_msgs/msg/PointCloud2",
+            header=self._header(record.stamp, record.frame),
+            height=1,
+            width=len(data),
+            fields=[
+                self._make("sensor_msgs/msg/PointField", name=name, offset=4 * i, datatype=_FLOAT32, count=1)
+                for i, name in enumerate(data.dtype.names or ())
+            ],
+            is_bigendian=False,
+            point_step=data.itemsize,
+            row_step=data.nbytes,
+            data=data.view(np.uint8),
+            is_dense=True,
+        )
+        self._write("/points", record.stamp if came is None else came, message)
+
+    def reference(self, stamp: int, pose: NDArray[np.float64], frame: str, came: int | None = None) -> None:
+        """Write the exact pose (7,) of the base in ``frame`` on /reference."""
+        message = self._make("geometry_msgs/msg/PoseStamped", header=self._header(stamp, frame), pose=self._pose(pose))
+        self._write("/reference", stamp if came is None else came, message)
 
     def transform(self, stamp: int, pose: NDArray[np.float64], frame: str, child_frame: str, static: bool) -> None:
         """Write the pose (7,) of ``child_frame`` in ``frame`` on /tf_static or /tf."""
@@ -193,6 +219,13 @@ class RunWriter:
         message = self._make("tf2_msgs/msg/TFMessage", transforms=[stamped])
         self._write("/tf_static" if static else "/tf", stamp, message)
 
+    def _mounted(self, record: ScanRecord | CloudRecord, base_frame: str) -> None:
+        """Tell the sensor's place on the robot where it is new or has changed."""
+        mount = record.base_from_sensor
+        if mount is not None and (self._mount is None or not np.array_equal(mount, self._mount)):
+            self._mount = mount
+            self.transform(record.stamp, mount, base_frame, record.frame, static=True)
+
     def _write(self, topic: str, stamp: int, message: Any) -> None:
         self._bag.write(topic, stamp, self._bag.typestore.serialize_cdr(message, message.__msgtype__))
 
@@ -203,6 +236,13 @@ class RunWriter:
         seconds, nanoseconds = divmod(stamp, 1_000_000_000)
         time = self._make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
         return self._make("std_msgs/msg/Header", stamp=time, frame_id=frame)
+
+    def _pose(self, values: NDArray[np.float64]) -> Any:
+        return self._make(
+            "geometry_msgs/msg/Pose",
+            position=self._make("geometry_msgs/msg/Point", **_xyz(values[:3])),
+            orientation=self._rotation(values[3:]),
+        )
 
     def _vector(self, values: Any) -> Any:
         return self._make("geometry_msgs/msg/Vector3", **_xyz(values))

@@ -1,4 +1,4 @@
-"""sensor_msgs/PointCloud2 to points.  NumPy only: the ROS node uses it too."""
+"""sensor_msgs/PointCloud2 to points, and back.  NumPy only: the ROS node uses it too."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ _UNITS = (1.0, 1e-6, 1e-9)  # seconds, microseconds, nanoseconds
 _LONGEST_SWEEP = 2.0  # seconds that one cloud may span
 _ABSOLUTE = 1e6  # seconds: offsets are never that large, clocks since 1970 are
 _OTHER_CLOCK = 10.0  # seconds: absolute times this far from the header's stamp run on the sensor's own clock
+
+FIELDS = ("x", "y", "z", "time")
+"""The fields of clouds that this package writes, all FLOAT32: `rows`."""
 
 
 class PointField(Protocol):
@@ -79,6 +82,18 @@ def decode(cloud: PointCloud2, stamp: int = 0) -> PointSet:
         points = points[finite]
         times = None if times is None else times[finite]
     return PointSet(points, None if times is None else _seconds(times, stamp, dropped), dropped)
+
+
+def rows(points: NDArray[np.float32], times: NDArray[np.float32] | None) -> NDArray[Any]:
+    """The data of a cloud with `FIELDS`: points (n, 3) [m] and ``times`` (n,) [s] after the stamp, as one record each.
+
+    Without times their field is left out.
+    """
+    columns = [*points.T] if times is None else [*points.T, times]
+    table = np.empty(len(points), [(name, "<f4") for name in FIELDS[: len(columns)]])
+    for name, column in zip(FIELDS, columns, strict=False):
+        table[name] = column
+    return table
 
 
 def _rows(cloud: PointCloud2) -> NDArray[np.uint8]:

@@ -12,13 +12,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dsg_ros.core.native import plain
 from dsg_ros.mapping import correlative_kernel as kernel
 from dsg_ros.mapping.correlative_kernel import LEVELS, MARGIN
+from dsg_ros.mapping.voxel_kernels import in_columns
 
 POINTS = 256
 """Of the points to be placed, as many at most are scored."""
 
-__all__ = ["LEVELS", "Candidate", "Pyramid", "pyramid", "search"]
+COLUMN, LAYERS = 0.3, 3
+"""In space, walls are what fills so many layers of a column of this edge [m]; floors and ceilings fill two."""
+
+__all__ = ["LEVELS", "Candidate", "Pyramid", "flattened", "pyramid", "search"]
 
 
 class Pyramid(NamedTuple):
@@ -49,6 +54,13 @@ class Candidate:
     yaw: float
     score: float
     runner_up: float
+
+
+def flattened(points: NDArray[np.float64], *, planar: bool) -> NDArray[np.float64]:
+    """What of ``points`` (n, 3) can be told apart from above: all of a planar scan, the walls of a cloud; (m, 2)."""
+    if planar or not len(points):
+        return points[:, :2]
+    return points[in_columns(plain(points), COLUMN, LAYERS), :2]
 
 
 def pyramid(points: NDArray[np.float64], centre: NDArray[np.float64], extent: float, *, resolution: float) -> Pyramid:

@@ -25,6 +25,9 @@ from dsg_ros.mapping.voxel_map import cells_of, pack
 HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
 """Information of the first guess in the final match: a metre, a third of a radian, for what a corridor leaves open."""
 
+REFERENCE_POINTS = 30_000
+"""Of the points that make a place as many at most are used: of clouds every second or third, which is dense enough."""
+
 BRIDGE = 0.05
 """Metres that a closure counts for on a path over the graph."""
 
@@ -138,6 +141,7 @@ class LoopCloser:
         query = query[_seen_again(query, [len(cloud) for cloud in clouds[recent]], s.support_cell)]
         if not len(reference) or not len(query):
             return None
+        reference = reference[:: -(-len(reference) // REFERENCE_POINTS)]
         query = scan.thin(query, s.query_cell, self._mapper.capacity)
         guess = poses.between(trajectory[older], trajectory[newest])
         local_map = self._mapper.build_from_points(reference)
@@ -166,17 +170,24 @@ class LoopCloser:
         """What `_place` searches; None where the ``drift`` is so small that the first guess will do."""
         if drift <= self._settings.search_beyond:
             return None
-        extent = drift + float(np.abs(points[:, :2] - pivot).max(initial=0.0)) * np.sqrt(2.0)
-        return correlative.pyramid(reference[:, :2], pivot, extent, resolution=self._settings.search_resolution)
+        flat, around = (correlative.flattened(each, planar=self._mapper.planar) for each in (points, reference))
+        extent = drift + float(np.abs(flat - pivot).max(initial=0.0)) * np.sqrt(2.0)
+        return correlative.pyramid(around, pivot, extent, resolution=self._settings.search_resolution)
 
     def _place(
         self, grids: correlative.Pyramid, points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float,
         tier: _Tier,
     ) -> correlative.Candidate | None:  # fmt: skip
-        """Where ``points`` (n, 3) fit into ``grids``, both in the older keyframe; turns are about ``pivot``."""
+        """Where ``points`` (n, 3) fit into ``grids``, both in the older keyframe; turns are about ``pivot``.
+
+        Of clouds the walls are looked at: floors and ceilings fit anywhere.
+        """
+        flat = correlative.flattened(points, planar=self._mapper.planar)
+        if not len(flat):
+            return None
         return correlative.search(
             grids,
-            points[:, :2],
+            flat,
             pivot=pivot,
             radius=drift,
             angle=min(self._settings.most_turn, 0.1 + 0.06 * drift),

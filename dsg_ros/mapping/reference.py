@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import correlative_kernel
+from dsg_ros.mapping.correlative import flattened
 from dsg_ros.mapping.correlative_kernel import LEVELS, MARGIN
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
 
@@ -25,9 +26,6 @@ KEPT_REGIONS = 16
 
 PLACE, SECTORS = 0.5, 8
 """Of the keyframes in a square of this edge [m] that head into one of so many sectors, a local map has one."""
-
-COLUMN, LAYERS = 0.3, 3
-"""In space, walls are what fills so many layers of a column of this edge [m]; floors and ceilings fill two."""
 
 
 @dataclass(frozen=True)
@@ -133,18 +131,6 @@ class Reference:
         if len(self._kept) > KEPT_REGIONS:
             self._kept.popitem(last=False)
         return region
-
-
-def flattened(points: NDArray[np.float64], *, planar: bool) -> NDArray[np.float64]:
-    """What of ``points`` (n, 3) can be told apart from above: all of a planar scan, the walls of a cloud; (m, 2)."""
-    if planar or not len(points):
-        return points[:, :2]
-    cells = np.floor(points / COLUMN).astype(np.int64)
-    cells -= cells.min(axis=0)
-    columns = cells[:, 0] * (cells[:, 1].max() + 1) + cells[:, 1]
-    layers = np.unique(np.stack([columns, cells[:, 2]], axis=1), axis=0)[:, 0]
-    filled = np.bincount(layers, minlength=int(columns.max()) + 1)
-    return points[filled[columns] >= LAYERS, :2]
 
 
 def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -63,7 +63,8 @@ def normal_equations(
 ) -> None:
     """Gauss-Newton ``information`` (6, 6) and ``gradient`` (6,) of the robust cost at ``pose``; metric ``errors`` (n,).
 
-    An error [m] is that along the normal where the voxel is a surface, infinite for points with no voxel near.
+    An error [m] is that along the normal where the voxel is a surface, and in space for others what it would be along
+    their least axis; infinite for points with no voxel near.
     """
     rotation = se3.rotation_matrix(pose)
     narrow = 1.0 / math.sqrt(1.0 + spread**2)
@@ -86,7 +87,13 @@ def normal_equations(
         elif table.planar:
             error = math.hypot(d[0], d[1])
         else:
-            error = math.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
+            # Voxels in space are large, and a point far from the mean may well be of what is in them: of an edge, a
+            # pole, a ring on the floor.  Counted is how far it lies outside, in the thickness of the distribution.
+            squared = 0.0
+            for axis in range(3):
+                along = axes[axis, 0] * d[0] + axes[axis, 1] * d[1] + axes[axis, 2] * d[2]
+                squared += (along / deviations[axis]) ** 2
+            error = deviations[0] * math.sqrt(squared)
         errors[i] = error
         # Geman-McClure on the metric error (Zhang, "Parameter estimation techniques", 1997, table 1).
         weight = (kernel**2 / (kernel**2 + error**2)) ** 2

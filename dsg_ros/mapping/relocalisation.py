@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.interface import Hint
 from dsg_ros.mapping import relocalisation_kernel as kernel
+from dsg_ros.mapping.correlative import flattened
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import HELD
-from dsg_ros.mapping.reference import Reference, Region, flattened
+from dsg_ros.mapping.reference import Reference, Region
 from dsg_ros.mapping.registration import Match
 
 POINTS = 256

@@ -128,6 +128,36 @@ def averaged(points: Floats, edge: float) -> Floats:
 
 
 @compiled
+def one_a_cell(points: Floats, edge: float) -> Ints:
+    """Rows (m,) of the first of the ``points`` (n, 3) in each cell of ``edge``, in the order of the cells' keys."""
+    _, _, keys, rows = _rows(points, edge, False)
+    first = np.empty(len(keys), np.int64)
+    known = 0
+    for i in range(len(rows)):
+        if rows[i] == known:
+            first[known] = i
+            known += 1
+    return first[np.argsort(keys)]
+
+
+@compiled
+def in_columns(points: Floats, edge: float, layers: int) -> NDArray[np.bool_]:
+    """Which (n,) of the ``points`` (n, 3) stand in a column of cells of ``edge``, ``layers`` of them or more filled."""
+    _, _, keys, cells = _rows(points, edge, False)
+    bottoms = np.empty((len(keys), 3))
+    for i in range(len(points)):
+        bottoms[cells[i]] = points[i]
+    _, _, columns, column_of = _rows(bottoms, edge, True)
+    filled = np.zeros(len(columns), np.int64)
+    for cell in range(len(keys)):
+        filled[column_of[cell]] += 1
+    out = np.empty(len(points), np.bool_)
+    for i in range(len(points)):
+        out[i] = filled[column_of[cells[i]]] >= layers
+    return out
+
+
+@compiled
 def distribution(moments: Floats, mean: Floats, covariance: Floats) -> None:
     """Mean (3,) about the moments' origin and covariance (3, 3) of moments (10,)."""
     count = moments[0]

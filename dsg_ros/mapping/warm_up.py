@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
+from dsg_ros.interface import Frame, OdometryTrack
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
@@ -44,13 +45,17 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     local_map = mapper.build(poses.IDENTITY[None], [room])
     start, prior = poses.IDENTITY[None], np.eye(6)
     _compile_poses(start[0])
+    track = OdometryTrack(np.array([0, 10**8]), np.stack([start[0], start[0]]))
+    scan.deskew(Frame(0, room.astype(np.float32), track, times=np.zeros(len(room), np.float32)))
     points = scan.thin(room, settings.input.cell, settings.input.max_points)
+    scan.spread(room, settings.input.cell, len(room) // 2)
     match = mapper.register(local_map, points, start, start[0], prior)
     mapper.registration_information(mapper.opinion(match, start[0], prior)[1])
     mapper.register(local_map, points, mapper.fan(start[0]), start[0], prior)
     voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=mapper.planar)
     voxels.observe(0, 0, start[0], points, local_map.coarse)
     path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)
+    correlative.flattened(points, planar=mapper.planar)
     grids = correlative.pyramid(points[:, :2], np.zeros(2), 10.0, resolution=settings.loops.search_resolution)
     correlative.search(
         grids, points[:, :2], pivot=np.zeros(2), radius=1.0, angle=0.1, angle_step=settings.loops.search_angle,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Pose, PoseWithCovarianceStamped, TransformStamped
+from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField
@@ -100,6 +100,18 @@ def pose_with_covariance(
     return message
 
 
+def pose_stamped(frame: str, stamp: int, values: NDArray[np.float64]) -> PoseStamped:
+    """Message of a pose (7,) in ``frame``."""
+    return PoseStamped(header=header(stamp, frame), pose=pose(values))
+
+
+def odometry(frame: str, child_frame: str, stamp: int, values: NDArray[np.float64]) -> Odometry:
+    """Message of the pose (7,) of ``child_frame`` in ``frame``; twist and covariances are zero, not known."""
+    message = Odometry(header=header(stamp, frame), child_frame_id=child_frame)
+    message.pose.pose = pose(values)
+    return message
+
+
 def scan_points(message: LaserScan) -> PointSet:
     """Points in the sensor frame; `MalformedMessage` where the scan makes no sense."""
     ranges = np.asarray(message.ranges)
@@ -129,12 +141,22 @@ def voxel_cloud(
     rows = np.empty(len(means), CLOUD_DTYPE)
     for name, column in zip(CLOUD_DTYPE.names or (), (*means.T, *normals.T, counts), strict=True):
         rows[name] = column
+    return _cloud(frame, stamp, rows)
+
+
+def point_cloud(frame: str, stamp: int, points: NDArray[np.float32], times: NDArray[np.float32] | None) -> PointCloud2:
+    """Unordered cloud of points (n, 3) with the ``times`` (n,) [s] after ``stamp`` at which they were measured."""
+    return _cloud(frame, stamp, pointcloud.rows(points, times))
+
+
+def _cloud(frame: str, stamp: int, rows: NDArray[Any]) -> PointCloud2:
+    """Of records (n,) whose fields are all float32."""
     message = PointCloud2(header=header(stamp, frame), height=1, width=len(rows))
     message.fields = [
         PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-        for i, name in enumerate(CLOUD_DTYPE.names or ())
+        for i, name in enumerate(rows.dtype.names or ())
     ]
-    message.point_step, message.row_step = CLOUD_DTYPE.itemsize, CLOUD_DTYPE.itemsize * len(rows)
+    message.point_step, message.row_step = rows.itemsize, rows.nbytes
     message.is_dense = True
     # An array.array is taken as it is; bytes would be checked one by one.
     message.data = array.array("B", rows.tobytes())

@@ -28,6 +28,7 @@ from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
+from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, GridUpdate
@@ -72,7 +73,7 @@ class HeroNode(LifecycleNode):
 
     def __init__(self, name: str = "hero") -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
-        self.config = parameters.declare(self)
+        self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
         self._before: status.Figures | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -17,18 +17,21 @@ CHANGEABLE = frozenset(
 )
 """Parameters that take effect while the node runs; the others are read-only, and setting them says so."""
 
+Config = TypeVar("Config")
+
 _OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
-def declare(node: Node) -> cfg.Node:
-    """Declare every setting with its descriptor; the configuration with the overrides given at start-up.
+def declare(node: Node, defaults: Config) -> Config:
+    """Declare every setting of ``defaults`` with its descriptor; the configuration with the overrides given at
+    start-up.
 
     ``node`` was made with ``automatically_declare_parameters_from_overrides``, which is how rclpy tells what was given.
     Raises `ConfigError` naming every unknown parameter and every refused value.
     """
     overrides: dict[str, Any] = dict(node.get_parameters_by_prefix(""))
     given = {name: override.value for name, override in overrides.items() if not name.startswith(_OF_RCLPY)}
-    config, problems = cfg.Node(), []
+    config, problems = defaults, []
     for name, value in given.items():
         try:
             config = cfg.replace(config, {name: value})

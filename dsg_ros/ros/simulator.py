@@ -13,7 +13,7 @@ def main(args: Sequence[str] | None = None) -> int:
     after Ctrl-C while it still imports.
     """
     leave_on_interrupt("hero_simulator")
-    from dsg_ros.ros.tutorial import run
+    from dsg_ros.ros.simulating import run
 
     return run(args)
 

@@ -1,4 +1,4 @@
-"""`hero_simulator`: the tutorial's six poses and voxels being learned, step by step, for rviz.
+"""`hero_simulator` in the world tutorial: the tutorial's six poses and voxels being learned, step by step, for rviz.
 
 Publishes TF frames pose0 ... pose5 under the map frame, ~/path through them and ~/voxels.  The learning runs in a
 process of its own; this node shows one outer step every ``step_period`` seconds, and begins again after the last.
@@ -10,25 +10,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from multiprocessing.connection import Pipe
 
 import numpy as np
-import rclpy
 from nav_msgs.msg import Path
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import try_shutdown
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from dsg_ros.ros import cdr, convert, parameters
 from dsg_ros.ros.output import MAP_QOS
 from dsg_ros.ros.outputs import colours
-from dsg_ros.ros.running import Spinner
-from dsg_ros.ros.signals import on_signals
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.worker_session import Channel
 from dsg_ros.worker_tutorial import TutorialStep
@@ -43,8 +36,11 @@ REST = 5.0
 class HeroSimulator(Node):
     """Shows the tutorial; parameters ``map_frame`` and ``step_period`` [s]."""
 
+    failed = False
+
     def __init__(self) -> None:
         super().__init__("hero_simulator")
+        self.declare_parameter("world", "tutorial")
         self._frame = str(self.declare_parameter("map_frame", "map").value)
         period = self.declare_parameter("step_period", 0.5, parameters.in_range("Seconds a step is shown", 0.01, 60.0))
         self._period = float(period.value or 0.5)
@@ -120,30 +116,3 @@ class HeroSimulator(Node):
 
     def _trouble(self, error: Exception) -> None:
         self.get_logger().error(f"cannot broadcast: {error}")
-
-
-def run(args: Sequence[str] | None) -> int:
-    """Run the simulator until a signal; 0, or 2 when an argument or parameter is refused."""
-    ended = threading.Event()
-    on_signals(lambda number: ended.set())
-    node: HeroSimulator | None = None
-    try:
-        try:
-            arguments = None if args is None else ["hero_simulator", *args]
-            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            node = HeroSimulator()
-        except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
-            print(f"hero_simulator: {error}", file=sys.stderr)
-            return 2
-        spinner = Spinner(node)
-        node.start()
-        spinner.start()
-        while not ended.is_set() and not spinner.ended.is_set():
-            ended.wait(0.2)
-        spinner.stop()
-        node.stop()
-        return 1 if spinner.failed else 0
-    finally:
-        if node:
-            node.destroy_node()
-        try_shutdown()

@@ -13,9 +13,10 @@ from dsg_ros import config, poses
 from dsg_ros.interface import Hint
 from dsg_ros.mapping import relocalisation_kernel as kernel
 from dsg_ros.mapping import scan
+from dsg_ros.mapping.correlative import flattened
 from dsg_ros.mapping.correlative_kernel import LEVELS, MARGIN
 from dsg_ros.mapping.local_map import LocalMapper
-from dsg_ros.mapping.reference import TILE, Reference, flattened
+from dsg_ros.mapping.reference import TILE, Reference
 from dsg_ros.mapping.relocalisation import Found, Relocaliser, Verdict
 
 Array = NDArray[np.float64]

@@ -1,0 +1,152 @@
+"""`hero_simulator` in the world building: a robot with a 3D lidar drives around, in real time, with exact truth.
+
+Publishes ``odom``, ``points``, ``reference`` (the exact pose), and TF odom -> base_link -> lidar, in the relative names
+that hero_node listens to.  Its parameters are those of `dsg_ros.config.Simulation`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from dsg_ros import config
+from dsg_ros.io.records import CloudRecord, OdometryRecord
+from dsg_ros.ros import convert, parameters
+from dsg_ros.simulation.robot import Reference, Robot
+from dsg_ros.simulation.sensors import MOUNT
+
+WORLD, BASE, LIDAR = "world", "base_link", "lidar"
+AHEAD = 64
+"""Records that are made before they are due: half a second of odometry, and the next sweeps."""
+LATE = 0.05
+"""Seconds behind which it says so."""
+PATIENCE = 600.0
+"""Longest wait [s] for somebody who takes the clouds: a node listens when it has compiled everything."""
+
+Record = OdometryRecord | CloudRecord | Reference
+
+
+class RobotSimulator(Node):
+    """Sets off when somebody listens, and sets ``ended`` when the drive is over."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        super().__init__("hero_simulator", automatically_declare_parameters_from_overrides=True)
+        self._world = parameters.declare(self, config.SimulatorNode())
+        self._ended, self._stop = ended, threading.Event()
+        self._odom = self.create_publisher(Odometry, "odom", 200)
+        self._points = self.create_publisher(PointCloud2, "points", 20)
+        self._reference = self.create_publisher(PoseStamped, "reference", 200)
+        self._tf = self.create_publisher(TFMessage, "/tf", 100)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._static = self.create_publisher(TFMessage, "/tf_static", latched)
+        self._thread = threading.Thread(target=self._run, name="drive", daemon=True)
+        self.sent: Counter[str] = Counter()
+        self.failed = False
+
+    def start(self) -> None:
+        """Begin to drive."""
+        self._static.publish(TFMessage(transforms=[convert.transform(BASE, LIDAR, self._now(), MOUNT)]))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop where it is."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._drive()
+        except Exception:  # noqa: BLE001 - the thread's end must be the program's, with the reason
+            self.get_logger().error(traceback.format_exc())
+            self.failed = True
+        finally:
+            self._ended.set()
+
+    def _drive(self) -> None:
+        # Compiled, and the first records made, before the clock starts.
+        Robot(self._world).cloud(0)
+        self._wait_for_listeners()
+        delay = 1.0
+        began, robot = time.monotonic() + delay, Robot(self._world, self._now() + int(delay * 1e9))
+        self.get_logger().info(f"the robot sets off: {robot.metres:.0f} m, {robot.sweeps} sweeps")
+        start, said = None, -60.0
+        for due, record in _ahead(robot.records(), self._stop):
+            start = due if start is None else start
+            remaining = began + (due - start) / 1e9 - time.monotonic()
+            if self._stop.wait(max(0.0, remaining)):
+                return
+            if remaining < -LATE and time.monotonic() - said > 5.0:
+                said = time.monotonic()
+                self.get_logger().warning(f"{-remaining:.2f} s late: this machine is too slow for these clouds")
+            self._publish(record)
+        self.get_logger().info(f"the drive is over: {', '.join(f'{k} {n}' for k, n in sorted(self.sent.items()))}")
+
+    def _publish(self, record: Record) -> None:
+        if isinstance(record, OdometryRecord):
+            self._odom.publish(convert.odometry(record.frame, BASE, record.stamp, record.pose))
+            self._tf.publish(TFMessage(transforms=[convert.transform(record.frame, BASE, record.stamp, record.pose)]))
+            self.sent["odom"] += 1
+        elif isinstance(record, CloudRecord):
+            self._points.publish(convert.point_cloud(LIDAR, record.stamp, record.points, record.times))
+            self.sent["points"] += 1
+        else:
+            self._reference.publish(convert.pose_stamped(WORLD, record.stamp, record.pose))
+            self.sent["reference"] += 1
+
+    def _wait_for_listeners(self) -> None:
+        wanted, deadline = self._world.listeners, time.monotonic() + PATIENCE
+        self.get_logger().info(f"waiting for {wanted} that listen to odometry and clouds")
+        while min(self._odom.get_subscription_count(), self._points.get_subscription_count()) < wanted:
+            if self._stop.wait(0.05):
+                return
+            if time.monotonic() > deadline:
+                self.get_logger().warning("not so many listen; setting off all the same")
+                return
+
+    def _now(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+
+def _ahead(records: Iterator[tuple[int, Record]], stop: threading.Event) -> Iterator[tuple[int, Record]]:
+    """The same records, made by a thread of their own a little before they are asked for."""
+    made: queue.Queue[tuple[int, Record] | BaseException | None] = queue.Queue(AHEAD)
+
+    def put(item: tuple[int, Record] | BaseException | None) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                made.put(item, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            for item in records:
+                put(item)
+                if stop.is_set():
+                    return
+            put(None)
+        except Exception as error:  # noqa: BLE001 - raised where the records are taken
+            put(error)
+
+    threading.Thread(target=make, name="sweeps", daemon=True).start()
+    while not stop.is_set():
+        try:
+            item = made.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item
