@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "map and learn from a recorded run, offline, as fast as it goes",
     "relocalise": "how often the robot is found in a map, on a recorded run",
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
+    "calibrate": "what a recorded drive says of a robot's calibration, with standard deviations",
     "optimize": "the optimum of a pose graph file, g2o or TORO",
     "play": "publish a ROS 2 bag on its topics, with /clock",
     "node": "the ROS 2 node; all further arguments go to rclpy",
