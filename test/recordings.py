@@ -22,6 +22,8 @@ ROBOT = {
 LINEAR = {"scale": 1.04, "rotation_gain": 0.97, "turn_per_metre": 0.02, "lever_x": 0.05, "lever_y": -0.03}
 NOISE_T, NOISE_R = 0.003, 0.003
 """Deviations of a step's odometry [m, rad]."""
+REFERENCE = np.array([0.002, 0.002, 0, 0, 0, 0.002])
+"""Deviations of a reference pose."""
 
 
 def speeds(kind: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +91,8 @@ def measured(parameters: dict[str, float], kind: str, count: int, seed: int) -> 
     told = forward / parameters["scale"]
     odometry = tangents(told, (turn - parameters["turn_per_metre"] * told) / parameters["rotation_gain"])
     odometry[:, [0, 5]] += rng.normal(size=(count, 2)) * [NOISE_T, NOISE_R]
-    return odometry, chain(true)
+    truth = chain(true)
+    return odometry, poses.compose(truth, poses.exp(rng.normal(size=(count + 1, 6)) * REFERENCE))
 
 
 def write_mat(path: Path, parameters: dict[str, float] = LINEAR, kind: str = "rooms", count: int = 3000, seed: int = 0,
@@ -142,5 +145,6 @@ def kitti_pair(folder: Path, kind: str, count: int = 400, seed: int = 0, gain: f
     told += rng.normal(size=told.shape) * np.repeat([0.01, 0.0005], 3)
     odometry, truth = folder / "odometry.txt", folder / "truth.txt"
     odometry.write_text(kitti_lines(chain(told)))
-    truth.write_text(kitti_lines(chain(true)))
+    seen = poses.compose(chain(true), poses.exp(rng.normal(size=(count + 1, 6)) * np.repeat([0.01, 0.0003], 3)))
+    truth.write_text(kitti_lines(seen))
     return odometry, truth

@@ -218,7 +218,15 @@ def _chain(tangents: Array) -> Array:
 def calibrate_motions(settings: Settings) -> Outcome:
     """Learn from all windows."""
     metres = _metres(settings, settings.start)
-    found = calibrate(settings.model, settings.windows, settings.start, settings.prior, settings.other_starts, metres)
+    found = calibrate(
+        settings.model,
+        settings.windows,
+        settings.start,
+        settings.prior,
+        settings.other_starts,
+        metres,
+        noisy_inputs=settings.motions.consecutive,
+    )
     return _outcome(settings, found, settings.start, HELD_OUT)
 
 

@@ -21,9 +21,10 @@ Errors = Callable[[Vector], tuple[Vector, Vector]]
 """Values (K,) to errors (m, d) and their Jacobian (m, d, K)."""
 
 NU = 5.0
-_ITERATIONS = 60
+_ITERATIONS = 100
 _SCALES = 30
-_TOLERANCE = 1e-7
+_ROUNDS = 40
+_TOLERANCE = 1e-3
 """A step below this many standard deviations ends the iteration."""
 _FLOOR = 1e-9
 """Smallest deviation [m, rad] that errors are believed to have: simulated ones may have none."""
@@ -78,7 +79,37 @@ def fit(errors: Errors, start: Vector, free: NDArray[np.bool_], prior: Vector | 
             if damping > 1e12:
                 converged = True  # no step in any length is better: rounding
                 break
-    return Fit(values, scale, _cost(e, scale), *_information(e, jacobian, scale), converged)
+    return Fit(values, scale, _cost(e, scale), *information_of(e, jacobian, scale), converged)
+
+
+def instrumented(
+    errors: Errors, instruments: Callable[[Vector], Vector], start: Vector, free: NDArray[np.bool_]
+) -> Fit:
+    """Values whose errors are not correlated with the instruments (m, d, K), from a fit at ``start``.
+
+    `fit` asks that for the errors' own Jacobian, which holds what was measured, noise and all: its product with the
+    error then has a mean, and gains come out too small by the noise's share of the motion.  Instruments that follow the
+    motion but not that noise cure it (instrumental variables; Fuller, "Measurement error models", 1987, section 1.4).
+    """
+    values, converged = start.copy(), False
+    for _ in range(_ROUNDS):
+        (e, jacobian), z = errors(values), instruments(values)
+        scale = scale_of(e)
+        weights, root = _weights(e, scale)
+        white, slope, lever = _whitened(root, e), _whitened_jacobian(root, jacobian), _whitened_jacobian(root, z)
+        hessian = np.einsum("m,mdk,mdl->kl", weights, lever, slope)
+        gradient = np.einsum("m,mdk,md->k", weights, lever, white)
+        pull = np.einsum("md,mdk->mk", white, slope)
+        scores = weights[:, None] * np.einsum("md,mdk->mk", white, lever)
+        information = hessian - 2 / (NU + e.shape[1]) * np.einsum("mk,m,ml->kl", scores, weights, pull)
+        if converged:
+            break
+        step = np.zeros(len(values))
+        if free.any():
+            step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+        values = values + step
+        converged = bool(abs(step @ hessian @ step) < _TOLERANCE**2)
+    return Fit(values, scale, _cost(e, scale), information, scores, converged)
 
 
 def scale_of(e: Vector) -> Matrix:
@@ -124,7 +155,7 @@ def sandwich(fitted: Fit, free: NDArray[np.bool_], blocks: NDArray[np.intp]) -> 
     np.add.at(sums, blocks, fitted.scores)
     # The gradients sum to zero at the optimum, K times over: their scatter is that much too small.
     lost = count / max(count - int(free.sum()), 1)
-    robust = bread @ (lost * sums[:, free].T @ sums[:, free]) @ bread
+    robust = bread @ (lost * sums[:, free].T @ sums[:, free]) @ bread.T
     grow = np.sqrt(np.maximum(np.diag(robust), np.diag(bread)) / np.maximum(np.diag(robust), 1e-300))
     out = np.zeros(fitted.information.shape)
     out[chosen] = grow[:, None] * robust * grow
@@ -166,7 +197,7 @@ def _step(hessian: Matrix, gradient: Vector, free: NDArray[np.bool_], damping: f
     return out
 
 
-def _information(e: Vector, jacobian: Vector, scale: Matrix) -> tuple[Matrix, Matrix]:
+def information_of(e: Vector, jacobian: Vector, scale: Matrix) -> tuple[Matrix, Matrix]:
     """Observed information (K, K) of the values, and every window's gradient (m, K).
 
     The t's own curvature, ``w S^-1 - 2 w^2 / (NU + d) S^-1 e e^T S^-1``, in the errors; that of the model is left out,

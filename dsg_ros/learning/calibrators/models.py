@@ -95,16 +95,45 @@ def _laser(values: Values) -> Array:
 
 
 _PLANE = ("odometry.scale", "odometry.rotation_gain", "odometry.turn_per_metre", "odometry.lever.x", "odometry.lever.y")
-_SPACE = (*_PLANE[:3], "odometry.lateral_slip", *_PLANE[3:], "odometry.lever.z")
 
-LINEAR = _linear(
-    "linear", _PLANE, ("scale", "rotation_gain", "turn_per_metre", "lever_x", "lever_y"), PLANAR
-)  # fmt: skip
-LINEAR_IN_SPACE = _linear(
+LINEAR = _linear("linear", _PLANE, ("scale", "rotation_gain", "turn_per_metre", "lever_x", "lever_y"), PLANAR)
+
+
+def _in_space(values: Values, inputs: Array, seconds: Array) -> Array:
+    """The linear map of `dsg_ros.core.theta` with what a vehicle shows that leaves the plane.
+
+    Only the turn about z has a gain: pitch and roll are mostly wobble, which noise would pull to nothing.  An odometry
+    whose sensor is mounted askew moves sideways and up as it drives, and one that bends its map pitches and rolls.
+    """
+    scale, gain, *per_metre = values[:7]
+    turn, pitch, roll, sideways, upwards = per_metre
+    forward = inputs[0]
+    translation = scale * inputs[:3] + forward * jnp.stack([jnp.zeros_like(forward), sideways, upwards])
+    rotation = inputs[3:] * jnp.stack([jnp.ones_like(gain), jnp.ones_like(gain), gain])
+    rotation = rotation + forward * jnp.stack([roll, pitch, turn])
+    return jnp.concatenate([translation + geometry.cross(rotation, values[7:]), rotation])
+
+
+def _like(name: str, key: str, unit: str, like: str) -> Quantity:
+    """A parameter with the prior and bound of the number ``like`` in `dsg_ros.core.theta`."""
+    (spec,) = specs(mask(Theta.neutral(), like))
+    return Quantity(name, unit, key, spec.neutral, spec.prior_sigma, spec.bound)
+
+
+LINEAR_IN_SPACE = Model(
     "linear_in_space",
-    _SPACE,
-    ("scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever_x", "lever_y", "lever_z"),
+    (
+        *LINEAR.quantities[:3],
+        _like("pitch_per_metre", "odometry.pitch_per_metre", "rad/m", "odometry.turn_per_metre"),
+        _like("roll_per_metre", "odometry.roll_per_metre", "rad/m", "odometry.turn_per_metre"),
+        _like("lateral_slip", "odometry.lateral_slip", "ratio", "odometry.lateral_slip"),
+        _like("vertical_slip", "odometry.vertical_slip", "ratio", "odometry.lateral_slip"),
+        *LINEAR.quantities[3:],
+        _like("lever_z", "odometry.lever.z", "m", "odometry.lever.z"),
+    ),
     SPATIAL,
+    6,
+    _in_space,
 )
 DIFF_DRIVE = Model(
     "diff_drive",
@@ -159,7 +188,7 @@ def errors(model: Model, values: Vector, windows: Windows) -> tuple[Vector, Vect
     return np.asarray(found)[:count], np.asarray(jacobian)[:count]
 
 
-def _room(count: int, least: int = 64) -> int:
+def _room(count: int, least: int = 1024) -> int:
     """Rows that arrays are padded to, a power of two: a program is compiled for few shapes."""
     return max(least, 1 << max(count - 1, 0).bit_length())
 

@@ -41,9 +41,6 @@ class Windows:
     def __len__(self) -> int:
         return len(self.reference)
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Windows:
-        return Windows(self.inputs[chosen], self.seconds[chosen], self.reference[chosen])
-
 
 def single_steps(inputs: Array, seconds: Array, relative: Array) -> Windows:
     """A window a step: ``inputs`` (n, k) over ``seconds`` (n,), with motions ``relative`` (n, 7)."""
