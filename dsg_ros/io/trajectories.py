@@ -49,12 +49,17 @@ def read_tum(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     parse.
     """
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a TUM file: {error}") from error
+    return parse_tum(path, text)
+
+
+def parse_tum(path: Path, text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As `read_tum`, of a file's content."""
     stamps: list[int] = []
     rows: list[list[float]] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.replace(",", " ").split()
         if not words or words[0].startswith("#"):
             continue
