@@ -1,8 +1,9 @@
 """``python -m benchmarks [NAME...]``: time the commands as a user starts them, and the back end against GTSAM.
 
-node, hero and killian are whole processes, against their limits.  batch, incremental, robust and growth run this
-project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag smoother's
-updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse Cholesky.
+node, hero, killian and clouds are whole processes, against their limits.  batch, incremental, robust and growth run
+this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag
+smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
+Cholesky.
 Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project; simulated graphs always run.
 Nothing else may run meanwhile.
 
