@@ -159,8 +159,8 @@ def _wheels(model: Model, motions: Motions, initial: Mapping[str, float], counts
             "lengths in millimetres, or wheel speeds in degrees? Expected are m, rad and s"
         )
     start = np.array([initial.get(q.name, value) for q, value in zip(model.quantities, found, strict=True)])
-    size = abs(start[0])
-    prior = np.concatenate([LENGTH_SIGMA * np.abs(start[:3]), [size, size, ANGLE_SIGMA]])
+    size = abs(found[0])
+    prior = np.concatenate([LENGTH_SIGMA * np.abs(found[:3]), [size, size, ANGLE_SIGMA]])
     others = (found,) if initial else ()
     windows = single_steps(motions.inputs, motions.seconds, motions.relative)
     return Settings(motions, model, windows, start, prior, found, others, motions.inputs, counts)
@@ -241,7 +241,7 @@ def judge(settings: Settings, learned: Path) -> Outcome:
     values, sigmas = settings.neutral.copy(), np.zeros(len(by_key))
     for parameter in used:
         values[by_key[parameter.name]], sigmas[by_key[parameter.name]] = parameter.value, parameter.sigma
-    found = apply(settings.model, settings.windows, settings.neutral, values, sigmas)
+    found = apply(settings.model, settings.windows, settings.neutral, values, sigmas, settings.motions.consecutive)
     return _outcome(settings, found, settings.neutral, "all windows, nothing was learned from them")
 
 

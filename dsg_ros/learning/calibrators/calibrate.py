@@ -72,18 +72,20 @@ def calibrate(
     everything = np.ones(len(start), bool)
     even = partial(errors, model, windows=windows)
     first = _best(even, (start, *other_starts), everything, prior)
-    grown = growth(model, first.values, windows, even(first.values)[0])
+    grown = growth(model, first.values, windows, even(first.values)[0], noisy_inputs)
     told = _relative_to(grown, even)
     first = fit(told, first.values, everything, prior)
-    seen = observability(model, told, first.values, windows, start, prior, everything, metres)
+    z = (lambda at: _instruments(model, windows, at) / grown[:, :, None]) if noisy_inputs else None
+    centre = other_starts[0] if other_starts else start
+    seen = observability(model, told, z, first.values, windows, centre, prior, metres)
     free = seen.observable
     begin = np.where(free, first.values, start)
-    z = (lambda at: _instruments(model, windows, at) / grown[:, :, None]) if noisy_inputs else None
     final = _estimate(told, z, begin, free)
-    _check(model, final.values, start, free)
+    if final.converged:
+        _check(model, final.values, start, free)
     test = (blocks(len(windows), _BLOCKS) % _EVERY) == _FIRST
     before, after, doubt = _held_out(told, z, test, start, begin, free)
-    if not final.converged or not np.isfinite(final.values).all():
+    if not final.converged:
         why = "the search did not converge"
     elif not after <= before + max(TOLERATED * before, DOUBT * doubt):
         why = f"what the other windows teach predicts those held out worse ({after:.3g}, {before:.3g} at the start)"
@@ -94,17 +96,17 @@ def calibrate(
     status = [LEARNED if f else UNOBSERVABLE for f in free]
     if why:
         status = [FROZEN if f else UNOBSERVABLE for f in free]
-        return Calibrated(
-            start.copy(), sigmas, tuple(status), tuple(why if f else r for f, r in zip(free, seen.reason, strict=True)),
-            before, before,
-        )  # fmt: skip
+        reason = tuple(why if f else r for f, r in zip(free, seen.reason, strict=True))
+        return Calibrated(start.copy(), seen.sigmas, tuple(status), reason, before, before)
     return Calibrated(final.values, sigmas, tuple(status), seen.reason, before, after)
 
 
-def apply(model: Model, windows: Windows, neutral: Vector, values: Vector, sigmas: Vector) -> Calibrated:
+def apply(
+    model: Model, windows: Windows, neutral: Vector, values: Vector, sigmas: Vector, noisy_inputs: bool
+) -> Calibrated:
     """Judge given ``values`` (K,) on all windows, next to ``neutral`` ones; nothing is learned."""
     e, _ = errors(model, values, windows)
-    grown = growth(model, values, windows, e)
+    grown = growth(model, values, windows, e, noisy_inputs)
     scale = scale_of(e / grown)
     before = score(errors(model, neutral, windows)[0] / grown, scale)
     count = len(values)

@@ -24,6 +24,8 @@ NU = 5.0
 _ITERATIONS = 100
 _SCALES = 30
 _ROUNDS = 40
+_DIVERGED = 1e4
+"""A step of so many standard deviations, from values that fit, leads astray."""
 _TOLERANCE = 1e-3
 """A step below this many standard deviations ends the iteration."""
 _FLOOR = 1e-9
@@ -106,9 +108,11 @@ def instrumented(
             break
         step = np.zeros(len(values))
         if free.any():
-            step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-        values = values + step
-        converged = bool(abs(step @ hessian @ step) < _TOLERANCE**2)
+            step[free] = -np.linalg.lstsq(hessian[np.ix_(free, free)], gradient[free], rcond=None)[0]
+        size = abs(step @ hessian @ step)
+        if not size <= _DIVERGED**2:
+            break
+        values, converged = values + step, bool(size < _TOLERANCE**2)
     return Fit(values, scale, _cost(e, scale), information, scores, converged)
 
 

@@ -188,7 +188,7 @@ def errors(model: Model, values: Vector, windows: Windows) -> tuple[Vector, Vect
     return np.asarray(found)[:count], np.asarray(jacobian)[:count]
 
 
-def _room(count: int, least: int = 1024) -> int:
+def _room(count: int, least: int = 256) -> int:
     """Rows that arrays are padded to, a power of two: a program is compiled for few shapes."""
     return max(least, 1 << max(count - 1, 0).bit_length())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from dsg_ros.poses import IDENTITY
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-OBSERVABLE = 0.4
+OBSERVABLE = 0.25
 """A parameter is observable once its deviation is below this share of what it was before."""
 NOISE_SHARE = 2.0
 """Excitation counts as far as it exceeds this many times what noise alone would make."""
@@ -37,15 +38,16 @@ class Observability:
 def observability(
     model: Model,
     told: Errors,
+    instruments: Callable[[Vector], Vector] | None,
     found: Vector,
     windows: Windows,
     start: Vector,
     prior: Vector,
-    free: NDArray[np.bool_],
     metres: float,
 ) -> Observability:
-    """Judge the values ``found`` (K,) by the posterior's deviations against the ``prior``'s (K,) around ``start``;
-    numbers not ``free`` are taken as known.  ``told`` are the windows' errors.
+    """Judge the values ``found`` (K,) by the posterior's deviations against the ``prior``'s (K,) around ``start``.
+
+    ``told`` are the windows' errors, ``instruments`` their derivatives where those of ``told`` hold noise.
 
     What is measured multiplies the parameters, so its noise looks like excitation: a straight drive with a noisy
     heading seems to show the rotation gain, and shows zero.  Noise cannot be larger than all that is left unexplained;
@@ -54,28 +56,22 @@ def observability(
     """
     at = _plausible(found, start, prior)
     e, jacobian = told(at)
-    scale = scale_of(e)
-    count = int(free.sum())
-    units = np.outer(prior, prior)[np.ix_(free, free)]
-    all_of_it, noise = information_of(e, jacobian, scale)[0], _of_noise(model, at, scale, windows)
-    values, vectors = np.linalg.eigh(_excited(all_of_it[np.ix_(free, free)] * units, noise[np.ix_(free, free)] * units))
+    if instruments is not None:
+        jacobian = instruments(at)
+    scale, units = scale_of(e), np.outer(prior, prior)
+    everything, noise = information_of(e, jacobian, scale)[0] * units, _of_noise(model, at, scale, windows) * units
+    values, vectors = np.linalg.eigh(_excited(everything, noise))
     # In units of the prior: an eigenvalue of one doubles what was known of its direction.
     shares = 1 / (1 + np.maximum(values, 0.0))
-    ratio = np.ones(len(prior))
-    ratio[free] = np.sqrt(vectors**2 @ shares) if count else 0.0
+    ratio = np.sqrt(vectors**2 @ shares)
     observable = ratio < OBSERVABLE
-    names = np.array(model.names)[free]
     reason = [""] * len(prior)
-    for position, number in enumerate(np.flatnonzero(free)):
-        if not observable[number]:
-            why = (
-                f"not observable: {metres:.1f} m of driving leave {100 * ratio[number]:.0f} % of the initial deviation"
-            )
-            weakest = vectors[:, int(np.argmax(vectors[position] ** 2 * shares))]
-            others = [n for n, w in zip(names, weakest, strict=True) if abs(w) > 0.5 * abs(weakest[position])]
-            others.remove(model.names[number])
-            reason[number] = why + (f"; not told apart from {', '.join(others)}" if others else "")
-    return Observability(ratio * prior, observable & free, tuple(reason))
+    for number in np.flatnonzero(~observable):
+        why = f"not observable: {metres:.1f} m of driving leave {100 * ratio[number]:.0f} % of the initial deviation"
+        weakest = np.abs(vectors[:, int(np.argmax(vectors[number] ** 2 * shares))])
+        others = [name for i, name in enumerate(model.names) if i != number and weakest[i] > 0.5 * weakest[number]]
+        reason[number] = why + (f"; not told apart from {', '.join(others)}" if others else "")
+    return Observability(ratio * prior, observable, tuple(reason))
 
 
 def _plausible(found: Vector, start: Vector, prior: Vector) -> Vector:
