@@ -57,7 +57,7 @@ def fit(errors: Errors, start: Vector, free: NDArray[np.bool_], prior: Vector | 
     values, damping, converged = start.copy(), 1e-6, False
     e, jacobian = errors(values)
     scale = scale_of(e)
-    cost = _cost(e, scale) + 0.5 * believed @ (values - start) ** 2
+    cost = _cost(e, scale) + float(0.5 * believed @ (values - start) ** 2)
     for _ in range(_ITERATIONS):
         weights, root = _weights(e, scale)
         white, slope = _whitened(root, e), _whitened_jacobian(root, jacobian)
@@ -68,7 +68,7 @@ def fit(errors: Errors, start: Vector, free: NDArray[np.bool_], prior: Vector | 
         new_scale = scale_of(other[0]) if np.isfinite(other[0]).all() else scale
         new = np.inf
         if np.isfinite(other[0]).all():
-            new = _cost(other[0], new_scale) + 0.5 * believed @ (values + step - start) ** 2
+            new = _cost(other[0], new_scale) + float(0.5 * believed @ (values + step - start) ** 2)
         if new <= cost + 1e-12 * abs(cost):
             small = float(step @ hessian @ step) < _TOLERANCE**2
             values, (e, jacobian), scale, cost = values + step, other, new_scale, new

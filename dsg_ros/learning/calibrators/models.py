@@ -7,7 +7,8 @@ A window's motion is the product of its steps' exponentials; seen by a sensor at
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +121,9 @@ def _like(name: str, key: str, unit: str, like: str) -> Quantity:
     return Quantity(name, unit, key, spec.neutral, spec.prior_sigma, spec.bound)
 
 
+VEHICLE = 0.5
+"""Deviation of a lever [m] before anything is known: what drives through space is larger than a robot indoors."""
+
 LINEAR_IN_SPACE = Model(
     "linear_in_space",
     (
@@ -128,8 +132,10 @@ LINEAR_IN_SPACE = Model(
         _like("roll_per_metre", "odometry.roll_per_metre", "rad/m", "odometry.turn_per_metre"),
         _like("lateral_slip", "odometry.lateral_slip", "ratio", "odometry.lateral_slip"),
         _like("vertical_slip", "odometry.vertical_slip", "ratio", "odometry.lateral_slip"),
-        *LINEAR.quantities[3:],
-        _like("lever_z", "odometry.lever.z", "m", "odometry.lever.z"),
+        *(
+            replace(_like(f"lever_{axis}", f"odometry.lever.{axis}", "m", f"odometry.lever.{axis}"), sigma=VEHICLE)
+            for axis in "xyz"
+        ),
     ),
     SPATIAL,
     6,
@@ -165,7 +171,7 @@ def _error(model: Model, values: Values, inputs: Array, seconds: Array, referenc
 
 
 @kept(quick_compilation)
-def _errors(values: Values, inputs: Array, seconds: Array, reference: Array, *, model: str) -> tuple[Array, Array]:
+def _errors(values: Any, inputs: Any, seconds: Any, reference: Any, *, model: str) -> tuple[Array, Array]:
     def one(inputs: Array, seconds: Array, reference: Array) -> tuple[Array, Array]:
         def error(at: Values) -> tuple[Array, Array]:
             found = _error(MODELS[model], at, inputs, seconds, reference)
@@ -202,5 +208,5 @@ def increments(model: Model, values: Vector, inputs: Vector, seconds: Vector) ->
 
 
 @kept(quick_compilation)
-def _increments(values: Values, inputs: Array, seconds: Array, *, model: str) -> Array:
+def _increments(values: Any, inputs: Any, seconds: Any, *, model: str) -> Array:
     return jax.vmap(lambda u, dt: MODELS[model].step(values, u, dt))(inputs, seconds)
