@@ -346,6 +346,7 @@ def test_the_khepera_as_published(shared, calibrate, name, sigmas_agree):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_kitti_drives_with_what_one_of_them_taught(shared, tmp_path, calibrate):
     folder = shared / "data" / "kitti_odometry"
     if not folder.is_dir():
