@@ -186,7 +186,7 @@ def _errors(values: Any, inputs: Any, seconds: Any, reference: Any, *, model: st
 def errors(model: Model, values: Vector, windows: Windows) -> tuple[Vector, Vector]:
     """Errors (m, d) of the windows in the model's axes, and their Jacobian (m, d, K) in the values (K,)."""
     count, steps = windows.seconds.shape
-    rows, columns = _room(count) - count, _room(steps, 1) - steps
+    rows, columns = _room(count) - count, _room(steps, 4) - steps if steps > 1 else 0
     inputs = np.pad(windows.inputs, ((0, rows), (0, columns), (0, 0)))
     seconds = np.pad(windows.seconds, ((0, rows), (0, columns)))
     reference = np.concatenate([windows.reference, np.tile(IDENTITY, (rows, 1))])
@@ -194,9 +194,9 @@ def errors(model: Model, values: Vector, windows: Windows) -> tuple[Vector, Vect
     return np.asarray(found)[:count], np.asarray(jacobian)[:count]
 
 
-def _room(count: int, least: int = 256) -> int:
-    """Rows that arrays are padded to, a power of two: a program is compiled for few shapes."""
-    return max(least, 1 << max(count - 1, 0).bit_length())
+def _room(count: int, unit: int = 256) -> int:
+    """What arrays are padded to, a multiple of the ``unit``: a program is compiled for few shapes."""
+    return unit * max(1, -(-count // unit))
 
 
 def increments(model: Model, values: Vector, inputs: Vector, seconds: Vector) -> Vector:

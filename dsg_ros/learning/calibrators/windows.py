@@ -100,7 +100,7 @@ def without_jumps(
     for step in found[:_NAMED]:
         moved = np.linalg.norm(trajectory[step + 1, :3] - trajectory[step, :3])
         _log.warning(
-            "%s: the reference jumps after %s %.10g: by %.2f m where the odometry tells %.2f m; not used",
+            "%s: the reference jumps after %s %.13g: by %.2f m where the odometry tells %.2f m; not used",
             source, unit, stamps[step], moved, np.linalg.norm(inputs[step, :3]),
         )  # fmt: skip
     if len(found) > _NAMED:
