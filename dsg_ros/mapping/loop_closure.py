@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import correlative, scan
-from dsg_ros.mapping.local_map import LocalMapper, merged
+from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
 from dsg_ros.mapping.path_kernel import path_lengths
 from dsg_ros.mapping.voxel_map import cells_of, pack
 
@@ -144,17 +144,19 @@ class LoopCloser:
         reference = reference[:: -(-len(reference) // REFERENCE_POINTS)]
         query = scan.thin(query, s.query_cell, self._mapper.capacity)
         guess = poses.between(trajectory[older], trajectory[newest])
-        local_map = self._mapper.build_from_points(reference)
-        grids = self._grids(reference, poses.transform(guess, query), guess[:2], drift)
+        seen = poses.transform(guess, query)
+        grids = self._grids(reference, seen, guess[:2], drift)
+        local_map: LocalMap | None = None
         refused = "overlap"
         for tier in self._tiers:
             start = guess
             if grids is not None:
-                placed = self._place(grids, poses.transform(guess, query), guess[:2], drift, tier)
+                placed = self._place(grids, seen, guess[:2], drift, tier)
                 if placed is None or placed.runner_up > tier.most_rival * placed.score:
                     refused = "score" if placed is None else "ambiguous"
                     continue
                 start = _placed(guess, placed)
+            local_map = local_map or self._mapper.build_from_points(reference)
             match = self._mapper.register(local_map, query, start[None], start, HELD)
             if match.inliers >= tier.least_inliers:
                 jump = float(np.linalg.norm(match.pose[:3] - guess[:3]))
