@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dsg_ros import poses
-from dsg_ros.core.factors import Registration, VoxelSensorObs
+from dsg_ros.core.factors import Factor, Registration, VoxelSensorObs
 from dsg_ros.core.solvers import window as windows
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.world import WorldModel
@@ -17,6 +19,34 @@ PLANAR, SPATIAL = (0, 1, 5), tuple(range(6))
 POSES, SEEN = 14, 6
 SIDE = 24
 """Voxels along the way."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is solved together, under the world's keys: poses (p,) and voxels (v,), some of them held.
+
+    ``links`` are stacks of rows between two poses, ``seen`` rows of voxels seen from a pose (`WorldModel.stack`).
+    ``prior`` is about some of the poses.  Both key arrays are sorted.
+    """
+
+    pose_keys: np.ndarray
+    poses: np.ndarray
+    free_poses: np.ndarray
+    voxel_keys: np.ndarray
+    voxels: np.ndarray
+    free_voxels: np.ndarray
+    links: Sequence[Factor]
+    seen: Factor
+    prior: windows.Prior | None = None
+
+    def at(self, theta: Theta) -> windows.System:
+        """The window with its rows as the solver takes them."""
+        links = [windows.rows_of(stack, theta) for stack in self.links]
+        return windows.System(
+            self.pose_keys, self.poses, self.free_poses, self.voxel_keys, self.voxels, self.free_voxels,
+            windows.joined([windows.numbered(rows, self.pose_keys, self.pose_keys) for rows in links]),
+            windows.numbered(windows.rows_of(self.seen, theta), self.pose_keys, self.voxel_keys), self.prior,
+        )  # fmt: skip
 
 
 class Drive:
@@ -49,12 +79,12 @@ class Drive:
                 self.seen.append(self.world.add(VoxelSensorObs, pose=k, voxel=v, point=point, sqrt_info=20 * np.eye(3)))
                 self.keys.append((k, v))
 
-    def window(self, first: int, last: int, used: set[int], **more: Any) -> windows.Window:
+    def window(self, first: int, last: int, used: set[int], **more: Any) -> Window:
         """Keyframes ``first`` to ``last``, with the rows between them that are not in ``used``."""
         chosen = [r for r, (k, _) in enumerate(self.keys) if first <= k <= last and r not in used]
         voxels = np.unique([self.keys[r][1] for r in chosen])
         keys = np.arange(first, last + 1)
-        return windows.Window(
+        return Window(
             keys, self.world.get_poses(keys), np.ones(len(keys), bool), voxels, self.world.get_voxels(voxels),
             np.ones(len(voxels), bool),
             (self.world.stack(Registration, self.links[first:last]),),
@@ -65,7 +95,7 @@ class Drive:
         """Rows that are used up with voxels ``gone`` in a window of these keyframes."""
         return {r for r, (k, v) in enumerate(self.keys) if first <= k <= last and v in gone}
 
-    def adopt(self, window: windows.Window, found: windows.WindowSolution) -> None:
+    def adopt(self, window: Window, found: windows.WindowSolution) -> None:
         self.world.set_poses(window.pose_keys, found.poses)
         self.world.set_voxels(window.voxel_keys, found.voxels)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drives import PLANAR, POSES, SPATIAL, THETA, Drive
+from drives import PLANAR, POSES, SPATIAL, THETA, Drive, Window
 from numpy.testing import assert_allclose
 
 from dsg_ros.core.factors import PosePrior, Registration, VoxelSensorObs
@@ -42,11 +42,11 @@ class Along:
             self._rows.append((row, key, self._variable[side]))
         lag.add(world.stack(VoxelSensorObs, [row for row, _ in seen]))
 
-    def window(self) -> windows.Window:
+    def window(self) -> Window:
         """The same from the world."""
         world, keys = self.drive.world, np.arange(self.first, self.lag.pose_keys[-1] + 1)
         voxels = np.unique([voxel for _, _, voxel in self._rows])
-        return windows.Window(
+        return Window(
             keys, world.get_poses(keys), np.ones(len(keys), bool), voxels, world.get_voxels(voxels),
             np.ones(len(voxels), bool), (world.stack(Registration, self.drive.links[self.first : keys[-1]]),),
             world.stack(VoxelSensorObs, [row for row, _, _ in self._rows]), self.lag.prior,

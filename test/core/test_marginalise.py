@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drives import PLANAR, POSES, SEEN, SIDE, SPATIAL, THETA, Drive
+from drives import PLANAR, POSES, SEEN, SIDE, SPATIAL, THETA, Drive, Window
 from numpy.testing import assert_allclose
 
 from dsg_ros import poses
@@ -14,7 +14,7 @@ from dsg_ros.core.solvers import window as windows
 WINDOW = 5
 
 
-def solve(drive: Drive, window: windows.Window, most: int = 60) -> windows.WindowSolution:
+def solve(drive: Drive, window: Window, most: int = 60) -> windows.WindowSolution:
     return windows.solve(window.at(THETA), drive.axes, most, 1e-16)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drives import Window
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -54,12 +55,12 @@ def drive(seed: int, axes: tuple[int, ...], kernel: Kernel = Kernel.CAUCHY) -> t
     return world, ids
 
 
-def window_of(world: WorldModel, ids: dict[str, Any], held: np.ndarray) -> windows.Window:
+def window_of(world: WorldModel, ids: dict[str, Any], held: np.ndarray) -> Window:
     keys, voxels = np.arange(POSES), np.arange(VOXELS)
     stack: Any = world.stack(VoxelSensorObs, ids["seen"])
     # Rows between held variables add the same cost whatever happens: snapshots leave them out.
     seen = np.array(ids["seen"])[(stack.pose > 0) | ~np.isin(stack.voxel, held)]
-    return windows.Window(
+    return Window(
         keys, world.get_poses(keys), keys > 0, voxels, world.get_voxels(voxels), ~np.isin(voxels, held),
         (world.stack(OdomSE3, ids["odometry"]), world.stack(Registration, ids["registration"])),
         world.stack(VoxelSensorObs, seen),

@@ -60,35 +60,13 @@ class Prior:
         return replace(self, at=se3.compose(motion, self.at))
 
 
-@dataclass(frozen=True)
-class Window:
-    """What is solved together, under the world's keys: poses (p,) and voxels (v,), some of them held.
-
-    ``links`` are stacks of rows between two poses, ``seen`` rows of voxels seen from a pose (`WorldModel.stack`).
-    ``prior`` is about some of the poses.  Both key arrays are sorted.
-    """
-
-    pose_keys: NDArray[np.int64]
-    poses: Array
-    free_poses: NDArray[np.bool_]
-    voxel_keys: NDArray[np.int64]
-    voxels: Array
-    free_voxels: NDArray[np.bool_]
-    links: Sequence[Factor]
-    seen: Factor
-    prior: Prior | None = None
-
-    def at(self, theta: Theta) -> System:
-        """The window with its rows as the solver takes them."""
-        return System(
-            self.pose_keys, self.poses, self.free_poses, self.voxel_keys, self.voxels, self.free_voxels,
-            joined([numbered(rows_of(stack, theta), self.pose_keys, self.pose_keys) for stack in self.links]),
-            numbered(rows_of(self.seen, theta), self.pose_keys, self.voxel_keys), self.prior,
-        )  # fmt: skip
-
-
 class System(NamedTuple):
-    """A `Window` at one theta: the keys of its ``links`` and ``seen`` are places among its poses and voxels."""
+    """What is solved together, at one theta: poses (p,) and voxels (v,) with their keys in the world (sorted), some of
+    them held.
+
+    ``links`` are rows between two poses, ``seen`` of voxels seen from a pose; their keys are places among the poses and
+    voxels.  ``prior`` is about some of the poses.
+    """
 
     pose_keys: NDArray[np.int64]
     poses: Array
