@@ -22,6 +22,7 @@ from types import ModuleType
 
 from dsg_ros import __version__
 from dsg_ros.errors import UserError
+from dsg_ros.interruption import interruptible
 
 COMMANDS = {
     "hero": "the tutorial: 6 poses, 6 voxels, odometry and observations learned through the solver",
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no command {name!r}; there are {', '.join(COMMANDS)}")
     _log_to_stderr(options.verbose, options.quiet)
     try:
-        return _run(name, rest)
+        with interruptible():
+            return _run(name, rest)
     except UserError as error:
         print(f"{parser.prog} {name}: {error}", file=sys.stderr)
         return 2

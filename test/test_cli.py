@@ -157,6 +157,61 @@ def test_interrupt_exits_with_130_and_no_traceback(tmp_path: Path) -> None:
     assert errors.splitlines() == ["python -m dsg_ros sleeper: interrupted"]
 
 
+BROKEN_OFF = """
+    import time
+    def main(arguments):
+        import slow_to_import
+        print("went on", flush=True)
+        time.sleep(60)
+    """
+
+SLOW_TO_IMPORT = """
+    import time
+    print("ready", flush=True)
+    try:
+        time.sleep(1)
+    except KeyboardInterrupt:
+        print("broken off", flush=True)
+    """
+
+COLLECTING = """
+    import gc, time
+    def slow(*_):
+        print("ready", flush=True)
+        gc.callbacks.remove(slow)
+        time.sleep(1)
+    def main(arguments):
+        gc.callbacks.append(slow)
+        gc.collect()
+        time.sleep(60)
+    """
+
+
+@pytest.mark.parametrize("program", [BROKEN_OFF, COLLECTING], ids=["import", "garbage collection"])
+def test_an_interrupt_waits_for_imports_and_is_not_lost_in_the_garbage_collector(tmp_path: Path, program: str) -> None:
+    (tmp_path / "slow_to_import.py").write_text(dedent(SLOW_TO_IMPORT))
+    program = f"import sys\nsys.path.append({str(tmp_path)!r})\n{dedent(program)}"
+    with start(tmp_path, "starting", program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "broken off" not in output
+    assert errors.splitlines() == ["python -m dsg_ros starting: interrupted"]
+
+
+def test_an_ignored_interrupt_stays_ignored(tmp_path: Path) -> None:
+    program = "import time\ndef main(arguments):\n    print('ready', flush=True)\n    time.sleep(1)\n    return 0\n"
+    with start(
+        tmp_path, "ignoring", f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{program}"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     program = "def main(arguments):\n    while True:\n        print('line')\n"
     with start(tmp_path, "talker", program) as process:
