@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dsg_ros import config
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
+from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.calibration import Calibration
@@ -42,6 +43,7 @@ class Slam:
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
         self._refused = 0
+        self._learning = settings.learning.enabled
         self._learn_at: int | None = None
         self._warm = False
         self._prepare(planar=True)
@@ -123,7 +125,7 @@ class Slam:
             self._back_end.start_window(self._calibration.theta)
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
-        if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:
+        if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
             if self._planar:
                 self._learn()
@@ -180,8 +182,21 @@ class Slam:
         pose = self._tracker.pose
         relative = se3.between(self._back_end.pose(newest), pose)
         self._scans.add(frame.stamp, newest, relative, pose, odometry, cloud)
+        return self._told(frame.stamp, pose, odometry, relative, keyframe)
+
+    def _told(
+        self,
+        stamp: int,
+        pose: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        relative: NDArray[np.float64],
+        keyframe: bool,
+    ) -> Estimate:
+        """The estimate of a scan at ``pose`` (7,), ``relative`` (7,) to the newest keyframe; path and voxels with a
+        ``keyframe``.
+        """
         return Estimate(
-            stamp=frame.stamp,
+            stamp=stamp,
             pose=pose,
             odometry=odometry,
             covariance=self._back_end.covariance(relative),
@@ -192,6 +207,31 @@ class Slam:
             metrics=self._metrics(),
             counts=self._counts(),
         )
+
+    def optimize(self) -> Estimate:
+        """Solve the whole graph and refine keyframes and voxels together, now; the estimate of the last scan after it.
+
+        Mapping goes on from there.  `UserError` where there is no map yet.
+        """
+        if not len(self._scans):
+            raise UserError("there is no map yet: no scan has come")
+        self._learn()
+        relative = se3.between(self._back_end.pose(-1), self._tracker.pose)
+        self._solve_graph()
+        if self._settings.refinement.enabled:
+            with self._stopwatch("refinement"):
+                s, trajectory = self._settings.refinement, self._back_end.trajectory
+                self._adopt(refinement.refine_keyframes(s, self._mapper, self._keyframes, trajectory))
+        self._tracker.move(se3.compose(self._back_end.pose(-1), relative))
+        self._refresh_local_map()
+        stamp, odometry = int(self._scans.stamps.values[-1]), self._scans.odometry.values[-1].copy()
+        return self._told(stamp, self._tracker.pose, odometry, relative, keyframe=True)
+
+    def switch_learning(self, on: bool) -> None:
+        """Learn from the next keyframe on, or keep the parameters as they are used now."""
+        self._learning = on
+        self._learn_at = None
+        self._calibration.switch(on)
 
     def snapshot_map(self) -> tuple[Path, VoxelUpdate]:
         """The whole path and every voxel."""
@@ -220,9 +260,13 @@ class Slam:
             refined = refinement.refine(
                 self._settings.refinement, self._mapper, self._keyframes, self._scans, trajectory
             )
-            self._back_end.adopt_keyframes(refined.keyframes)
-            self._voxels.reindex(self._back_end.world.voxels)
+            self._adopt(refined.keyframes)
         return self._result(refined.scans)
+
+    def _adopt(self, trajectory: NDArray[np.float64]) -> None:
+        """Keyframe poses (k, 7) that were found by refinement; the voxels follow."""
+        self._back_end.adopt_keyframes(trajectory)
+        self._voxels.reindex(self._back_end.world.voxels)
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
         self._compilations = compilations() - self._compiled

@@ -86,7 +86,11 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def request(self, command: session.Command) -> Future[Any]:
-        """Have a command executed after the frames handed over before; the future holds its reply or `WorkerDied`."""
+        """Have a command executed; the future holds its reply or `WorkerDied`.
+
+        It comes after the frames handed over before, or as soon as the worker is free where
+        `session.AT_ONCE` names it.
+        """
 
     @abc.abstractmethod
     def status(self) -> Status: ...
@@ -207,9 +211,12 @@ class WorkerProcess(Backend):
                     self._dropped["reset"] += len(self._frames)
                 self._sent += len(self._frames)
                 self._frames.clear()
+            elif isinstance(command, session.Learning):
+                self._setup = self._setup.with_learning(command.on)  # of the next worker too
             number = next(self._ids)
             self._replies[number] = future
-            self._commands.append((number, command, self._sent + len(self._frames)))
+            place = self._sent + (0 if isinstance(command, session.AT_ONCE) else len(self._frames))
+            self._commands.insert(sum(before <= place for *_, before in self._commands), (number, command, place))
             self._changed.notify_all()
         return future
 

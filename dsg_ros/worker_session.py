@@ -46,6 +46,14 @@ class Pipeline(Protocol):
 
 
 @runtime_checkable
+class Maps(Protocol):
+    """What it needs of a pipeline that makes a map, besides."""
+
+    def optimize(self) -> Estimate: ...
+    def switch_learning(self, on: bool) -> None: ...
+
+
+@runtime_checkable
 class Localises(Protocol):
     """What it needs of a pipeline that localises in a finished map, besides."""
 
@@ -59,6 +67,10 @@ class Setup:
     factory: str
     config: cfg.Slam
     planar: bool = True
+
+    def with_learning(self, on: bool) -> Setup:
+        """The same with learning on or off."""
+        return dataclasses.replace(self, config=cfg.replace(self.config, {"learning.enabled": on}))
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,22 @@ class Grid:
     since: int = 0
 
 
-Command = Reset | Save | Load | Hint | Grid
+@dataclass(frozen=True)
+class Optimize:
+    """Solve the whole graph and refine it, now; answers with the `Estimate` of the last scan after that."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Switch learning on or off, for this map and those that follow."""
+
+    on: bool
+
+
+Command = Reset | Save | Load | Hint | Grid | Optimize | Learning
+
+AT_ONCE = (Optimize, Learning)
+"""Commands that do not wait for the frames handed over before."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +261,17 @@ class Session:
                 return self._pipeline.grid_changes(since)
             case Reset():
                 self._build()
+            case Optimize():
+                return self._map_maker().optimize()
+            case Learning(on):
+                self._map_maker().switch_learning(on)
+                self._setup = self._setup.with_learning(on)
         return None
+
+    def _map_maker(self) -> Maps:
+        if not isinstance(self._pipeline, Maps):
+            raise UserError("a finished map is localised in, and none is being made")
+        return self._pipeline
 
 
 class _LogToParent(logging.Handler):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 
 import numpy as np
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
+from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Path, RunResult, VoxelUpdate
 
 NO_LOOPS = np.zeros((0, 2), np.int32)
@@ -28,8 +30,10 @@ class Counting:
     """Answers each frame with its odometry; dies, fails or dawdles where the stamp says so."""
 
     DIE, FAIL = 666, 667
+    DAWDLE = 668_000_000_000
 
     def __init__(self, config: cfg.Slam) -> None:
+        self.learning = config.learning.enabled
         self.frames: list[Frame] = []
         self.warm: list[bool] = []
 
@@ -41,12 +45,26 @@ class Counting:
             os.kill(os.getpid(), signal.SIGKILL)
         if frame.stamp == self.FAIL:
             raise ValueError("a frame that cannot be processed")
+        if frame.stamp == self.DAWDLE:
+            time.sleep(4.0)
         frame.points[:0] = 0.0  # frames arrive writable
         self.frames.append(frame)
+        return self._estimate()
+
+    def _estimate(self) -> Estimate:
+        frame = self.frames[-1]
         pose = frame.odometry.at(frame.stamp)
         path, update = self._map()
-        counts = {"scans": len(self.frames), "points": len(frame.points)}
+        counts = {"scans": len(self.frames), "points": len(frame.points), "learning": int(self.learning)}
         return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, (), {}, counts)
+
+    def optimize(self) -> Estimate:
+        if not self.frames:
+            raise UserError("there is no map yet")
+        return self._estimate()
+
+    def switch_learning(self, on: bool) -> None:
+        self.learning = on
 
     def _map(self) -> tuple[Path, VoxelUpdate]:
         stamps = np.array([f.stamp for f in self.frames], np.int64)

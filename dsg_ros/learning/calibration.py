@@ -63,6 +63,7 @@ class Calibration:
         self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
         self._noise = _noise_learner(self._start, settings.learning) if settings.learning.noise else None
         self._gate = guards.Gate(self._specs, settings.learning)
+        self._on = settings.learning.enabled
         self._links: list[Link] = []
         self._last_key: int | None = None
         self._estimate = np.zeros(len(self._specs))
@@ -70,8 +71,8 @@ class Calibration:
         self._sigmas = prior
         self._verdict = guards.Verdict(
             np.zeros(len(prior), bool),
-            (guards.FROZEN if not settings.learning.enabled else guards.UNOBSERVABLE,) * len(prior),
-            ("learning is off" if not settings.learning.enabled else "not observable, 0 m of driving",) * len(prior),
+            (guards.UNOBSERVABLE,) * len(prior),
+            ("not observable, 0 m of driving",) * len(prior),
         )
         self._history: deque[LearningStep] = deque(maxlen=HISTORY)
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
@@ -112,6 +113,18 @@ class Calibration:
         """Every learned number as told to the world, then those that were given and are not learned."""
         return self._parameters
 
+    def switch(self, on: bool) -> None:
+        """Learn from here on, or keep theta as it is used now."""
+        if on is not self._on:
+            self._on = on
+            self.interrupt()
+            self._tell()
+
+    def interrupt(self) -> None:
+        """What comes next does not follow what came before: the block begun is dropped, and nothing is wrong."""
+        self._links.clear()
+        self._last_key = None
+
     def warm_up(self, planar: bool) -> None:
         """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
         unit = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]) if planar else np.eye(6)
@@ -130,6 +143,8 @@ class Calibration:
         with its ``information`` (6, 6), zero where it observes nothing.  A link that is not finite, or
         that does not follow the one before, ends the block begun: it is counted, and the next block starts behind it.
         """
+        if not self._on:
+            return
         follows = self._last_key is None or key == self._last_key + 1
         self._last_key = key
         link = Link(measured, seconds, relative, information)
@@ -145,7 +160,7 @@ class Calibration:
         """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none."""
         size = self._settings.learning.every_keyframes
         last = None
-        while len(self._links) >= size and len(self._specs):
+        while self._on and len(self._links) >= size and len(self._specs):
             links = self._links[:size]
             del self._links[:size]
             last = self._update(self._block(links), any(map(_moves, links)), stamp, travel) or last
@@ -207,12 +222,16 @@ class Calibration:
     def _tell(self) -> None:
         told = []
         for i, spec in enumerate(self._specs):
-            status, reason = self._verdict.status[i], self._verdict.reason[i]
+            status, reason = self._told_status(self._verdict.status[i], self._verdict.reason[i])
             if status == guards.LEARNED and self._used[i] == 0.0:
                 status, reason = guards.FROZEN, "waits for a block that confirms it"
             value = spec.physical(float(self._start_vector[i] + self._used[i]))
             told.append(Parameter(spec.name, value, float(self._sigmas[i]), spec.unit, status, reason))
         self._parameters = (*told, *self._told_noise(), *self._given)
+
+    def _told_status(self, status: str, reason: str) -> tuple[str, str]:
+        """As judged, or that learning is off."""
+        return (status, reason) if self._on else (guards.FROZEN, "learning is off")
 
     def _told_noise(self) -> list[Parameter]:
         if self._noise is None:
@@ -223,6 +242,7 @@ class Calibration:
         status, reason = guards.LEARNED, ""
         if not self._noise.blocks:
             status, reason = self._verdict.status[0], self._verdict.reason[0]
+        status, reason = self._told_status(status, reason)
         return [Parameter(spec.name, value, sigma, spec.unit, status, reason) for spec, value, sigma in told]
 
     def _block(self, links: Sequence[Link]) -> Block:
