@@ -63,6 +63,22 @@ class Counting:
             raise UserError("there is no map yet")
         return self._estimate()
 
+    def state(self) -> dict[str, np.ndarray]:
+        stamps = np.array([f.stamp for f in self.frames], np.int64)
+        return {"stamps": stamps, "poses": np.array([f.odometry.at(f.stamp) for f in self.frames]).reshape(-1, 7)}
+
+    def about(self) -> dict[str, int]:
+        stamp = self.frames[-1].stamp if self.frames else 0
+        return {"keyframes": len(self.frames), "stamp": stamp, "planar": int(self.warm[-1])}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.frames = [
+            frame(int(stamp), x=pose[0]) for stamp, pose in zip(state["stamps"], state["poses"], strict=True)
+        ]
+
+    def take_up(self) -> None:
+        self.taken_up = True
+
     def switch_learning(self, on: bool) -> None:
         self.learning = on
 

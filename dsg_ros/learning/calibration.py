@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -23,6 +25,7 @@ from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.increments import IncrementModel
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
+from dsg_ros.state import State, nested, packed, part, unpacked
 
 if TYPE_CHECKING:
     from dsg_ros.learning.noise import NoiseLearner
@@ -34,6 +37,9 @@ HISTORY = 5000
 
 RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
+
+LINK = ("measured", "seconds", "relative", "information")
+"""Fields of a `Link`, in their order."""
 
 STANDING = 1e-3
 """A measured increment [m, rad] below this is none."""
@@ -75,6 +81,7 @@ class Calibration:
             ("not observable, 0 m of driving",) * len(prior),
         )
         self._history: deque[LearningStep] = deque(maxlen=HISTORY)
+        self._told_history: deque[bytes] = deque(maxlen=HISTORY)
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self._use(self._used)
 
@@ -125,11 +132,52 @@ class Calibration:
         self._links.clear()
         self._last_key = None
 
-    def warm_up(self, planar: bool) -> None:
-        """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
+    def state(self) -> State:
+        """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
+        facts = {
+            "on": self._on, "last_key": self._last_key, "counts": self.counts, "names": self._names,
+            "status": self._verdict.status, "reason": self._verdict.reason,
+        }  # fmt: skip
+        found = {
+            "used": self._used.copy(), "estimate": self._estimate.copy(), "candidate": self._candidate.copy(),
+            "sigmas": self._sigmas.copy(), "free": self._verdict.free.copy(), "facts": packed(facts),
+            "history": np.frombuffer(b"\n".join(self._told_history), np.uint8),
+            **{f"links.{name}": np.array([getattr(link, name) for link in self._links]) for name in LINK},
+            **nested(accumulator=self._accumulator.state(), gate=self._gate.state()),
+            **{f"start.{name}": np.asarray(getattr(self._start, name)) for name in SPECS},
+        }  # fmt: skip
+        return found | (nested(noise=self._noise.state()) if self._noise else {})
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over, of a calibration of the same numbers; ValueError or KeyError for another one."""
+        facts = unpacked(state["facts"])
+        if tuple(facts["names"]) != self._names:
+            raise ValueError(f"learned are {', '.join(facts['names'])}, not {', '.join(self._names)}")
+        self._on, self._last_key, self.counts = facts["on"], facts["last_key"], facts["counts"]
+        self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
+        self._estimate, self._candidate = np.array(state["estimate"]), np.array(state["candidate"])
+        self._sigmas = np.array(state["sigmas"])
+        self._verdict = guards.Verdict(np.array(state["free"]), tuple(facts["status"]), tuple(facts["reason"]))
+        columns = zip(*(state[f"links.{name}"] for name in LINK), strict=True)
+        self._links = [Link(measured, float(seconds), seen, known) for measured, seconds, seen, known in columns]
+        self._accumulator.restore(part(state, "accumulator"), self._still_block(planar=True))
+        self._gate.restore(part(state, "gate"))
+        if self._noise:
+            self._noise.restore(part(state, "noise"))
+        for line in state["history"].tobytes().splitlines():
+            told = json.loads(line)
+            self._remember(LearningStep(**told | {"parameters": tuple(Parameter(**p) for p in told["parameters"])}))
+        self._use(np.array(state["used"]))
+
+    def _still_block(self, planar: bool) -> Block:
+        """A block in which nothing moves, of the shape that all have."""
         unit = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]) if planar else np.eye(6)
         still = Link(poses.IDENTITY, 0.1, poses.IDENTITY, unit)
-        block = self._block([still] * self._settings.learning.every_keyframes)
+        return self._block([still] * self._settings.learning.every_keyframes)
+
+    def warm_up(self, planar: bool) -> None:
+        """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
+        block = self._still_block(planar)
         self._cost(block, self._used)
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
@@ -199,8 +247,13 @@ class Calibration:
             self._use(self._used)
         self._tell()
         step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters)
-        self._history.append(step)
+        self._remember(step)
         return step
+
+    def _remember(self, step: LearningStep) -> None:
+        self._history.append(step)
+        # Written out now, for a checkpoint that must not take long.
+        self._told_history.append(json.dumps(dataclasses.asdict(step)).encode())
 
     def _propose(self, travel: float) -> None:
         """The next candidate, from everything learned so far."""

@@ -15,7 +15,7 @@ import functools
 import logging
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate
 from dsg_ros.io.map_folder import read_map
-from dsg_ros.ros import convert, frames, parameters, saving, services, status
+from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.map_outputs import MapOutputs
@@ -98,18 +98,20 @@ class HeroNode(LifecycleNode):
         """Start the worker and advertise what will be published."""
         try:
             pipeline = self._pipeline()
+            resume = checkpoints.resumed(self.config, self.say)
         except UserError as error:
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
         self.state = "warming up"
         worker = WorkerProcess(
-            self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points"
+            self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points", resume
         )
         self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
         self._outputs = MapOutputs(
             self, lambda: self.config, self._now, lambda since: worker.request(session.Grid(since)), self._trouble
         )
+        self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
         self._reporter = Ticker("report", lambda: 1.0, self.report, self._trouble)
         self.worker = worker
         worker.start()
@@ -179,6 +181,8 @@ class HeroNode(LifecycleNode):
             status.write(figures, Path(self.config.output_folder))
         if self.state == "ready":
             self.sensors.complain()
+        elif self.state == "running":
+            self._checkpoints.tick()
 
     def figures(self) -> status.Figures:
         """Everything the node knows about how it is doing."""
@@ -186,6 +190,8 @@ class HeroNode(LifecycleNode):
         paused = self.sensors.paused and self.state in ("ready", "running")
         state = "paused" if paused else self.state
         figures = status.figures(state, self.sensors, self.worker.status(), self.tf, self._estimate)
+        if self._checkpoints.on:
+            figures["checkpoint"] = self._checkpoints.figures()
         if self.config.localisation and self._estimate is None:
             figures["localisation"] = "localising"
         return figures
@@ -207,7 +213,7 @@ class HeroNode(LifecycleNode):
     def restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
         assert self.worker is not None
-        future = self.worker.request(session.Reset())
+        future = self.worker.request(session.Reset(self.config.map_folder if self._checkpoints.on else ""))
         future.add_done_callback(lambda done: self.forget())
         return future
 
@@ -270,6 +276,8 @@ class HeroNode(LifecycleNode):
         if self.worker is None:
             return
         self.sensors.flush()
+        if self._checkpoints.on and self.state == "running":
+            wait([self._checkpoints.ask()], checkpoints.LAST_WAIT)
         command = saving.command(self.config, refine=True)
         if command and self.sensors.inputs["odom"].received and self.worker.status().submitted:
             self.state = "saving"

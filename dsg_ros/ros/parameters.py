@@ -20,6 +20,7 @@ CHANGEABLE = frozenset(
         "map_rate",
         "grid_rate",
         "identity_extrinsic",
+        "checkpoint_period",
         "learning.enabled",
         "output_folder",
     }
