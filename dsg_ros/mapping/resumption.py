@@ -2,9 +2,10 @@
 
 It may have stood or moved meanwhile, and its odometry may have begun anew.  So the first scan is registered at two
 places: where the robot was last, and where odometry that went on leads from there, if the robot can have come so far.
-What fits one of them, not nearly as well the other, and nowhere in the map better, is believed.  Else, where the odometry tells of more way than the robot can have made since
-then, it did not begin anew, and is followed: the robot may be where no map is yet.  Else the robot is looked for in the
-whole map, with the scans to come, as one that localises in a finished map.  Until it is found the map does not grow.
+What fits one of them, not nearly as well the other, and nowhere in the map better, is believed.  Else, where the
+odometry tells of more way than the robot can have made since then, it did not begin anew, and is followed: the robot
+may be where no map is yet.  Else the robot is looked for in the whole map, with the scans to come, as one that
+localises in a finished map.  Until it is found the map does not grow.
 """
 
 from __future__ import annotations
