@@ -2,10 +2,10 @@
 
 It may have stood or moved meanwhile, and its odometry may have begun anew.  So the first scan is registered at two
 places: where the robot was last, and where odometry that went on leads from there, if the robot can have come so far.
-What fits one of them, not nearly as well the other, and nowhere in the map better, is believed.  Else, where the
-odometry tells of more way than the robot can have made since then, it did not begin anew, and is followed: the robot
-may be where no map is yet.  Else the robot is looked for in the whole map, with the scans to come, as one that
-localises in a finished map.  Until it is found the map does not grow.
+What fits one of them, not nearly as well the other, and nowhere around better, is believed.  Else, where the odometry
+tells of more way than the robot can have made since then, it did not begin anew, and is followed: the robot may be
+where no map is yet.  Else the robot is looked for in the whole map, with the scans to come, as one that localises in a
+finished map.  Until it is found the map does not grow.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain
+from dsg_ros.interface import Hint
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser, Located, State
 from dsg_ros.mapping.loop_closure import HELD
@@ -27,8 +28,8 @@ from dsg_ros.mapping.relocalisation import Relocaliser
 from dsg_ros.mapping.tracking import Prediction
 from dsg_ros.mapping.warm_up import compile_localiser
 
-NEAR, BETTER = 0.8, 0.95
-"""Inlier share of a match where the robot should be, at least; and as a share of the best match in the whole map."""
+NEAR, BETTER, AROUND = 0.8, 0.95, 15.0
+"""Inlier share of a match where the robot should be, at least; and as a share of the best match so far around [m]."""
 
 FASTER, MARGIN = 1.5, 1.0
 """A robot may become so many times faster than it has been, and slip or be pushed so far [m]."""
@@ -135,8 +136,10 @@ class Resumption:
             starts["where its odometry leads"] = poses.compose(last.pose, increment)
         found = [(self._match(points, start), how) for how, start in starts.items()]
         best, how = max(found, key=lambda each: each[0].inliers)
-        anywhere = self._relocaliser.search(points).match
-        if best.inliers < max(NEAR, s.least_inliers, BETTER * anywhere.inliers if anywhere else 0.0):
+        if best.inliers < max(NEAR, s.least_inliers):
+            return None
+        around = self._relocaliser.search(points, Hint(last.pose, AROUND, np.pi)).match
+        if around is not None and best.inliers < BETTER * around.inliers:
             return None
         others = [match for match, _ in found if not _same(match.pose, best.pose)]
         if any(match.inliers > s.most_rival * best.inliers for match in others):
