@@ -121,3 +121,8 @@ def frame(stamp: int, n: int = 4, x: float = 0.0) -> Frame:
 class Gridless(Counting):
     def grid_changes(self, since: int) -> GridUpdate:
         raise RuntimeError("no grid today")
+
+
+class Unrestorable(Counting):
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
