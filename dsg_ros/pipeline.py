@@ -17,7 +17,9 @@ from dsg_ros.core.native import plain, se3
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
 from dsg_ros.keeping import saved_map
+from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
+from dsg_ros.learning.increments import rate
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
@@ -26,7 +28,7 @@ from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import Closure, LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
-from dsg_ros.mapping.resumption import Last, Resumption
+from dsg_ros.mapping.resumption import Last, Resumed, Resumption
 from dsg_ros.mapping.tracking import Tracked, Tracker
 from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.stopwatch import Stopwatch
@@ -51,6 +53,7 @@ class Slam:
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
+        self._velocity = np.zeros(6)
         self._refused = 0
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
@@ -89,7 +92,7 @@ class Slam:
             return self._processed(frame)
 
     def _processed(self, frame: Frame) -> Estimate:
-        odometry = plain(frame.odometry.at(frame.stamp))
+        odometry, velocity = plain(frame.odometry.at(frame.stamp)), frame.odometry.velocity(frame.stamp)
         with self._stopwatch("register"):
             points = scan.deskew(frame)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
@@ -97,15 +100,19 @@ class Slam:
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
+            in_time = self._calibration.in_time(odometry, velocity)
             if self._resumption is not None:
-                answer = self._take_up(self._resumption, frame, points, cloud, matched, odometry)
-                if answer is not None:
-                    return answer
-            tracked = self._tracker.track(matched, odometry, frame.stamp)
+                found = self._look_for_robot(self._resumption, matched, in_time, frame.stamp)
+                if self._resumption is not None:
+                    return self._not_found(self._resumption, frame.stamp, odometry)
+                if found is not None:
+                    self._velocity = velocity
+                    return self._take_up(found, frame, points, cloud, matched, odometry)
+            tracked = self._tracker.track(matched, in_time, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
-            self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
+            self._add_keyframe(frame.stamp, cloud, odometry, velocity, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
         else:
@@ -118,7 +125,12 @@ class Slam:
         return math.hypot(*since[:3]) > s.distance or math.hypot(*since[3:]) > s.angle
 
     def _add_keyframe(
-        self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked
+        self,
+        stamp: int,
+        cloud: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        velocity: NDArray[np.float64],
+        tracked: Tracked,
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
         self._learn()
@@ -130,9 +142,11 @@ class Slam:
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
-            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful)
-            self._calibration.add(key, measured, seconds, relative, information)
+            later = rate(measured, self._velocity, velocity)
+            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, later)
+            self._calibration.add(key, Link(measured, seconds, relative, information, later))
             self._mounting.add(measured, relative)
+        self._velocity = velocity
         self._map_keyframe(key, stamp, cloud, odometry, tracked.pose)
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
@@ -269,8 +283,9 @@ class Slam:
             "planar": self._planar, "travel": self._travel, "refused": self._refused, "learn_at": self._learn_at,
             "learning": self._learning, "resumed": self._resumed,
         }  # fmt: skip
+        velocity = np.array(self._velocity)
         parts = {name: getattr(self, f"_{name}").state() for name in PARTS}
-        return {"facts": packed(facts), **nested(**parts)}
+        return {"facts": packed(facts), "velocity": velocity, **nested(**parts)}
 
     def about(self) -> dict[str, int]:
         """What `state` is about: how many keyframes, the stamp of the last scan [ns], whether scans are planar."""
@@ -288,6 +303,7 @@ class Slam:
             self.warm_up(facts["planar"])
         self._travel, self._refused, self._learn_at = facts["travel"], facts["refused"], facts["learn_at"]
         self._learning, self._resumed = facts["learning"], facts["resumed"]
+        self._velocity = np.array(state["velocity"])
         for name in PARTS:
             getattr(self, f"_{name}").restore(part(state, name))
         hangs_on, count = self._scans.keyframe.values, len(self._keyframes)
@@ -314,33 +330,41 @@ class Slam:
         self._resumption.warm_up()
         self._compiled = compilations()
 
+    def _look_for_robot(
+        self, resumption: Resumption, cloud: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int
+    ) -> Resumed | None:
+        """Where a scan finds the robot in the map that is gone on with; the resumption is over then, and also where the
+        odometry is to be followed.
+        """
+        found = resumption.find(cloud, odometry, stamp)
+        if found is None and not resumption.followed:
+            self._resumed["scans_not_resumed"] += 1
+            return None
+        if found is not None:
+            self._tracker.place(found.pose, odometry, stamp)
+        self._resumption = None
+        self._resumed["resumed"] += 1
+        how = found.how if found else "by its odometry, which went on"
+        _log.info("the robot is found again %s; mapping goes on", how)
+        return found
+
+    def _not_found(self, resumption: Resumption, stamp: int, odometry: NDArray[np.float64]) -> Estimate:
+        located = resumption.located
+        assert located is not None, "a scan was looked at"
+        told = self._told(stamp, located.pose, odometry, plain(poses.IDENTITY), keyframe=False)
+        return dataclasses.replace(told, covariance=located.covariance, localisation=located.state.value)
+
     def _take_up(
         self,
-        resumption: Resumption,
+        found: Resumed,
         frame: Frame,
         points: NDArray[np.float64],
         cloud: NDArray[np.float64],
         matched: NDArray[np.float64],
         odometry: NDArray[np.float64],
-    ) -> Estimate | None:
-        """Look for the robot; where it is found a keyframe is made, tied to the map there.  None where its odometry
-        went on: then the scan is one like any other.
-        """
-        found = resumption.find(matched, odometry, frame.stamp)
-        if found is None and not resumption.followed:
-            self._resumed["scans_not_resumed"] += 1
-            located = resumption.located
-            assert located is not None, "a scan was looked at"
-            told = self._told(frame.stamp, located.pose, odometry, plain(poses.IDENTITY), keyframe=False)
-            return dataclasses.replace(told, covariance=located.covariance, localisation=located.state.value)
-        self._resumption = None
-        self._resumed["resumed"] += 1
-        how = found.how if found else "by its odometry, which went on"
-        _log.info("the robot is found again %s; mapping goes on", how)
-        if found is None:
-            return None
+    ) -> Estimate:
+        """The keyframe of a robot that was found again, tied to the map there."""
         self._calibration.interrupt()
-        self._tracker.place(found.pose, odometry, frame.stamp)
         self._travel += float(np.linalg.norm(found.pose[:3] - self._back_end.pose(-1)[:3]))
         key = self._back_end.add_keyframe(found.pose)
         s, relative = self._settings.loops, se3.between(self._back_end.pose(found.keyframe), found.pose)
