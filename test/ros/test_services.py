@@ -156,7 +156,7 @@ def test_a_busy_worker_keeps_nobody_waiting_who_need_not(robot: Robot) -> None:
 def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
     """While scans come at 100 Hz."""
     robot.node.wait(lambda s: s["scans"]["waiting"] == 0, "an idle worker")
-    graph, deadline = robot.graph, time.monotonic() + 10.0
+    graph = robot.graph
     kinds = {name: SetBool if name == "learning" else Trigger for name in (*AT_ONCE, "save", "optimize")}
     clients = [
         {name: graph.node.create_client(kind, f"/hero/{name}") for name, kind in kinds.items()} for _ in range(8)
@@ -165,27 +165,29 @@ def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
         assert all(each.wait_for_service(30.0) for each in client.values())
 
     def call(number: int) -> list[tuple[str, Any, float]]:
+        """Each calls everything in an order of its own; saving, which draws figures, is for one of them."""
         rng, answers = np.random.default_rng(number), []
-        while time.monotonic() < deadline:
-            name = str(rng.choice(list(kinds)))
+        names = rng.permutation([*AT_ONCE, *AT_ONCE, "optimize", "save" if number == 0 else "pause"])
+        for name in names.tolist():
             request = SetBool.Request(data=bool(rng.integers(2))) if name == "learning" else Trigger.Request()
             began = time.monotonic()
             future = clients[number][name].call_async(request)
-            wait_until(future.done, f"answer of {name}", 60.0)
+            wait_until(future.done, f"answer of {name}")
             answers.append((name, future.result(), time.monotonic() - began))
         return answers
 
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(call, number) for number in range(8)]
-        while time.monotonic() < deadline:
+        while not all(each.done() for each in calls):
             robot.scan()
             time.sleep(0.01)
         answers = [answer for each in calls for answer in each.result()]
-    assert len(answers) > 8 * 4  # each save draws its figures
+    assert len(answers) == 8 * 10
     assert {name for name, *_ in answers} == set(kinds)
     assert all(response.message for _, response, _ in answers)
-    slowest = {name: max(s for n, _, s in answers if n == name) for name in AT_ONCE}
-    assert max(slowest.values()) < 1.0, slowest
+    for name in AT_ONCE:
+        # Nearly all: the machine may have been busy with something else for one of them.
+        assert np.quantile([seconds for told, _, seconds in answers if told == name], 0.9) < 1.0, name
     pauses = [sum(r.success for n, r, _ in answers if n == name) for name in ("pause", "resume")]
     paused = pauses[0] - pauses[1]
     assert paused in (0, 1)  # no pause was given twice
