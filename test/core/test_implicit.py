@@ -30,7 +30,17 @@ SOLVERS = {
 USES = {
     "PosePrior": set(),
     "VoxelPrior": set(),
-    "OdomSE3": {"scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "bias", "odometry_noise"},
+    "OdomSE3": {
+        "scale",
+        "rotation_gain",
+        "turn_per_metre",
+        "lateral_slip",
+        "lever",
+        "lever_rotation",
+        "time_offset",
+        "bias",
+        "odometry_noise",
+    },
     "Registration": {"registration_noise"},
     "Loop": {"loop_noise"},
     "VoxelPointObs": {"voxel_noise"},
