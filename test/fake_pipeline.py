@@ -10,6 +10,8 @@ import numpy as np
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
+from dsg_ros.effect import Effect
+from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Path, RunResult, VoxelUpdate
 
 NO_LOOPS = np.zeros((0, 2), np.int32)
@@ -60,6 +62,14 @@ class Counting:
         cells[np.arange(len(tiles)), tiles // 4 % 4, tiles % 4] = 100
         places = np.stack([tiles, np.zeros_like(tiles)], axis=1)
         return GridUpdate(len(self.frames), 0.5, places, cells, whole=since == 0)
+
+    def what_if(self, parameter: str, change: str) -> Effect:
+        """All frames so far move by the change along x."""
+        if parameter != "scale":
+            raise UserError(f"parameter {parameter!r} is not one")
+        amount, zeros = float(change), np.zeros((len(self.frames), 6))
+        moved = zeros + [amount, 0, 0, 0, 0, 0]
+        return Effect("scale", "ratio", 1.0, 0.01, "learned", amount, moved, moved, zeros)
 
     def result(self) -> RunResult:
         path, update = self._map()
