@@ -16,6 +16,9 @@ from dsg_ros import poses
 
 Array = NDArray[np.float64]
 
+NOTHING = 1e-6
+"""A displacement [m] that solvers' tolerances reach."""
+
 
 def displacement(before: Array, after: Array) -> Array:
     """Displacement (k, 6) from poses ``before`` to poses ``after``, both (k, 7)."""
@@ -95,10 +98,10 @@ class Effect:
     def disagreement(self) -> float:
         """How far the first order is from solving again at the last pose, as a share of the displacement there [m/m].
 
-        Of both changes where the opposite one was solved too, the larger.
+        Of both changes where the opposite one was solved too, the larger.  Displacements below `NOTHING` count as it.
         """
         found = [(self.resolved, 1.0)] + ([] if self.opposite is None else [(self.opposite, -1.0)])
-        return max(float(metres(d[-1] - sign * self.moved[-1]) / (metres(d[-1]) or 1.0)) for d, sign in found)
+        return max(float(metres(d[-1] - s * self.moved[-1]) / max(metres(d[-1]), NOTHING)) for d, s in found)
 
     def figures(self) -> dict[str, Any]:
         """Everything but the displacements of single keyframes, by name; JSON-able."""

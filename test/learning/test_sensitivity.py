@@ -82,6 +82,13 @@ def test_in_space_it_holds_too():
     assert effect.disagreement < 0.05
 
 
+def test_what_moves_nothing_agrees_with_itself():
+    """A robot that stays level turns about z alone: it has no use for a lever along z."""
+    effect = graph(axes=tuple(range(6))).effect("lever.z", "1 cm", check=True)
+    assert effect.last[0] < 1e-9
+    assert effect.disagreement < 0.05
+
+
 def test_a_straight_drive_on_odometry_alone_is_as_long_as_the_scale_says():
     straight = graph([(0.0, 0.0), (10.0, 0.0)], scans=False, loop=False)
     effect = straight.effect("scale", "1 %")
