@@ -101,7 +101,8 @@ class Effect:
         Of both changes where the opposite one was solved too, the larger.  Displacements below `NOTHING` count as it.
         """
         found = [(self.resolved, 1.0)] + ([] if self.opposite is None else [(self.opposite, -1.0)])
-        return max(float(metres(d[-1] - s * self.moved[-1]) / max(metres(d[-1]), NOTHING)) for d, s in found)
+        pairs = [(float(metres(d[-1] - s * self.moved[-1])), float(metres(d[-1]))) for d, s in found]
+        return max(off / max(size, NOTHING) for off, size in pairs)
 
     def figures(self) -> dict[str, Any]:
         """Everything but the displacements of single keyframes, by name; JSON-able."""

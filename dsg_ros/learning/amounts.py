@@ -1,4 +1,4 @@
-"""Changes of a parameter as people write them: "1 %", "+5 mm", "-0.1 deg/m", "0.01"."""
+"""Amounts by which a parameter changes, as people write them: "1 %", "+5 mm", "-0.1 deg/m", "0.01"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes as people write them."""
+"""Amounts of change as people write them."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 
 from dsg_ros.core.theta import Theta
 from dsg_ros.errors import UserError
-from dsg_ros.learning.changes import NATURAL, changed, full_name, parse_change, spec_of, value_of
+from dsg_ros.learning.amounts import NATURAL, changed, full_name, parse_change, spec_of, value_of
 from dsg_ros.learning.parameters import LEAVES, PLACES
 from dsg_ros.learning.sensitivity import NOISE
 
