@@ -31,16 +31,16 @@ def metres(moved: Array) -> Array:
     return np.asarray(np.linalg.norm(moved[..., :3], axis=-1))
 
 
+def degrees(moved: Array) -> Array:
+    """Angles (...) [deg] of displacements (..., 6)."""
+    return np.asarray(np.degrees(np.linalg.norm(moved[..., 3:], axis=-1)))
+
+
 def with_margin(value: float, margin: float, unit: str) -> str:
     """``value`` to three digits, and its ``margin`` to as many places, rounded up."""
     places = min(9, max(0, 2 - math.floor(math.log10(value)))) if value > 0 else 3
     above = math.ceil(margin * 10**places) / 10**places
     return f"{value:.{places}f} +- {above:.{places}f} {unit}"
-
-
-def degrees(moved: Array) -> Array:
-    """Angles (...) [deg] of displacements (..., 6)."""
-    return np.asarray(np.degrees(np.linalg.norm(moved[..., 3:], axis=-1)))
 
 
 @dataclass(frozen=True)

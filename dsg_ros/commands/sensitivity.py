@@ -119,12 +119,19 @@ def _row(effect: Effect) -> list[str]:
     distances = metres(effect.moved)
     row = [effect.name, effect.step, distance, turn, f"{distances[effect.worst]:.3g} m"]
     row += [f"{np.sqrt(np.mean(distances**2)):.3g} m"]
-    row += ["-" if effect.spread is None else f"{effect.spread[0]:.2g} m, {effect.spread[1]:.2g} deg"]
+    row += [_spread(effect)]
     row += [f"{metres(effect.odometry[-1]):.3g} m"]
     if effect.opposite is not None:
         row += [f"{metres(effect.resolved[-1]):.3g} m / {metres(effect.opposite[-1]):.3g} m"]
         row += [f"{100 * effect.disagreement:.2g} %"]
     return row
+
+
+def _spread(effect: Effect) -> str:
+    if effect.spread is None:
+        return "-"
+    status = "" if effect.status == "learned" else f" ({effect.status})"
+    return f"{effect.spread[0]:.2g} m, {effect.spread[1]:.2g} deg{status}"
 
 
 def _entry(effect: Effect) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 The same derivative as `dsg_ros.core.implicit` with the exact Hessian, without JAX: the compiled rows give the gradient
 ``g(theta, x)`` of a graph of thousands of poses in milliseconds, and central differences of it give ``dg / dtheta``
-along the direction and ``H v`` in the state to about seven digits.  JAX's programs for the same graph take half a
+along the direction and ``H v`` in the state to six digits.  JAX's programs for the same graph take half a
 minute to compile, which a question asked of a running robot cannot wait for.
 """
 

@@ -15,6 +15,9 @@ from dsg_ros.learning.parameters import PLACES
 NATURAL = {"ratio": "1 %", "m": "1 cm", "rad/m": "0.1 deg/m", "m/s": "1 mm/s", "rad/s": "0.01 deg/s"}
 """A change that one can imagine, by the unit of the parameter."""
 
+LEAST = 1e-12
+"""A smaller change is none: it is lost in rounding."""
+
 _DEGREE = math.pi / 180
 _UNITS = {
     "ratio": {},
@@ -71,7 +74,7 @@ def parse_change(text: str, spec: Spec, value: float) -> float:
         amount *= 0.01 * whole
     else:
         amount *= units.get(found[2], 1.0)
-    if not amount:
+    if abs(amount) < LEAST:
         raise UserError(f"{told}: changes nothing")
     check_bounds(spec, value + amount, told)
     return amount

@@ -39,8 +39,9 @@ _OUT_OF_PLANE = ("odometry.lever.z", "odometry.bias.z", "odometry.bias.rx", "odo
 class Sensitivity:
     """A graph solved at one theta, to be asked what changes of theta would do to it.
 
-    ``problem`` is of poses alone; ``told`` are the parameters as told to the world, with their deviations.  `UserError`
-    where there is nothing to be moved, or the graph does not determine its poses.
+    ``problem`` is of poses alone; ``told`` are the parameters as told to the world, with their deviations.  ``names``
+    are the parameters that move these poses.  `UserError` where there is nothing to be moved, or the graph does not
+    determine its poses.
     """
 
     def __init__(self, problem: Problem, theta: Theta, told: Sequence[Parameter]) -> None:
@@ -50,14 +51,13 @@ class Sensitivity:
             keyframes = "1 keyframe" if self._count == 1 else f"{self._count} keyframes"
             raise UserError(f"{keyframes}: there is nothing that a parameter could move")
         self._solver = LevenbergMarquardt(SparseCholesky(), max_iterations=100, tolerance=1e-12)
-        self._solution = self._solved(problem, self._theta)
+        self._solution = self._solved(problem, self._theta, "with the parameters as they are")
         self._problem = dataclasses.replace(problem, state=self._solution.state)
         planar = not np.asarray(problem.free_poses)[:, 2].any()
         self.names = tuple(
             name for name, (leaf, _) in PLACES.items()
             if leaf in (*LEAVES, *NOISE) and not (planar and name in _OUT_OF_PLANE)
         )  # fmt: skip
-        """The parameters that move these poses."""
 
     @property
     def trajectory(self) -> Array:
@@ -98,24 +98,23 @@ class Sensitivity:
             "not learned" if told is None else told.status,
             amount,
             moved,
-            self._resolved(theta),
+            self._resolved(theta, f"at {name} = {value + amount:.6g}"),
             displacement(self._reckoned(self._theta), self._reckoned(theta)),
-            self._resolved(self._opposite(name, value, amount)) if check else None,
+            self._opposite(name, value, amount) if check else None,
         )
 
-    def _opposite(self, name: str, value: float, amount: float) -> Theta:
-        """Theta with the opposite change, in the scale in which it is stored: of a ratio kept as its logarithm, by the
-        inverse.
+    def _opposite(self, name: str, value: float, amount: float) -> Array:
+        """`_resolved` with the opposite change, in the scale in which theta stores it: of a ratio kept as its logarithm
+        by the inverse.
         """
         spec = spec_of(name)
         against = spec.physical(2 * spec.leaf(value) - spec.leaf(value + amount))
         check_bounds(spec, against, f"{name}: the opposite change, for the check")
-        return to_float64(changed(self._theta, name, against))
+        return self._resolved(to_float64(changed(self._theta, name, against)), f"at {name} = {against:.6g}")
 
-    def _resolved(self, theta: Theta) -> Array:
-        """Displacement (k, 6) of the keyframes where the graph is solved with another theta."""
-        solution = self._solved(self._problem, theta)
-        return displacement(self.trajectory, self._poses(solution))
+    def _resolved(self, theta: Theta, where: str) -> Array:
+        """Displacement (k, 6) of the keyframes where the graph is solved with another theta, ``where`` in words."""
+        return displacement(self.trajectory, self._poses(self._solved(self._problem, theta, where)))
 
     def _reckoned(self, theta: Theta) -> Array:
         """Poses (k, 7) by odometry alone, from the first keyframe's on."""
@@ -128,12 +127,10 @@ class Sensitivity:
             steps[step] = se3.compose(steps[step - 1], steps[step])
         return steps
 
-    def _solved(self, problem: Problem, theta: Theta) -> Solution:
+    def _solved(self, problem: Problem, theta: Theta, where: str) -> Solution:
         solution = solve(problem, theta, self._solver)
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
-            raise UserError(
-                f"the graph of {self._count} keyframes cannot be differentiated: its solution is {solution.code.name}"
-            )
+            raise UserError(f"the graph of {self._count} keyframes has no minimum {where}: {solution.code.name}")
         return solution
 
     def _poses(self, solution: Solution) -> Array:

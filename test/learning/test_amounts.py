@@ -44,6 +44,7 @@ def test_a_change_is_understood(name, value, text, amount):
         ("odometry.scale", "1 m", "expected a number and a unit, %"),
         ("odometry.lever.x", "1 deg", "%, m, cm, mm"),
         ("odometry.lever.x", "0", "changes nothing"),
+        ("odometry.lever.x", "1e-320", "changes nothing"),
         ("odometry.turn_per_metre", "1 %", "it is 0 now"),
         ("odometry.scale", "0.6", r"1.6 is outside \[0.5, 1.5\]"),
         ("odometry.lever.x", "1e999", "outside"),

@@ -7,6 +7,7 @@ import pytest
 import worlds
 
 from dsg_ros import config, poses
+from dsg_ros.core.factors import PosePrior
 from dsg_ros.core.theta import Theta
 from dsg_ros.effect import degrees, metres
 from dsg_ros.errors import UserError
@@ -135,4 +136,9 @@ def test_a_graph_that_cannot_be_asked_says_why():
         Sensitivity(back_end.problem(), Theta.neutral(), ())
     back_end.add_keyframe(poses.IDENTITY)
     with pytest.raises(UserError, match="1 keyframe: there is nothing"):
+        Sensitivity(back_end.problem(), Theta.neutral(), ())
+    back_end.add_keyframe(poses.from_planar(1.0, 0.0, 0.0))
+    back_end.add_link(1, poses.from_planar(1.0, 0.0, 0.0), 0.5, poses.from_planar(1.0, 0.0, 0.0), np.zeros((6, 6)))
+    back_end.world.remove(back_end.world.rows(PosePrior)[0])  # the map may lie anywhere
+    with pytest.raises(UserError, match="2 keyframes has no minimum with the parameters as they are: SINGULAR"):
         Sensitivity(back_end.problem(), Theta.neutral(), ())
