@@ -38,7 +38,7 @@ def degrees(moved: Array) -> Array:
 
 def with_margin(value: float, margin: float, unit: str) -> str:
     """``value`` to three digits, and its ``margin`` to as many places, rounded up."""
-    places = min(9, max(0, 2 - math.floor(math.log10(value)))) if value > 0 else 3
+    places = min(9, max(0, 2 - math.floor(math.log10(value)))) if value > 0 else 6
     above = math.ceil(margin * 10**places) / 10**places
     return f"{value:.{places}f} +- {above:.{places}f} {unit}"
 

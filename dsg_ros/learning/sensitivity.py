@@ -1,8 +1,8 @@
 """What a change of theta does to the map: displacements of the keyframes, by the implicit function theorem.
 
 The map is taken as what the graph makes of its rows: odometry, which theta calibrates, against registrations and loop
-closures, which are as they were measured.  How scans would have been matched under another theta is not asked: what a
-scan matcher says without the odometry's prior depends on theta in where its search begins only.
+closures, which are as they were measured.  Which keyframes, matches and closures a run with another theta would have
+come to is not asked.
 """
 
 from __future__ import annotations
