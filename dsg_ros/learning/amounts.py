@@ -12,7 +12,15 @@ from dsg_ros.core.theta import SPECS, Spec, Theta
 from dsg_ros.errors import UserError
 from dsg_ros.learning.parameters import PLACES
 
-NATURAL = {"ratio": "1 %", "m": "1 cm", "rad/m": "0.1 deg/m", "m/s": "1 mm/s", "rad/s": "0.01 deg/s"}
+NATURAL = {
+    "ratio": "1 %",
+    "m": "1 cm",
+    "rad": "0.1 deg",
+    "s": "10 ms",
+    "rad/m": "0.1 deg/m",
+    "m/s": "1 mm/s",
+    "rad/s": "0.01 deg/s",
+}
 """A change that one can imagine, by the unit of the parameter."""
 
 LEAST = 1e-12
@@ -22,6 +30,8 @@ _DEGREE = math.pi / 180
 _UNITS = {
     "ratio": {},
     "m": {"m": 1.0, "cm": 0.01, "mm": 0.001},
+    "rad": {"rad": 1.0, "deg": _DEGREE},
+    "s": {"s": 1.0, "ms": 0.001},
     "rad/m": {"rad/m": 1.0, "deg/m": _DEGREE},
     "m/s": {"m/s": 1.0, "cm/s": 0.01, "mm/s": 0.001},
     "rad/s": {"rad/s": 1.0, "deg/s": _DEGREE},

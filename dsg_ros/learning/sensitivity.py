@@ -33,7 +33,10 @@ Array = NDArray[np.float64]
 NOISE = ("odometry_noise", "registration_noise", "loop_noise")
 """Leaves that weigh the rows of a graph between poses."""
 
-_OUT_OF_PLANE = ("odometry.lever.z", "odometry.bias.z", "odometry.bias.rx", "odometry.bias.ry")
+WHERE_USED = ("lever_rotation", "time_offset", "bias")
+"""Leaves of calibrations that few robots need."""
+
+_OUT_OF_PLANE = tuple(f"odometry.{leaf}.{axis}" for leaf in ("lever", "bias") for axis in ("z", "rx", "ry"))
 
 
 class Sensitivity:
@@ -66,11 +69,11 @@ class Sensitivity:
 
     @property
     def calibration(self) -> tuple[str, ...]:
-        """Those of ``names`` that calibrate the odometry and are not a bias that is neither told nor other than 0."""
-        chosen = [name for name in self.names if PLACES[name][0] in LEAVES]
+        """Those of ``names`` that calibrate the odometry; of `WHERE_USED`, those that are told or other than 0."""
+        chosen = [(name, PLACES[name][0]) for name in self.names if PLACES[name][0] in LEAVES]
         return tuple(
-            name for name in chosen
-            if PLACES[name][0] != "bias" or name in self._told or value_of(self._theta, name)
+            name for name, leaf in chosen
+            if leaf not in WHERE_USED or name in self._told or value_of(self._theta, name)
         )  # fmt: skip
 
     def deviation(self) -> Array:

@@ -18,12 +18,24 @@ from dsg_ros.core.solvers import DenseCholesky, LevenbergMarquardt, SparseCholes
 from dsg_ros.core.theta import Theta, to_float64
 
 SPARSE = LevenbergMarquardt(SparseCholesky(), tolerance=1e-20)
-LEAVES = ("scale", "lever", "bias", "turn_per_metre", "odometry_noise", "registration_noise", "loop_noise")
+LEAVES = (
+    "scale",
+    "lever",
+    "lever_rotation",
+    "time_offset",
+    "bias",
+    "turn_per_metre",
+    "odometry_noise",
+    "registration_noise",
+    "loop_noise",
+)
 
 
 def graph(axes=range(6)):
     """A small graph with robust loops, its odometry in conflict with them: residuals are large."""
     world = small_world([PosePrior, OdomSE3, Registration, Loop], 6)
+    rows = world.rows(OdomSE3)[0]
+    world.set_rows(rows, rate=np.random.default_rng(4).normal(size=(len(rows), 6)))
     theta = jax.tree.map(lambda leaf: leaf + 0.02, Theta.neutral())
     return world.snapshot(axes=axes), to_float64(theta)
 
