@@ -188,5 +188,5 @@ def test_a_solution_that_is_no_minimum_says_so(caplog):
     np.testing.assert_allclose(inside, answer)
     assert float(other) == pytest.approx(left)
     assert left > 0.1
-    implicit._tell(other)
+    implicit.warn_of_rest(other)
     assert f"residual of {left:.1e}" in caplog.text
