@@ -203,7 +203,8 @@ class Estimate:
 @dataclass(frozen=True)
 class LearningStep:
     """One outer update: when, after how many metres, the held-out loss before and after, and theta with its
-    deviations.
+    deviations.  ``nis`` is the block's normalised innovation squared per observed direction, before: on average 1
+    where the told deviations are right.
     """
 
     stamp: int
@@ -212,6 +213,7 @@ class LearningStep:
     loss_after: float
     accepted: bool
     parameters: tuple[Parameter, ...]
+    nis: float
 
 
 @dataclass(frozen=True)
