@@ -107,10 +107,10 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     told += ["--fresh-peers"] if options.fresh_peers else []
     told += ["--no-peers"] if options.no_peers else []
     told += ["--figures", str(options.figures)] if options.figures else []
-    told += ["--graphs", *options.graphs] if options.graphs else []
     told += ["--seeds", str(options.seeds), "--world", options.world, "--told", str(options.told)]
     told += ["--jump", str(options.jump), *(["--metres", str(options.metres)] if options.metres is not None else [])]
     told += [word for name in ("set", "robot") for value in getattr(options, name) for word in (f"--{name}", value)]
+    told += ["--graphs", *options.graphs] if options.graphs else []
     return options, told
 
 
