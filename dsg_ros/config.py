@@ -227,6 +227,11 @@ class Learning:
         float, Doc("A block is forgotten if it makes the next less likely by a factor exp(this)"), Range(0.1, 1000.0)
     ] = 2.0
     kept_blocks: Annotated[int, Doc("Newest blocks that are linearised again when theta moves"), Range(1, 1000)] = 40
+    change_blocks: Annotated[int, Doc("Newest blocks that may tell of a change of the robot"), Range(2, 100)] = 6
+    change_probability: Annotated[
+        float, Doc("Chance that they look as if it had changed, though it has not"), Range(0.0, 0.1)
+    ] = 5e-5
+    change_least: Annotated[float, Doc("Smallest change, in deviations of the prior"), Range(0.0, 10.0)] = 0.5
 
 
 @dataclass(frozen=True)

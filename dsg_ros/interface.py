@@ -204,7 +204,7 @@ class Estimate:
 class LearningStep:
     """One outer update: when, after how many metres, the held-out loss before and after, and theta with its
     deviations.  ``nis`` is the block's normalised innovation squared per observed direction, before: on average 1
-    where the told deviations are right.
+    where the told deviations are right.  ``change`` tells of the robot's own, where this block gave it away.
     """
 
     stamp: int
@@ -214,6 +214,7 @@ class LearningStep:
     accepted: bool
     parameters: tuple[Parameter, ...]
     nis: float
+    change: str = ""
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def score(out: Path, reference: Path | None) -> dict[str, Any]:
     half = (int(stamps[0]) + int(stamps[-1])) // 2
     by_then = [step for step in steps if step["stamp_ns"] <= half]
     frozen = [
-        Parameter(name, *numbers, unit="", status="learned") for name, numbers in by_then[-1]["parameters"].items()
+        Parameter(name, value, sigma, "", "learned") for name, (value, sigma) in by_then[-1]["parameters"].items()
     ]
     later = stamps > half
     relations = relations_of(reference)
