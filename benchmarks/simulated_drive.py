@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks import scores
 from dsg_ros import config
@@ -26,11 +27,13 @@ from dsg_ros.report.evaluation import Track, score
 from dsg_ros.simulation.robot import Reference, Robot
 from dsg_ros.simulation.truth import true_parameters
 
-KEYFRAME = 0.25
-"""Way [m] and turn [rad] between keyframes, for which the told deviations are right."""
+INCREMENTS = ((0.26, 0.0), (0.32, 0.0), (0.26, 0.1), (0.2, 0.2), (0.16, 0.32), (0.13, 0.26))
+"""Way [m] and turn [rad] from one keyframe to the next, for which the told deviations are right."""
+SPEED, TURN_RATE = 1.2, 0.8
+"""Of the robot [m/s, rad/s]: in arcs every second scan is a keyframe."""
 WHEELS = config.SimulatedWheels(
     scale=1 / 1.04, rotation_gain=1 / 0.97, turn_per_metre=0.0, time_offset=0.06,
-    noise_translation=0.01, noise_translation_turning=0.005, noise_rotation=0.005, noise_rotation_turning=0.02,
+    noise_translation=0.01, noise_rotation=0.005, noise_rotation_turning=0.02,
 )  # fmt: skip
 MOUNTING = config.SimulatedMounting(x=0.05, y=-0.03, yaw=math.radians(2.0))
 SCANNER = config.SimulatedScanner(rate=5.0)
@@ -56,7 +59,7 @@ class Case:
     def simulation(self) -> config.Simulation:
         """The robot of the case."""
         plain = config.Simulation(
-            drive=config.SimulatedDrive(metres=self.metres),
+            drive=config.SimulatedDrive(self.metres, SPEED, TURN_RATE),
             scanner=SCANNER,
             mounting=MOUNTING,
             wheels=dataclasses.replace(WHEELS, scale_jump=self.jump),
@@ -144,20 +147,22 @@ class Recording:
 
 
 def told_noise(wheels: config.SimulatedWheels, factor: float) -> config.Odometry:
-    """Deviations ``factor`` times those of ``wheels`` for an increment from keyframe to keyframe.
+    """Deviations ``factor`` times those of ``wheels``, for increments from keyframe to keyframe.
 
-    A random walk grows with the square root of the way, the model with the way: they meet, as tangents, at `KEYFRAME`.
+    A random walk grows with the square root of way and turn, `config.Odometry` adds deviations that grow with each: the
+    best fit to `INCREMENTS`, by relative error.
     """
-    root = 2.0 * math.sqrt(KEYFRAME)
-    translation, rotation = factor * wheels.noise_translation, factor * wheels.noise_rotation
-    return config.Odometry(
-        sigma_translation=translation * root / 4.0,
-        translation_per_metre=translation / root,
-        translation_per_radian=factor * wheels.noise_translation_turning / math.sqrt(KEYFRAME),
-        sigma_rotation=rotation * root / 4.0,
-        rotation_per_metre=rotation / root,
-        rotation_per_radian=factor * wheels.noise_rotation_turning / math.sqrt(KEYFRAME),
-    )
+    way, turn = np.array(INCREMENTS).T
+    parts = np.stack([np.ones_like(way), way, turn], axis=1)
+
+    def fitted(a_metre: float, a_radian: float) -> list[float]:
+        true = np.sqrt(a_metre**2 * way + a_radian**2 * turn)
+        shares = nnls(parts / true[:, None], np.ones_like(true))[0] if true.all() else np.zeros(3)
+        return (factor * np.maximum(shares, [1e-5, 0.0, 0.0])).tolist()
+
+    translation = fitted(wheels.noise_translation, wheels.noise_translation_turning)
+    rotation = fitted(wheels.noise_rotation, wheels.noise_rotation_turning)
+    return config.Odometry(*translation, *rotation)
 
 
 def drive(case: Case) -> Outcome:
