@@ -49,8 +49,11 @@ def run(options: argparse.Namespace) -> Iterator[tuple[list[Row], dict[str, Any]
     """Rows over all drives, with each of them behind."""
     outcomes = driven(cases(options), cores())
     print(table(outcomes), flush=True)
-    details = {"options": {k: v for k, v in vars(options).items() if k in ("world", "told", "jump", "set", "robot")}}
-    details["drives"] = [dataclasses.asdict(outcome) for outcome in outcomes]
+    asked = ("world", "told", "jump", "set", "robot")
+    details = {
+        "options": {name: getattr(options, name) for name in asked},
+        "drives": [dataclasses.asdict(outcome) for outcome in outcomes],
+    }
     yield rows(options.world, outcomes, jumped=bool(options.jump)), details
 
 
@@ -125,7 +128,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "sigma",
         "",
     )
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for name, first in outcomes[0].parameters.items():
         each = [outcome.parameters[name] for outcome in outcomes]
         errors = np.abs([parameter.error for parameter in each])

@@ -47,7 +47,7 @@ class Keyframes:
 
 def truth_at(robot: Robot, simulation: config.Simulation, stamps: NDArray[np.int64]) -> Array:
     """True poses (n, 7), in world, of the base that scans tell of."""
-    return poses.compose(robot.truth(stamps * 1e-9), assumed_base(simulation.mounting))
+    return poses.compose(robot.truth(1e-9 * stamps.astype(np.float64)), assumed_base(simulation.mounting))
 
 
 def value(name: str, parameters: Sequence[Parameter]) -> float:
@@ -89,7 +89,7 @@ def noise_ratios(
     offset = round(1e9 * simulation.wheels.time_offset)
     # The wheels' own frame, and the time at which they were read.
     own = dataclasses.replace(simulation, mounting=config.SimulatedMounting())
-    true = robot.truth((keyframes.stamps - offset) * 1e-9)
+    true = robot.truth(1e-9 * (keyframes.stamps - offset).astype(np.float64))
     true = poses.between(true[:-1], true[1:])
     odometry = np.array([estimate.odometry for estimate in keyframes.estimates])
     measured = poses.between(odometry[:-1], odometry[1:])
