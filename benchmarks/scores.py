@@ -88,7 +88,8 @@ def noise_ratios(
     """Root mean squares over the increments between keyframes: deviations told by ``parameters``, over true errors."""
     offset = round(1e9 * simulation.wheels.time_offset)
     # The wheels' own frame, and the time at which they were read.
-    own = dataclasses.replace(simulation, mounting=config.SimulatedMounting())
+    wheels = dataclasses.replace(simulation.wheels, time_offset=0.0)
+    own = dataclasses.replace(simulation, mounting=config.SimulatedMounting(), wheels=wheels)
     true = robot.truth(1e-9 * (keyframes.stamps - offset).astype(np.float64))
     true = poses.between(true[:-1], true[1:])
     odometry = np.array([estimate.odometry for estimate in keyframes.estimates])
