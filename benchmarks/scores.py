@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.interface import Estimate, Parameter, SavedMap
 from dsg_ros.learning.increments import IncrementModel
-from dsg_ros.learning.parameters import PLACES, starting_theta
+from dsg_ros.learning.parameters import starting_theta
 from dsg_ros.simulation.robot import Robot
 from dsg_ros.simulation.truth import assumed_base, true_parameters
 
@@ -97,10 +97,7 @@ def noise_ratios(
     seconds = np.diff(keyframes.stamps) * 1e-9
     jumped = keyframes.metres[1:] > 0.5 * robot.metres
     calibrated = [
-        IncrementModel(
-            starting_theta([p for p in true_parameters(own, jumped=j) if p.name in PLACES]), config.Odometry()
-        )
-        for j in (False, True)
+        IncrementModel(starting_theta(true_parameters(own, jumped=j)), config.Odometry()) for j in (False, True)
     ]
     told = IncrementModel(starting_theta(parameters), settings.odometry)
     steps = list(zip(measured, seconds.tolist(), strict=True))

@@ -221,8 +221,7 @@ def _ate(
     """RMSE [m] of all scans on the final graph, as learned and with the true calibration and deviations given."""
     settings: config.Slam = config.replace(case.pipeline(1.0), {"learning.enabled": False})
     # In front of a jump another calibration is true than behind: no single one can be given.
-    given = [p for p in true_parameters(simulation) if p.name in PLACES]
-    told = mapped(settings, seen, given)[0].finish()
+    told = mapped(settings, seen, true_parameters(simulation))[0].finish()
     truth = Track(result.stamps, scores.truth_at(robot, simulation, result.stamps))
     tracks = {"learned": result.trajectory, "given": told.trajectory, "odometry": result.odometry}
     return {name: score(Track(result.stamps, track), truth).ate_rmse for name, track in tracks.items()}

@@ -94,19 +94,14 @@ def main(options: Options) -> int:
 
 
 def _write_truth(path: Path, simulation: config.Simulation, bag: str) -> None:
-    """The calibration as learned.yaml has it; what theta has no number for stands in the provenance, and where the
-    robot changes halfway, what is true then.
-    """
-    from dsg_ros.learning.parameters import PLACES
+    """The calibration as learned.yaml has it; where it changes halfway, what it is then stands in the provenance."""
     from dsg_ros.simulation.truth import true_parameters
 
-    true = true_parameters(simulation)
     provenance: dict[str, Any] = {"log": bag, "simulation": _settings(simulation)}
-    provenance["not_in_theta"] = {parameter.name: parameter.value for parameter in true if parameter.name not in PLACES}
     if simulation.wheels.scale_jump:
         after = true_parameters(simulation, jumped=True)
         provenance["second_half"] = {parameter.name: parameter.value for parameter in after}
-    write_learned(path, [parameter for parameter in true if parameter.name in PLACES], provenance)
+    write_learned(path, true_parameters(simulation), provenance)
 
 
 def _settings(simulation: config.Simulation) -> dict[str, bool | int | float | str]:

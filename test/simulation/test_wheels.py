@@ -10,8 +10,9 @@ import pytest
 
 from dsg_ros import config, poses
 from dsg_ros.core.factors.odometry import calibrated
-from dsg_ros.core.theta import SPECS, Theta
+from dsg_ros.core.theta import SPECS
 from dsg_ros.interface import Parameter
+from dsg_ros.learning.parameters import starting_theta
 from dsg_ros.simulation.sensors import MOUNT, mounted
 from dsg_ros.simulation.truth import assumed_base, true_parameters
 from dsg_ros.simulation.wheels import wheel_odometry
@@ -114,33 +115,25 @@ def test_without_errors_the_truth_is_neutral() -> None:
 
 def test_the_true_calibration_makes_of_the_odometry_what_the_scans_show() -> None:
     """Increments by `core.factors.odometry` under the true theta are those of the assumed base, to second order."""
-    found = values(true_parameters(ERRING))
+    true = true_parameters(ERRING)
     lever = assumed_base(ERRING.mounting)
-    np.testing.assert_allclose(lever[:2], [found["odometry.lever.x"], found["odometry.lever.y"]])
     np.testing.assert_allclose(poses.compose(lever, MOUNT), mounted(ERRING.mounting), atol=1e-12)
     told = odometry(ERRING.wheels, WINDING)
-    theta = Theta.neutral()
-    fields = {"scale": found["odometry.scale"] - 1.0, "rotation_gain": found["odometry.rotation_gain"] - 1.0}
-    theta = theta.replace(
-        **fields,
-        turn_per_metre=found["odometry.turn_per_metre"],
-        lever=np.array([lever[0], lever[1], 0.0]),
-        bias=np.zeros(6),
-    )
     measured = poses.log(poses.between(told[:-10:10], told[10::10]))
-    # What theta's map leaves out so far is done here: turning into the axes of the assumed base, and its biases.
-    of_wheels = np.asarray(calibrated(theta, jnp.asarray(measured), jnp.full(len(measured), 0.2)))
-    turn = poses.inverse(lever)[3:]
-    mine = np.concatenate([poses.rotate(turn[None], of_wheels[:, :3]), of_wheels[:, 3:]], axis=1)
-    mine[:, [0, 1, 5]] += 0.2 * np.array([found[f"odometry.bias.{axis}"] for axis in ("x", "y", "rz")])
     base = poses.compose(WINDING, lever)
     shown = poses.log(poses.between(base[:-10:10], base[10::10]))
-    np.testing.assert_allclose(mine, shown, atol=2e-5)
-    # And no error of another sign would do.
-    for name in ("scale", "rotation_gain", "turn_per_metre", "lever"):
-        wrong = theta.replace(**{name: -np.asarray(getattr(theta, name))})
-        other = np.asarray(calibrated(wrong, jnp.asarray(measured), jnp.full(len(measured), 0.2)))
-        assert np.abs(other - of_wheels).max() > 1e-4, name
+
+    def error(parameters: tuple[Parameter, ...]) -> float:
+        found = calibrated(starting_theta(parameters), jnp.asarray(measured), jnp.full(len(measured), 0.2))
+        return float(np.abs(np.asarray(found) - shown).max())
+
+    assert error(true) < 2e-5
+    # And none of them is of another sign, or without use.
+    for k, parameter in enumerate(true):
+        if parameter.value and parameter.name != "odometry.time_offset":
+            neutral = 2.0 if parameter.unit == "ratio" else 0.0
+            wrong = dataclasses.replace(parameter, value=neutral - parameter.value)
+            assert error((*true[:k], wrong, *true[k + 1 :])) > 5e-5, parameter.name
 
 
 def test_after_the_jump_the_truth_is_that_of_the_larger_wheel() -> None:
@@ -154,4 +147,4 @@ def test_after_the_jump_the_truth_is_that_of_the_larger_wheel() -> None:
 def test_names_and_units_are_those_of_theta() -> None:
     known = {spec.name: spec.unit for specs in SPECS.values() for spec in specs}
     for parameter in true_parameters(ERRING):
-        assert known.get(parameter.name, parameter.unit) == parameter.unit
+        assert known[parameter.name] == parameter.unit
