@@ -45,7 +45,8 @@ class RobotSimulator(Node):
         self._ended, self._stop = ended, threading.Event()
         self._odom = self.create_publisher(Odometry, "odom", 200)
         # Compiled, and the drive's length checked, before anybody waits for it.
-        self._planar, self._frame = (robot := Robot(self._world)).planar, robot.sweep(0).frame
+        robot = Robot(self._world)
+        self._planar, self._frame = robot.planar, robot.sweep(0).frame
         kind, topic = (LaserScan, "scan") if self._planar else (PointCloud2, "points")
         self._laser = self.create_publisher(kind, topic, 20)
         self._reference = self.create_publisher(PoseStamped, "reference", 200)
