@@ -192,7 +192,9 @@ class Calibration:
             self._start = self._start.replace(odometry_noise=noise[0])
             self._use(self._used)
         self._tell()
-        step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, told)
+        step = LearningStep(
+            stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
+        )
         self._history.append(step)
         return step
 
