@@ -213,7 +213,8 @@ class Estimate:
 @dataclass(frozen=True)
 class LearningStep:
     """One outer update: when, after how many metres, the held-out loss before and after, and theta with its
-    deviations.  ``change`` tells of the robot's own, where this block gave it away.
+    deviations.  ``nis`` is the block's normalised innovation squared per observed direction, before: on average 1
+    where the told deviations are right.  ``change`` tells of the robot's own, where this block gave it away.
     """
 
     stamp: int
@@ -222,6 +223,7 @@ class LearningStep:
     loss_after: float
     accepted: bool
     parameters: tuple[Parameter, ...]
+    nis: float
     change: str = ""
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
 from dsg_ros import config as cfg
-from dsg_ros.interface import Estimate, GridUpdate
+from dsg_ros import worker_session as session
+from dsg_ros.interface import Estimate
 from dsg_ros.ros.output import World
 from dsg_ros.ros.outputs import OUTPUTS
 from dsg_ros.ros.ticker import Ticker
@@ -18,7 +20,7 @@ from dsg_ros.ros.voxel_store import VoxelStore
 class MapOutputs:
     """All outputs of a node, from configure to cleanup.
 
-    ``ask_grid`` is as `World` says, ``on_error`` is told of what failed to be published.
+    ``request`` asks the worker, ``on_error`` is told of what failed to be published.
     """
 
     def __init__(
@@ -26,11 +28,17 @@ class MapOutputs:
         node: LifecycleNode,
         config: Callable[[], cfg.Node],
         now: Callable[[], int],
-        ask_grid: Callable[[int], Future[GridUpdate]],
+        request: Callable[[session.Command], Future[Any]],
         on_error: Callable[[Exception], None],
     ) -> None:
-        store = VoxelStore(config().chunk)
-        self._world = World(config().map_frame, store, now, ask_grid, lambda: config().grid_rate)
+        self._world = World(
+            config().map_frame,
+            VoxelStore(config().chunk),
+            now,
+            lambda since: request(session.Grid(since)),
+            lambda: config().grid_rate,
+            lambda parameter, change: request(session.WhatIf(parameter, change)),
+        )
         self._outputs = [output(node, self._world) for output in OUTPUTS]
         self._on_error = on_error
         self._ticker = Ticker("map", lambda: 1.0 / config().map_rate, self._publish, on_error)

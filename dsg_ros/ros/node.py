@@ -108,9 +108,7 @@ class HeroNode(LifecycleNode):
         )
         self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
-        self._outputs = MapOutputs(
-            self, lambda: self.config, self._now, lambda since: worker.request(session.Grid(since)), self._trouble
-        )
+        self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble)
         self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
         self._reporter = Ticker("report", lambda: 1.0, self.report, self._trouble)
         self.worker = worker
