@@ -20,7 +20,7 @@ from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunR
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
-from dsg_ros.learning.increments import rate
+from dsg_ros.learning.increments import Moment, increment
 from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
@@ -55,7 +55,7 @@ class Slam:
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
-        self._velocity = np.zeros(6)
+        self._moment = Moment(poses.IDENTITY, np.zeros(6), 0.0)
         self._refused = 0
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
@@ -95,27 +95,27 @@ class Slam:
             return self._processed(frame)
 
     def _processed(self, frame: Frame) -> Estimate:
-        odometry, velocity = plain(frame.odometry.at(frame.stamp)), frame.odometry.velocity(frame.stamp)
+        odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
-            points = scan.deskew(frame)
+            moment = self._calibration.moment(frame.odometry, frame.stamp)
+            points = scan.deskew(frame, self._calibration.corrected)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
-            in_time = self._calibration.in_time(odometry, velocity)
             if self._resumption is not None:
-                found = self._look_for_robot(self._resumption, matched, in_time, frame.stamp)
+                found = self._look_for_robot(self._resumption, matched, moment.odometry, frame.stamp)
                 if self._resumption is not None:
                     return self._not_found(self._resumption, frame.stamp, odometry)
                 if found is not None:
-                    self._velocity = velocity
+                    self._moment = moment
                     return self._take_up(found, frame, points, cloud, matched, odometry)
-            tracked = self._tracker.track(matched, in_time, frame.stamp)
+            tracked = self._tracker.track(matched, moment.odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
-            self._add_keyframe(frame.stamp, cloud, odometry, velocity, self._settle(tracked))
+            self._add_keyframe(frame.stamp, cloud, odometry, moment, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
         else:
@@ -132,7 +132,7 @@ class Slam:
         stamp: int,
         cloud: NDArray[np.float64],
         odometry: NDArray[np.float64],
-        velocity: NDArray[np.float64],
+        moment: Moment,
         tracked: Tracked,
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
@@ -140,16 +140,15 @@ class Slam:
         last = len(self._keyframes) - 1
         key = self._back_end.add_keyframe(tracked.pose)
         if last >= 0:
-            measured = se3.between(self._keyframes.odometry.values[last], odometry)
+            measured, gained = increment(self._moment, moment)
             seconds = max(0.0, (stamp - int(self._keyframes.stamps.values[last])) * 1e-9)
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
-            later = rate(measured, self._velocity, velocity)
-            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, later)
-            self._calibration.add(key, Link(measured, seconds, relative, information, later))
+            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
+            self._calibration.add(key, Link(measured, seconds, relative, information, gained))
             self._mounting.add(measured, relative)
-        self._velocity = velocity
+        self._moment = moment
         self._map_keyframe(key, stamp, cloud, odometry, tracked.pose)
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
@@ -286,9 +285,9 @@ class Slam:
             "planar": self._planar, "travel": self._travel, "refused": self._refused, "learn_at": self._learn_at,
             "learning": self._learning, "resumed": self._resumed,
         }  # fmt: skip
-        velocity = np.array(self._velocity)
+        moment = np.concatenate([self._moment.odometry, self._moment.velocity, [self._moment.offset]])
         parts = {name: getattr(self, f"_{name}").state() for name in PARTS}
-        return {"facts": packed(facts), "velocity": velocity, **nested(**parts)}
+        return {"facts": packed(facts), "moment": moment, **nested(**parts)}
 
     def about(self) -> dict[str, int]:
         """What `state` is about: how many keyframes, the stamp of the last scan [ns], whether scans are planar."""
@@ -306,7 +305,7 @@ class Slam:
             self.warm_up(facts["planar"])
         self._travel, self._refused, self._learn_at = facts["travel"], facts["refused"], facts["learn_at"]
         self._learning, self._resumed = facts["learning"], facts["resumed"]
-        self._velocity = np.array(state["velocity"])
+        self._moment = Moment(plain(state["moment"][:7]), np.array(state["moment"][7:13]), float(state["moment"][13]))
         for name in PARTS:
             getattr(self, f"_{name}").restore(part(state, name))
         hangs_on, count = self._scans.keyframe.values, len(self._keyframes)

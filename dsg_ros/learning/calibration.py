@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, flatten, mask, specs, to_float64, unflatten
-from dsg_ros.interface import LearningStep, Parameter
+from dsg_ros.interface import LearningStep, OdometryTrack, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
-from dsg_ros.learning.increments import IncrementModel
+from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
 from dsg_ros.state import State, nested, packed, part, unpacked
@@ -116,9 +116,13 @@ class Calibration:
         newest = self._history[-1]
         return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
 
-    def in_time(self, odometry: Vector, velocity: Vector) -> Vector:
-        """Odometry pose (7,) at the moment of a scan, from the one with its stamp and the ``velocity`` (6,) there."""
-        return self._model.in_time(odometry, velocity)
+    def moment(self, track: OdometryTrack, stamp: int) -> Moment:
+        """Odometry at the moment of a scan that is stamped ``stamp`` [ns]."""
+        return self._model.moment(track, stamp)
+
+    def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
+        """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""
+        return self._model.corrected(track, stamp)
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
         """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""

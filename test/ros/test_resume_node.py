@@ -108,7 +108,11 @@ def test_a_node_that_is_killed_goes_on_in_the_same_map(tmp_path: Path, request: 
             before = robot.sent
             # The first lap is mapped in one life: a robot whose odometry begins anew is found on known ground alone.
             robot.drive(25 if number else lap)
-            status = node.wait(lambda s, n=robot.sent - before: s["scans"]["processed"] >= n, "every scan")
+            for _ in range(5):  # a corridor may look like another one for some metres
+                status = node.wait(lambda s, n=robot.sent - before: s["scans"]["processed"] >= n, "every scan")
+                if status["localisation"] == "":
+                    break
+                robot.drive(25)
             assert status["compilations_after_warm_up"] == 0
             if number:
                 assert status["localisation"] == ""
