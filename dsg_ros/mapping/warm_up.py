@@ -90,7 +90,7 @@ def compile_grid(settings: config.Grid, *, planar: bool) -> None:
 def _compile_poses(pose: NDArray[np.float64]) -> None:
     """What the pipeline calls by itself of the pose algebra."""
     pose = plain(pose)
-    se3.log(se3.between(pose, se3.compose(pose, pose)))
+    se3.exp(se3.log(se3.between(pose, se3.compose(pose, pose))))
 
 
 def _room() -> NDArray[np.float64]:
