@@ -355,8 +355,15 @@ class Node(Slam):
     autostart: Annotated[bool, Doc("Configure and activate without a lifecycle manager")] = True
     output_folder: Annotated[str, Doc("Where ~/save writes; empty: saving is refused with that reason")] = ""
     map_folder: Annotated[
-        str, Doc("Folder of the map: ~/save writes it, localisation and ~/load read it; empty: there is none")
+        str,
+        Doc("Folder of the map: ~/save and checkpoints write it, localisation, ~/load and resume read it; empty: none"),
     ] = ""
+    checkpoint_period: Annotated[
+        float, Doc("The state is kept in map_folder, where that is set, this often; 0: never"), Range(0.0, 3600.0, "s")
+    ] = 30.0
+    resume: Annotated[
+        bool, Doc("Go on from the checkpoint in map_folder, if there is one, instead of making a new map")
+    ] = False
     localisation: Annotated[bool, Doc("Localise in the map of map_folder instead of making one")] = False
     queue: Annotated[int, Doc("Scans waiting for the pipeline; the oldest is dropped beyond"), Range(1, 10000)] = 100
     qos: InputQos = InputQos()
@@ -505,6 +512,12 @@ def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
         limits = next((e for e in extras if isinstance(e, Range)), None)
         choices = get_args(base) if get_origin(base) is Literal else ()
         yield Setting(f"{prefix}{item.name}", str if choices else base, value, doc, limits, choices)
+
+
+def values(config: Slam) -> dict[str, bool | int | float | str]:
+    """The settings of the pipeline, by name."""
+    known = {setting.name for setting in settings(Slam())}
+    return {setting.name: setting.value for setting in settings(config) if setting.name in known}
 
 
 def check(setting: Setting, value: Any) -> Any:

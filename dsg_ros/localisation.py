@@ -26,6 +26,7 @@ from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser, Located, State
 from dsg_ros.mapping.reference import Reference
+from dsg_ros.mapping.warm_up import compile_localiser
 from dsg_ros.stopwatch import Stopwatch
 
 
@@ -74,17 +75,10 @@ class Localisation:
     def warm_up(self, planar: bool) -> None:
         """Compile every kernel.  What kind of scan comes is not asked: the map is for one kind."""
         longest = int(np.argmax([len(cloud) for cloud in self._saved.clouds]))
-        here, further = plain(self._saved.poses[longest]), poses.from_planar(1.0, 0.0, 0.0)
+        here = plain(self._saved.poses[longest])
         track = OdometryTrack(np.zeros(1, np.int64), here[None])
         scan_here = self.cloud(Frame(0, self._saved.clouds[longest], track, planar=self._saved.planar))
-        misfit = scan_here * [-1.0, 0.4, 1.0]
-        trial, hint = self.new_localiser(), Hint(here, 1.0, 0.5)
-        trial.hint(hint)
-        trial.track(misfit, here, 0)
-        trial.track(misfit, poses.compose(here, further), 1)  # two scans are searched for together
-        trial.hint(hint)
-        for stamp, seen in enumerate((scan_here, scan_here, misfit), 2):  # found, followed, matched from other starts
-            trial.track(seen, here, stamp)
+        compile_localiser(self.new_localiser(), scan_here, here)
         self._compiled = compilations()
 
     def new_localiser(self) -> Localiser:

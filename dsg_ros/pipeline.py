@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import config
+from dsg_ros import config, poses
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
 from dsg_ros.effect import Effect
+from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.block import Link
@@ -24,12 +27,18 @@ from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper
-from dsg_ros.mapping.loop_closure import LoopCloser
+from dsg_ros.mapping.loop_closure import Closure, LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
+from dsg_ros.mapping.resumption import Last, Resumed, Resumption
 from dsg_ros.mapping.tracking import Tracked, Tracker
-from dsg_ros.poses import IDENTITY
+from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.stopwatch import Stopwatch
+
+_log = logging.getLogger(__name__)
+
+PARTS = ("calibration", "keyframes", "tracker", "back_end", "closer", "voxels", "grid", "mounting", "scans")
+"""Of a pipeline's state, those with a state of their own."""
 
 
 class Slam:
@@ -46,10 +55,14 @@ class Slam:
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
-        self._moment = Moment(IDENTITY, np.zeros(6), 0.0)
+        self._moment = Moment(poses.IDENTITY, np.zeros(6), 0.0)
         self._refused = 0
+        self._learning = settings.learning.enabled
         self._learn_at: int | None = None
         self._warm = False
+        self._shown = True
+        self._resumption: Resumption | None = None
+        self._resumed = {"scans_not_resumed": 0, "resumed": 0}
         self._prepare(planar=True)
 
     def warm_up(self, planar: bool) -> None:
@@ -91,6 +104,13 @@ class Slam:
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
+            if self._resumption is not None:
+                found = self._look_for_robot(self._resumption, matched, moment.odometry, frame.stamp)
+                if self._resumption is not None:
+                    return self._not_found(self._resumption, frame.stamp, odometry)
+                if found is not None:
+                    self._moment = moment
+                    return self._take_up(found, frame, points, cloud, matched, odometry)
             tracked = self._tracker.track(matched, moment.odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
@@ -129,18 +149,29 @@ class Slam:
             self._calibration.add(key, Link(measured, seconds, relative, information, gained))
             self._mounting.add(measured, relative)
         self._moment = moment
-        self._keyframes.add(stamp, cloud, odometry, self._travel)
-        self._refresh_local_map()
-        with self._stopwatch("window"):
-            seen = self._voxels.observe(key, stamp, tracked.pose, cloud, self._local_map.coarse)
-            self._back_end.add_voxels(key, seen)
-            self._back_end.start_window(self._calibration.theta)
+        self._map_keyframe(key, stamp, cloud, odometry, tracked.pose)
         if key % self._settings.loops.every_keyframes == 0:
             self._close_loops()
-        if self._settings.learning.enabled and key % self._settings.learning.every_keyframes == 0:
+        if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
             if self._planar:
                 self._learn()
+
+    def _map_keyframe(
+        self,
+        key: int,
+        stamp: int,
+        cloud: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        pose: NDArray[np.float64],
+    ) -> None:
+        """What the keyframe ``key`` saw, once the graph has it: local map, voxels, and the window's solve."""
+        self._keyframes.add(stamp, cloud, odometry, self._travel)
+        self._refresh_local_map()
+        with self._stopwatch("window"):
+            seen = self._voxels.observe(key, stamp, pose, cloud, self._local_map.coarse)
+            self._back_end.add_voxels(key, seen)
+            self._back_end.start_window(self._calibration.theta)
 
     def _learn(self) -> None:
         """The outer update that is due, if one is.
@@ -194,18 +225,156 @@ class Slam:
         pose = self._tracker.pose
         relative = se3.between(self._back_end.pose(newest), pose)
         self._scans.add(frame.stamp, newest, relative, pose, odometry, cloud)
+        return self._told(frame.stamp, pose, odometry, relative, keyframe)
+
+    def _told(
+        self,
+        stamp: int,
+        pose: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        relative: NDArray[np.float64],
+        keyframe: bool,
+    ) -> Estimate:
+        """The estimate of a scan at ``pose`` (7,), ``relative`` (7,) to the newest keyframe; path and voxels with a
+        ``keyframe``, and the first time after `restore`.
+        """
+        changed, self._shown = keyframe or not self._shown, True
         return Estimate(
-            stamp=frame.stamp,
+            stamp=stamp,
             pose=pose,
             odometry=odometry,
             covariance=self._back_end.covariance(relative),
             keyframe=keyframe,
-            path=self._path() if keyframe else None,
-            voxels=self._voxels.update(self._back_end.world.voxels, self._back_end.trajectory) if keyframe else None,
+            path=self._path() if changed else None,
+            voxels=self._voxels.update(self._back_end.world.voxels, self._back_end.trajectory) if changed else None,
             parameters=self._calibration.parameters(),
             metrics=self._metrics(),
             counts=self._counts(),
         )
+
+    def optimize(self) -> Estimate:
+        """Solve the whole graph and refine keyframes and voxels together, now; the estimate of the last scan after it.
+
+        Mapping goes on from there.  `UserError` where there is no map yet.
+        """
+        if not len(self._scans):
+            raise UserError("there is no map yet: no scan has come")
+        if self._resumption is not None:
+            raise UserError("the robot is not yet found again in the map that is gone on with")
+        self._learn()
+        relative = se3.between(self._back_end.pose(-1), self._tracker.pose)
+        self._solve_graph()
+        if self._settings.refinement.enabled:
+            with self._stopwatch("refinement"):
+                s, trajectory = self._settings.refinement, self._back_end.trajectory
+                self._adopt(refinement.refine_keyframes(s, self._mapper, self._keyframes, trajectory))
+        self._tracker.move(se3.compose(self._back_end.pose(-1), relative))
+        self._refresh_local_map()
+        stamp, odometry = int(self._scans.stamps.values[-1]), self._scans.odometry.values[-1].copy()
+        return self._told(stamp, self._tracker.pose, odometry, relative, keyframe=True)
+
+    def switch_learning(self, on: bool) -> None:
+        """Learn from the next keyframe on, or keep the parameters as they are used now."""
+        self._learning = on
+        self._learn_at = None
+        self._calibration.switch(on)
+
+    def state(self) -> State:
+        """Everything that mapping goes on from, as `dsg_ros.state` says."""
+        facts = {
+            "planar": self._planar, "travel": self._travel, "refused": self._refused, "learn_at": self._learn_at,
+            "learning": self._learning, "resumed": self._resumed,
+        }  # fmt: skip
+        moment = np.concatenate([self._moment.odometry, self._moment.velocity, [self._moment.offset]])
+        parts = {name: getattr(self, f"_{name}").state() for name in PARTS}
+        return {"facts": packed(facts), "moment": moment, **nested(**parts)}
+
+    def about(self) -> dict[str, int]:
+        """What `state` is about: how many keyframes, the stamp of the last scan [ns], whether scans are planar."""
+        stamps = self._scans.stamps.values
+        stamp = int(stamps[-1]) if len(stamps) else 0
+        return {"keyframes": len(self._keyframes), "stamp": stamp, "planar": int(self._planar)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a pipeline with the same settings, whose scans' successors are to come.
+
+        ValueError, KeyError or TypeError for what is none; then nothing can be done with this one any more.
+        """
+        facts = unpacked(state["facts"])
+        if not self._warm or facts["planar"] is not self._planar:
+            self.warm_up(facts["planar"])
+        self._travel, self._refused, self._learn_at = facts["travel"], facts["refused"], facts["learn_at"]
+        self._learning, self._resumed = facts["learning"], facts["resumed"]
+        self._moment = Moment(plain(state["moment"][:7]), np.array(state["moment"][7:13]), float(state["moment"][13]))
+        for name in PARTS:
+            getattr(self, f"_{name}").restore(part(state, name))
+        hangs_on, count = self._scans.keyframe.values, len(self._keyframes)
+        if count != len(self._back_end.trajectory) or not ((hangs_on >= 0) & (hangs_on < count)).all():
+            raise ValueError("keyframes or scans of another graph")
+        self._shown = False
+        if len(self._keyframes):
+            self._refresh_local_map()
+
+    def take_up(self) -> None:
+        """After `restore`, where time has passed and the odometry may have begun anew: the map grows again once the
+        robot is found in it (`dsg_ros.mapping.resumption`).
+        """
+        if not len(self._scans):
+            return
+        self._voxels.moved(self._back_end.settle_window())
+        stamp, odometry = int(self._scans.stamps.values[-1]), plain(self._scans.odometry.values[-1])
+        relative, keyframe = self._scans.relative.values[-1], int(self._scans.keyframe.values[-1])
+        pose = se3.compose(self._back_end.pose(keyframe), plain(relative))
+        self._tracker.move(pose)
+        last = Last(pose, odometry, stamp, self._scans.highest_speed())
+        trajectory, clouds = self._back_end.trajectory, self._keyframes.clouds
+        self._resumption = Resumption(self._settings, self._mapper, trajectory, clouds, last, self._calibration.predict)
+        self._resumption.warm_up()
+        self._compiled = compilations()
+
+    def _look_for_robot(
+        self, resumption: Resumption, cloud: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int
+    ) -> Resumed | None:
+        """Where a scan finds the robot in the map that is gone on with; the resumption is over then, and also where the
+        odometry is to be followed.
+        """
+        found = resumption.find(cloud, odometry, stamp)
+        if found is None and not resumption.followed:
+            self._resumed["scans_not_resumed"] += 1
+            return None
+        if found is not None:
+            self._tracker.place(found.pose, odometry, stamp)
+        self._resumption = None
+        self._resumed["resumed"] += 1
+        how = found.how if found else "by its odometry, which went on"
+        _log.info("the robot is found again %s; mapping goes on", how)
+        return found
+
+    def _not_found(self, resumption: Resumption, stamp: int, odometry: NDArray[np.float64]) -> Estimate:
+        located = resumption.located
+        assert located is not None, "a scan was looked at"
+        told = self._told(stamp, located.pose, odometry, plain(poses.IDENTITY), keyframe=False)
+        return dataclasses.replace(told, covariance=located.covariance, localisation=located.state.value)
+
+    def _take_up(
+        self,
+        found: Resumed,
+        frame: Frame,
+        points: NDArray[np.float64],
+        cloud: NDArray[np.float64],
+        matched: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+    ) -> Estimate:
+        """The keyframe of a robot that was found again, tied to the map there."""
+        self._calibration.interrupt()
+        self._travel += float(np.linalg.norm(found.pose[:3] - self._back_end.pose(-1)[:3]))
+        key = self._back_end.add_keyframe(found.pose)
+        s, relative = self._settings.loops, se3.between(self._back_end.pose(found.keyframe), found.pose)
+        information = self._mapper.factor_information(found.information, s.floor_translation, s.floor_rotation)
+        self._back_end.add_gap(Closure(found.keyframe, key, relative, information, 0.0))
+        self._map_keyframe(key, frame.stamp, cloud, odometry, found.pose)
+        self._grid.add(points, frame.base_from_sensor)
+        return self._estimate(frame, matched, odometry, keyframe=True)
 
     def snapshot_map(self) -> tuple[Path, VoxelUpdate]:
         """The whole path and every voxel."""
@@ -240,9 +409,13 @@ class Slam:
             refined = refinement.refine(
                 self._settings.refinement, self._mapper, self._keyframes, self._scans, trajectory
             )
-            self._back_end.adopt_keyframes(refined.keyframes)
-            self._voxels.reindex(self._back_end.world.voxels)
+            self._adopt(refined.keyframes)
         return self._result(refined.scans)
+
+    def _adopt(self, trajectory: NDArray[np.float64]) -> None:
+        """Keyframe poses (k, 7) that were found by refinement; the voxels follow."""
+        self._back_end.adopt_keyframes(trajectory)
+        self._voxels.reindex(self._back_end.world.voxels)
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
         self._compilations = compilations() - self._compiled
@@ -289,4 +462,5 @@ class Slam:
         totals = {"scans": len(self._scans), "keyframes": len(self._keyframes), "loops": len(self._back_end.loops)}
         totals |= self._calibration.counts | {"voxels": len(self._voxels), "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = self._grid.left_out
+        totals |= self._resumed if any(self._resumed.values()) else {}
         return totals | self._tracker.counts | self._closer.counts | self._back_end.counts | self._mounting.counts

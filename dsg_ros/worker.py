@@ -19,6 +19,7 @@ from __future__ import annotations
 import abc
 import collections
 import contextlib
+import dataclasses
 import itertools
 import logging
 import subprocess
@@ -26,6 +27,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Pipe
 from typing import Any, Literal
 
@@ -86,7 +88,11 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def request(self, command: session.Command) -> Future[Any]:
-        """Have a command executed after the frames handed over before; the future holds its reply or `WorkerDied`."""
+        """Have a command executed; the future holds its reply or `WorkerDied`.
+
+        It comes after the frames handed over before, or as soon as the worker is free where
+        `session.AT_ONCE` names it.
+        """
 
     @abc.abstractmethod
     def status(self) -> Status: ...
@@ -143,7 +149,9 @@ class InProcess(Backend):
 
 
 class WorkerProcess(Backend):
-    """The pipeline in a child process, which is started again (with an empty map) when it dies.
+    """The pipeline in a child process, which is started again when it dies: from its last checkpoint, or an empty map.
+
+    ``resume`` names a map folder to go on from to begin with.
 
     ``queue`` frames may wait; beyond, the oldest is dropped and counted.  Two threads: one writes frames and commands
     to the worker, one reads what comes back.
@@ -157,9 +165,10 @@ class WorkerProcess(Backend):
         queue: int = 100,
         factory: str = session.SLAM,
         planar: bool = True,
+        resume: str = "",
     ) -> None:
         super().__init__(on_estimate, on_event)
-        self._setup = session.Setup(factory, config, planar)
+        self._setup = session.Setup(factory, config, planar, resume)
         self._limit = queue
         self._frames: collections.deque[Frame] = collections.deque()
         self._commands: collections.deque[tuple[int, session.Command, int]] = collections.deque()
@@ -207,11 +216,22 @@ class WorkerProcess(Backend):
                     self._dropped["reset"] += len(self._frames)
                 self._sent += len(self._frames)
                 self._frames.clear()
+            elif isinstance(command, session.Learning):
+                self._setup = self._setup.with_learning(command.on)  # of the next worker too
             number = next(self._ids)
             self._replies[number] = future
-            self._commands.append((number, command, self._sent + len(self._frames)))
+            if isinstance(command, session.Reset | session.Checkpoint):
+                future.add_done_callback(partial(self._note, command))
+            place = self._sent + (0 if isinstance(command, session.AT_ONCE) else len(self._frames))
+            self._commands.insert(sum(before <= place for *_, before in self._commands), (number, command, place))
             self._changed.notify_all()
         return future
+
+    def _note(self, command: session.Reset | session.Checkpoint, done: Future[Any]) -> None:
+        """From where the next worker is to go on, should this one die."""
+        if done.exception() is None:
+            folder = command.map_folder if isinstance(command, session.Checkpoint) else ""
+            self._setup = dataclasses.replace(self._setup, resume=folder, uninterrupted=bool(folder))
 
     def status(self) -> Status:
         with self._changed:
@@ -322,7 +342,11 @@ class WorkerProcess(Backend):
         with self._changed:
             if self._stopping:
                 return False
-            self._failed_starts += self._state == "warming up"
+            failed_start = self._state == "warming up"
+            self._failed_starts += failed_start
+            if failed_start and self._setup.uninterrupted:
+                # It may be the checkpoint; what the user asked to go on from is not given up like that.
+                self._setup = dataclasses.replace(self._setup, resume="", uninterrupted=False)
             hopeless = self._failed_starts >= MAX_FAILED_STARTS
             if self._in_flight:
                 self._dropped["worker_died"] += self._in_flight
@@ -341,7 +365,8 @@ class WorkerProcess(Backend):
             text = f"{times} ({how}): giving up, see its log above"
             self._on_event(Event("failed", logging.CRITICAL, text))
             return False
-        self._on_event(Event("died", logging.ERROR, f"the worker ended ({how}): starting another, with an empty map"))
+        start = f"from the checkpoint in {self._setup.resume}" if self._setup.resume else "with an empty map"
+        self._on_event(Event("died", logging.ERROR, f"the worker ended ({how}): starting another, {start}"))
         self._spawn()
         return True
 

@@ -5,6 +5,7 @@ Nothing at the top of this module imports JAX: the parent shares the message typ
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import logging
@@ -14,6 +15,8 @@ import signal
 import struct
 import threading
 import time
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,6 +29,8 @@ from dsg_ros import config as cfg
 from dsg_ros.effect import Effect
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Hint, RunResult, SavedMap
+from dsg_ros.state import State
+from dsg_ros.worker_checkpoints import Checkpoints
 
 SLAM = "dsg_ros.pipeline:Slam"
 LOCALISATION = "dsg_ros.localisation:from_folder"
@@ -47,6 +52,18 @@ class Pipeline(Protocol):
 
 
 @runtime_checkable
+class Maps(Protocol):
+    """What it needs of a pipeline that makes a map, besides."""
+
+    def state(self) -> State: ...
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+    def about(self) -> dict[str, int]: ...
+    def take_up(self) -> None: ...
+    def optimize(self) -> Estimate: ...
+    def switch_learning(self, on: bool) -> None: ...
+
+
+@runtime_checkable
 class Localises(Protocol):
     """What it needs of a pipeline that localises in a finished map, besides."""
 
@@ -62,16 +79,31 @@ class Foretells(Protocol):
 
 @dataclass(frozen=True)
 class Setup:
-    """How to build the pipeline: ``factory`` is ``module:callable``; ``planar`` the kind of scan to expect."""
+    """How to build the pipeline: ``factory`` is ``module:callable``; ``planar`` the kind of scan to expect.
+
+    With ``resume`` it goes on from the checkpoint in that map folder; ``uninterrupted``: the odometry went on
+    meanwhile, and nothing but the scans since then is missing.
+    """
 
     factory: str
     config: cfg.Slam
     planar: bool = True
+    resume: str = ""
+    uninterrupted: bool = False
+
+    def with_learning(self, on: bool) -> Setup:
+        """The same with learning on or off."""
+        return dataclasses.replace(self, config=cfg.replace(self.config, {"learning.enabled": on}))
 
 
 @dataclass(frozen=True)
 class Reset:
-    """Forget the map and the trajectory; learned parameters start from the configuration again."""
+    """Forget the map and the trajectory; learned parameters start from the configuration again.
+
+    The checkpoint in ``map_folder``, where one is named, is of the map that is forgotten, and is removed.
+    """
+
+    map_folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +138,29 @@ class WhatIf:
     change: str
 
 
-Command = Reset | Save | Load | Hint | Grid | WhatIf
+@dataclass(frozen=True)
+class Optimize:
+    """Solve the whole graph and refine it, now; answers with the `Estimate` of the last scan after that."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Switch learning on or off, for this map and those that follow."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Keep the whole state in ``map_folder``, while frames go on; answers with a `Checkpointed`."""
+
+    map_folder: str
+
+
+Command = Reset | Save | Load | Hint | Grid | WhatIf | Optimize | Learning | Checkpoint
+
+AT_ONCE = (Optimize, Learning, Checkpoint)
+"""Commands that do not wait for the frames handed over before."""
 
 
 @dataclass(frozen=True)
@@ -194,13 +248,19 @@ class Session:
         self._setup = setup
         self._planar = setup.planar
         self._processed = 0
+        self._checkpoints = Checkpoints()
         module, _, name = setup.factory.partition(":")
         self._factory = getattr(importlib.import_module(module), name)
         self._pipeline: Pipeline = self._factory(setup.config)
 
     def warm_up(self) -> None:
-        """Compile everything for the expected kind of scan."""
-        self._pipeline.warm_up(self._planar)
+        """Compile everything for the expected kind of scan, or go on from a checkpoint."""
+        if not self._setup.resume:
+            self._pipeline.warm_up(self._planar)
+            return
+        s = self._setup
+        self._planar = self._checkpoints.resume(Path(s.resume), self._map_maker(), s.config, s.uninterrupted)
+        self._processed = 1
 
     def process(self, frame: Frame) -> Estimate:
         """One frame; adds the process's memory to the estimate's metrics.
@@ -252,9 +312,22 @@ class Session:
                 return self._pipeline.what_if(parameter, change)
             case Grid(since):
                 return self._pipeline.grid_changes(since)
-            case Reset():
+            case Reset(map_folder):
                 self._build()
+                self._checkpoints.discard(map_folder)
+            case Checkpoint(map_folder):
+                return self._checkpoints.keep(Path(map_folder), self._map_maker(), self._setup.config)
+            case Optimize():
+                return self._map_maker().optimize()
+            case Learning(on):
+                self._map_maker().switch_learning(on)
+                self._setup = self._setup.with_learning(on)
         return None
+
+    def _map_maker(self) -> Maps:
+        if not isinstance(self._pipeline, Maps):
+            raise UserError("a finished map is localised in, and none is being made")
+        return self._pipeline
 
 
 class _LogToParent(logging.Handler):
@@ -288,9 +361,15 @@ def _serve(channel: Channel) -> None:
         session.warm_up()
         channel.send(Ready(time.monotonic() - began))
         while not isinstance(message := channel.receive(), Stop):
-            channel.send(session.process(message) if isinstance(message, Frame) else _answer(session, message))
+            if isinstance(message, Frame):
+                channel.send(session.process(message))
+            else:
+                _answer(session, message, channel)
     except _GONE:
         raise
+    except UserError as error:
+        log.error("the pipeline cannot be built: %s", error)
+        raise SystemExit(1) from None
     except Exception:
         # What the pipeline holds after an exception is unknown: say what happened, end, and let the parent start
         # afresh.
@@ -298,12 +377,28 @@ def _serve(channel: Channel) -> None:
         raise SystemExit(1) from None
 
 
-def _answer(session: Session, call: Call) -> Reply:
+def _answer(session: Session, call: Call, channel: Channel) -> None:
+    """Send the answer now, or when it is there: what a thread is still busy with is a `Future`."""
     try:
-        return Reply(call.number, session.execute(call.command))
-    except UserError as error:  # its message says all there is to say
+        value = session.execute(call.command)
+    except Exception as error:  # noqa: BLE001 - it is told, and sent to whoever asked
+        channel.send(_refusal(call, error))
+        return
+    if not isinstance(value, Future):
+        channel.send(Reply(call.number, value))
+        return
+
+    def tell(done: Future[Any]) -> None:
+        error = done.exception()
+        with contextlib.suppress(*_GONE):  # the other thread notices that as well, and ends
+            channel.send(_refusal(call, error) if error else Reply(call.number, done.result()))
+
+    value.add_done_callback(tell)
+
+
+def _refusal(call: Call, error: BaseException) -> Reply:
+    if isinstance(error, UserError):  # its message says all there is to say
         log.error("%s refused: %s", type(call.command).__name__, error)
         return Reply(call.number, error=f"{type(call.command).__name__} refused: {error}")
-    except Exception as error:
-        log.exception("%s failed", type(call.command).__name__)
-        return Reply(call.number, error=f"{type(call.command).__name__} failed: {error}")
+    log.error("%s failed", type(call.command).__name__, exc_info=error)
+    return Reply(call.number, error=f"{type(call.command).__name__} failed: {error}")

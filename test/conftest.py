@@ -31,3 +31,7 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recorded runs are not on this machine ({folder})")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=2, help="how often a mapping node is killed and goes on")

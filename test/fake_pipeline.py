@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 
 import numpy as np
 
@@ -30,8 +31,10 @@ class Counting:
     """Answers each frame with its odometry; dies, fails or dawdles where the stamp says so."""
 
     DIE, FAIL = 666, 667
+    DAWDLE = 668_000_000_000
 
     def __init__(self, config: cfg.Slam) -> None:
+        self.learning = config.learning.enabled
         self.frames: list[Frame] = []
         self.warm: list[bool] = []
 
@@ -43,13 +46,43 @@ class Counting:
             os.kill(os.getpid(), signal.SIGKILL)
         if frame.stamp == self.FAIL:
             raise ValueError("a frame that cannot be processed")
+        if frame.stamp == self.DAWDLE:
+            time.sleep(4.0)
         frame.points[:0] = 0.0  # frames arrive writable
         self.frames.append(frame)
+        return self._estimate()
+
+    def _estimate(self) -> Estimate:
+        frame = self.frames[-1]
         pose = frame.odometry.at(frame.stamp)
         path, update = self._map()
-        counts = {"scans": len(self.frames), "points": len(frame.points)}
+        counts = {"scans": len(self.frames), "points": len(frame.points), "learning": int(self.learning)}
         told = (Parameter("odometry.scale", 1.0 + 0.01 * len(self.frames), 0.002, "ratio", "frozen", "for a test"),)
         return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, told, {}, counts)
+
+    def optimize(self) -> Estimate:
+        if not self.frames:
+            raise UserError("there is no map yet")
+        return self._estimate()
+
+    def state(self) -> dict[str, np.ndarray]:
+        stamps = np.array([f.stamp for f in self.frames], np.int64)
+        return {"stamps": stamps, "poses": np.array([f.odometry.at(f.stamp) for f in self.frames]).reshape(-1, 7)}
+
+    def about(self) -> dict[str, int]:
+        stamp = self.frames[-1].stamp if self.frames else 0
+        return {"keyframes": len(self.frames), "stamp": stamp, "planar": int(self.warm[-1])}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.frames = [
+            frame(int(stamp), x=pose[0]) for stamp, pose in zip(state["stamps"], state["poses"], strict=True)
+        ]
+
+    def take_up(self) -> None:
+        self.taken_up = True
+
+    def switch_learning(self, on: bool) -> None:
+        self.learning = on
 
     def _map(self) -> tuple[Path, VoxelUpdate]:
         stamps = np.array([f.stamp for f in self.frames], np.int64)
@@ -98,3 +131,8 @@ def frame(stamp: int, n: int = 4, x: float = 0.0) -> Frame:
 class Gridless(Counting):
     def grid_changes(self, since: int) -> GridUpdate:
         raise RuntimeError("no grid today")
+
+
+class Unrestorable(Counting):
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)

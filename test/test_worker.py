@@ -215,6 +215,51 @@ def test_a_worker_that_dies_is_noticed_and_replaced(start, recorder, tmp_path, s
     assert stamp != fake.Counting.FAIL or any("cannot be processed" in e.text for e in recorder.events)
 
 
+def test_a_worker_that_dies_goes_on_from_its_checkpoint(start, recorder, tmp_path):
+    backend = start()
+    for stamp in (1, 2):
+        backend.submit(fake.frame(stamp))
+    recorder.wait(lambda: len(recorder.estimates) == 2)
+    kept = backend.request(session.Checkpoint(str(tmp_path))).result(30)
+    assert (kept.keyframes, kept.stamp) == (2, 2)
+    assert backend.request(session.Checkpoint(str(tmp_path))).result(30).seconds == 0  # nothing had changed
+    backend.submit(fake.frame(3))
+    backend.submit(fake.frame(fake.Counting.DIE))
+    recorder.wait(lambda: "died" in recorder.kinds())
+    backend.submit(fake.frame(7))
+    recorder.wait(lambda: len(recorder.estimates) == 4)
+    assert recorder.estimates[-1].path.stamps.tolist() == [1, 2, 7]
+    assert any(f"from the checkpoint in {tmp_path}" in e.text for e in recorder.events)
+    # A map that was forgotten is not gone on with.
+    backend.request(session.Reset(str(tmp_path))).result(30)
+    backend.submit(fake.frame(fake.Counting.DIE))
+    recorder.wait(lambda: recorder.kinds().count("died") == 2)
+    backend.submit(fake.frame(8))
+    recorder.wait(lambda: len(recorder.estimates) == 5)
+    assert recorder.estimates[-1].path.stamps.tolist() == [8]
+
+
+def test_a_checkpoint_that_kills_the_worker_is_tried_once(start, recorder, tmp_path):
+    backend = start(factory="fake_pipeline:Unrestorable")
+    backend.submit(fake.frame(1))
+    recorder.wait(lambda: len(recorder.estimates) == 1)
+    backend.request(session.Checkpoint(str(tmp_path))).result(30)
+    backend.submit(fake.frame(fake.Counting.DIE))
+    recorder.wait(lambda: recorder.kinds().count("died") == 2)
+    backend.submit(fake.frame(7))
+    recorder.wait(lambda: len(recorder.estimates) == 2)
+    assert recorder.estimates[-1].path.stamps.tolist() == [7]
+    assert "with an empty map" in [e.text for e in recorder.events if e.kind == "died"][-1]
+
+
+def test_what_the_user_wants_to_go_on_with_is_not_given_up(start, recorder, tmp_path):
+    """A checkpoint that is refused: better no map than one that takes its place."""
+    backend = start(resume=str(tmp_path))
+    recorder.wait(lambda: "failed" in recorder.kinds(), timeout=120)
+    assert any("there is no checkpoint" in e.text for e in recorder.events)
+    assert backend.status().state == "failed"
+
+
 def test_a_worker_that_never_gets_ready_is_given_up(start, recorder):
     backend = start(factory="fake_pipeline:NeverReady")
     backend.submit(fake.frame(1))

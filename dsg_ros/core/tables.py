@@ -21,6 +21,7 @@ class Column:
         self._fill = fill
         self._data = np.full((16, *shape), fill, dtype)
         self._size = 0
+        self._shared = False
 
     def __len__(self) -> int:
         return self._size
@@ -29,6 +30,26 @@ class Column:
     def view(self) -> NDArray[Any]:
         """The rows in use; valid until the next append."""
         return self._data[: self._size]
+
+    @property
+    def shared(self) -> NDArray[Any]:
+        """The rows in use, for a reader that keeps them: they stay as they are, see `owned`."""
+        self._shared = True
+        return self.view
+
+    @property
+    def owned(self) -> NDArray[Any]:
+        """The rows in use, for changing them: copied first where somebody keeps them."""
+        if self._shared:
+            self._data, self._shared = self._data.copy(), False
+        return self.view
+
+    def load(self, rows: NDArray[Any]) -> None:
+        """Have these rows (n, ...) and no others; ValueError where type or shape is another."""
+        if rows.dtype != self._data.dtype or rows.shape[1:] != self._data.shape[1:]:
+            raise ValueError(f"{rows.dtype} {rows.shape} where {self._data.dtype} {self._data.shape[1:]} is kept")
+        self._size = 0
+        self.extend(rows)
 
     def extend(self, rows: NDArray[Any]) -> None:
         """Append rows (n, ...)."""
@@ -44,7 +65,7 @@ class Column:
             # Zeros come from the system without being touched.
             grown = np.full(shape, self._fill, self._data.dtype) if self._fill else np.zeros(shape, self._data.dtype)
             grown[: self._size] = self.view
-            self._data = grown
+            self._data, self._shared = grown, False
         self._size = needed
 
 
@@ -85,7 +106,7 @@ class Table:
         self.alive.view[where] = True
         for name, column in self.columns.items():
             column.grow(rows - reused)
-            column.view[where] = fields[name] if name in fields else self.defaults[name]
+            (column.owned if reused else column.view)[where] = fields.get(name, self.defaults.get(name))
         self._index(slots)
         return self._ids(slots)
 
@@ -98,9 +119,27 @@ class Table:
     def update(self, slots: NDArray[np.int64], fields: dict[str, NDArray[Any]]) -> None:
         """Overwrite fields of rows, keys included."""
         for name, values in fields.items():
-            self.columns[name].view[slots] = values
+            self.columns[name].owned[slots] = values
         if self.key_names[0] in fields:
             self._index(slots)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All slots, living or not, as `restore` takes them."""
+        columns = {name: column.shared for name, column in self.columns.items()}
+        slots = {"alive": self.alive.view.copy(), "generation": self._generation.view.copy()}
+        return {**columns, **{f"slots.{k}": v for k, v in slots.items()}, "slots.free": np.array(self._free, np.int64)}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take a state over; ValueError or KeyError for one that is none of this type."""
+        for name, column in self.columns.items():
+            column.load(state[name])
+        self.alive.load(state["slots.alive"])
+        self._generation.load(state["slots.generation"])
+        self._free = state["slots.free"].tolist()
+        if len({len(c) for c in (self.alive, self._generation, *self.columns.values())}) != 1:
+            raise ValueError(f"{self.cls.__name__}: columns of different lengths")
+        self._incident.clear()
+        self._index(self.living())
 
     def slots(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Slots of living rows; KeyError naming the first id that is none."""

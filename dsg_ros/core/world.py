@@ -151,6 +151,31 @@ class WorldModel:
         columns: dict[str, Any] = {name: column.view[slots] for name, column in table.columns.items()}
         return factor.of(columns)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything, as `restore` takes it; rows are handed out as they lie, and copied when they are to change."""
+        found = {kind.value: self._values[kind].view.copy() for kind in Kind}
+        for cls, table in self._tables.items():
+            if len(table.alive):
+                found |= {f"{cls.__name__}.{name}": array for name, array in table.state().items()}
+        return found
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take a state over, in place of what is here.
+
+        ValueError or KeyError for what is no state of a world, or has rows of variables that are not there.
+        """
+        for kind in Kind:
+            self._values[kind].load(state[kind.value])
+            self._local[kind].load(np.full(len(self._values[kind]), -1, np.int32))
+        for cls, table in self._tables.items():
+            prefix = f"{cls.__name__}."
+            rows = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+            if not rows:
+                continue
+            for name, kind in zip(table.key_names, table.kinds, strict=True):
+                self._known(kind, rows[name])
+            table.restore(rows)
+
     def adopt(self, solution: Solution) -> None:
         """Take over a solution's poses and voxels."""
         for kind, keys, values in (

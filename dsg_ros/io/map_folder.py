@@ -9,14 +9,13 @@ with one rename, that of the manifest: at any moment, a power cut included, the 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import io
 import json
-import os
 import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 import dsg_ros
 from dsg_ros.errors import UserError
 from dsg_ros.interface import GridUpdate, SavedMap, VoxelUpdate
+from dsg_ros.io import checked
 from dsg_ros.io.learned import read_learned, write_learned
 
 FORMAT = "dsg_ros map"
@@ -33,6 +33,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 IN_RUN = "map"
 """The folder of the map, in that of the run which made it."""
+CHECKPOINT = "checkpoint"
+"""Folder in it that is `dsg_ros.io.checkpoint`'s."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -66,6 +68,7 @@ _KEYS = ("pose", "previous", "current", "first", "second")
 """Fields of factors that are numbers of keyframes."""
 
 _OURS = re.compile(r"(keyframes|voxels|grid|theta|graph|learned)-[0-9a-f]{16}\.(npz|yaml)|\.(manifest|part)-[^/]*")
+_ENDING = {"learned": "yaml"}
 _AGAIN = "save the map again, or take another one"
 
 
@@ -77,11 +80,12 @@ def write_map(folder: Path, saved: SavedMap, map_frame: str = "map") -> None:
     check_map_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = {name: _put(folder, name, data) for name, data in _contents(folder, saved).items()}
+        files = {
+            name: checked.put(folder, name, data, _ENDING.get(name, "npz"))
+            for name, data in _contents(folder, saved).items()
+        }
         manifest = _manifest(saved, map_frame) | {"files": files}
-        manifest["digest"] = _digest(manifest)
-        _write(folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n")
-        _sync(folder)
+        checked.write_manifest(folder / MANIFEST, manifest)
         kept = {entry["name"] for entry in files.values()} | {MANIFEST}
         for path in folder.iterdir():
             if path.name not in kept and _OURS.fullmatch(path.name):
@@ -95,7 +99,7 @@ def check_map_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the map")
     strange = (
-        [p.name for p in folder.iterdir() if p.name != MANIFEST and not _OURS.fullmatch(p.name)]
+        [p.name for p in folder.iterdir() if p.name not in (MANIFEST, CHECKPOINT) and not _OURS.fullmatch(p.name)]
         if folder.exists()
         else []
     )
@@ -214,42 +218,6 @@ def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return out.getvalue()
 
 
-def _put(folder: Path, name: str, data: bytes) -> dict[str, Any]:
-    """Write one file, under a name no other content can have; its entry in the manifest."""
-    digest = hashlib.sha256(data).hexdigest()
-    path = folder / f"{name}-{digest[:16]}.{'yaml' if name == 'learned' else 'npz'}"
-    _write(path, data)
-    return {"name": path.name, "bytes": len(data), "sha256": digest}
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: on the disk, in one step."""
-    number, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Put the folder's own entries on the disk: the rename survives a power cut."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in manifest.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
 def _damaged(folder: Path, why: str) -> UserError:
     return UserError(f"{folder}: the map is refused: {why}; {_AGAIN}")
 
@@ -276,7 +244,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: the map has format version {version!r} (dsg_ros {made}) and this program reads version "
             f"{FORMAT_VERSION}; make the map again with this program, or use that one"
         )
-    if manifest.get("digest") != _digest(manifest):
+    if manifest.get("digest") != checked.digest(manifest):
         raise _damaged(folder, f"{MANIFEST} was changed after it was written")
     if manifest["files"].keys() != {*SCHEMA, "graph", "learned"}:
         raise _damaged(folder, f"{MANIFEST} names other files than a map has")
@@ -287,18 +255,7 @@ def _content(folder: Path, entry: Mapping[str, Any]) -> bytes:
     name = str(entry["name"])
     if not _OURS.fullmatch(name):
         raise _damaged(folder, f"{name!r} is no name of a map's file")
-    try:
-        size = (folder / name).stat().st_size
-        if size != entry["bytes"]:
-            raise _damaged(folder, f"{name} has {size} bytes instead of {entry['bytes']}: cut short or overwritten")
-        data = (folder / name).read_bytes()
-    except FileNotFoundError as error:
-        raise _damaged(folder, f"{name} is missing") from error
-    except OSError as error:
-        raise UserError(f"{folder / name}: cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise _damaged(folder, f"{name} was changed after it was written (checksum)")
-    return data
+    return checked.content(folder, entry, partial(_damaged, folder))
 
 
 def _arrays(folder: Path, name: str, data: bytes) -> Arrays:

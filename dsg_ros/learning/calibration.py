@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,6 +26,7 @@ from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
+from dsg_ros.state import State, nested, packed, part, unpacked
 
 if TYPE_CHECKING:
     from dsg_ros.learning.noise import NoiseLearner
@@ -35,6 +38,9 @@ HISTORY = 5000
 
 RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
+
+LINK = ("measured", "seconds", "relative", "information", "rate")
+"""Fields of a `Link`, in their order."""
 
 STANDING = 1e-3
 """A measured increment [m, rad] below this is none."""
@@ -66,6 +72,7 @@ class Calibration:
         self._gate = guards.Gate(self._specs, settings.learning)
         self._detector = ChangeDetector(settings.learning, prior)
         self._changed_at = 0.0
+        self._on = settings.learning.enabled
         self._links: list[Link] = []
         self._last_key: int | None = None
         self._estimate = np.zeros(len(self._specs))
@@ -73,10 +80,11 @@ class Calibration:
         self._sigmas = prior
         self._verdict = guards.Verdict(
             np.zeros(len(prior), bool),
-            (guards.FROZEN if not settings.learning.enabled else guards.UNOBSERVABLE,) * len(prior),
-            ("learning is off" if not settings.learning.enabled else "not observable, 0 m of driving",) * len(prior),
+            (guards.UNOBSERVABLE,) * len(prior),
+            ("not observable, 0 m of driving",) * len(prior),
         )
         self._history: deque[LearningStep] = deque(maxlen=HISTORY)
+        self._told_history: deque[bytes] = deque(maxlen=HISTORY)
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self.counts["changes_detected"] = 0
         self._use(self._used)
@@ -124,11 +132,67 @@ class Calibration:
         """Every learned number as told to the world, then those that were given and are not learned."""
         return self._parameters
 
-    def warm_up(self, planar: bool) -> None:
-        """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
+    def switch(self, on: bool) -> None:
+        """Learn from here on, or keep theta as it is used now."""
+        if on is not self._on:
+            self._on = on
+            self.interrupt()
+            self._tell()
+
+    def interrupt(self) -> None:
+        """What comes next does not follow what came before: the block begun is dropped, and nothing is wrong."""
+        self._links.clear()
+        self._last_key = None
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
+        facts = {
+            "on": self._on, "last_key": self._last_key, "counts": self.counts, "names": self._names,
+            "changed_at": self._changed_at,
+            "status": self._verdict.status, "reason": self._verdict.reason,
+        }  # fmt: skip
+        found = {
+            "used": self._used.copy(), "estimate": self._estimate.copy(), "candidate": self._candidate.copy(),
+            "sigmas": self._sigmas.copy(), "free": self._verdict.free.copy(), "facts": packed(facts),
+            "history": np.frombuffer(b"\n".join(self._told_history), np.uint8),
+            **{f"links.{name}": np.array([getattr(link, name) for link in self._links]) for name in LINK},
+            **nested(accumulator=self._accumulator.state(), gate=self._gate.state(), change=self._detector.state()),
+            **{f"start.{name}": np.asarray(getattr(self._start, name)) for name in SPECS},
+        }  # fmt: skip
+        return found | (nested(noise=self._noise.state()) if self._noise else {})
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over, of a calibration of the same numbers; ValueError or KeyError for another one."""
+        facts = unpacked(state["facts"])
+        if tuple(facts["names"]) != self._names:
+            raise ValueError(f"learned are {', '.join(facts['names'])}, not {', '.join(self._names)}")
+        self._on, self._last_key, self.counts = facts["on"], facts["last_key"], facts["counts"]
+        self._changed_at = facts["changed_at"]
+        self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
+        self._estimate, self._candidate = np.array(state["estimate"]), np.array(state["candidate"])
+        self._sigmas = np.array(state["sigmas"])
+        self._verdict = guards.Verdict(np.array(state["free"]), tuple(facts["status"]), tuple(facts["reason"]))
+        columns = zip(*(state[f"links.{name}"] for name in LINK), strict=True)
+        self._links = [Link(measured, float(seconds), *rest) for measured, seconds, *rest in columns]
+        self._accumulator.restore(part(state, "accumulator"), self._still_block(planar=True))
+        self._gate.restore(part(state, "gate"))
+        self._detector.restore(part(state, "change"))
+        if self._noise:
+            self._noise.restore(part(state, "noise"))
+        for line in state["history"].tobytes().splitlines():
+            told = json.loads(line)
+            self._remember(LearningStep(**told | {"parameters": tuple(Parameter(**p) for p in told["parameters"])}))
+        self._use(np.array(state["used"]))
+
+    def _still_block(self, planar: bool) -> Block:
+        """A block in which nothing moves, of the shape that all have."""
         unit = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]) if planar else np.eye(6)
         still = Link(poses.IDENTITY, 0.1, poses.IDENTITY, unit)
-        block = self._block([still] * self._settings.learning.every_keyframes)
+        return self._block([still] * self._settings.learning.every_keyframes)
+
+    def warm_up(self, planar: bool) -> None:
+        """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
+        block = self._still_block(planar)
         self._cost(block, self._used)
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
@@ -139,6 +203,8 @@ class Calibration:
         A link that is not finite, or that does not follow the one before, ends the block begun: it is counted, and the
         next block starts behind it.
         """
+        if not self._on:
+            return
         follows = self._last_key is None or key == self._last_key + 1
         self._last_key = key
         if not (follows and link.valid):
@@ -153,7 +219,7 @@ class Calibration:
         """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none."""
         size = self._settings.learning.every_keyframes
         last = None
-        while len(self._links) >= size and len(self._specs):
+        while self._on and len(self._links) >= size and len(self._specs):
             links = self._links[:size]
             del self._links[:size]
             last = self._update(self._block(links), any(map(_moves, links)), stamp, travel) or last
@@ -199,8 +265,13 @@ class Calibration:
         step = LearningStep(
             stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
         )
-        self._history.append(step)
+        self._remember(step)
         return step
+
+    def _remember(self, step: LearningStep) -> None:
+        self._history.append(step)
+        # Written out now, for a checkpoint that must not take long.
+        self._told_history.append(json.dumps(dataclasses.asdict(step)).encode())
 
     def _reopen(self, change: Change, travel: float) -> str:
         """The robot has changed: what was known stays the mean, but what has changed is known no better than that."""
@@ -236,7 +307,7 @@ class Calibration:
     def _tell(self) -> None:
         told = []
         for i, spec in enumerate(self._specs):
-            status, reason = self._verdict.status[i], self._verdict.reason[i]
+            status, reason = self._told_status(self._verdict.status[i], self._verdict.reason[i])
             if status == guards.LEARNED and self._used[i] == 0.0:
                 status, reason = guards.FROZEN, "waits for a block that confirms it"
             value = spec.physical(float(self._start_vector[i] + self._used[i]))
@@ -245,6 +316,10 @@ class Calibration:
         given, noise = ({p.name: p for p in some} for some in (self._given, self._told_noise()))
         taught = self._noise is not None and self._noise.blocks > 0
         self._parameters = (*told, *(given | noise if taught else noise | given).values())
+
+    def _told_status(self, status: str, reason: str) -> tuple[str, str]:
+        """As judged, or that learning is off."""
+        return (status, reason) if self._on else (guards.FROZEN, "learning is off")
 
     def _told_noise(self) -> list[Parameter]:
         if self._noise is None:
@@ -255,6 +330,7 @@ class Calibration:
         status, reason = guards.LEARNED, ""
         if not self._noise.blocks:
             status, reason = self._verdict.status[0], self._verdict.reason[0]
+        status, reason = self._told_status(status, reason)
         return [Parameter(spec.name, value, sigma, spec.unit, status, reason) for spec, value, sigma in told]
 
     def _block(self, links: Sequence[Link]) -> Block:

@@ -14,13 +14,16 @@ sure: scans that bend on a ramp look like wheels that do.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
 from dsg_ros import config
+from dsg_ros.state import State
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -77,6 +80,22 @@ class ChangeDetector:
     def restart(self) -> None:
         """What was seen before a change is no evidence of another; how gradients scatter stays known."""
         self._window.clear()
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: the newest blocks, and how those before them scattered."""
+        size = len(self._sigmas)
+        shapes = {f.name: (-1, size) if f.name in ("gradient", "whitened") else (-1, size, size) for f in fields(_Seen)}
+        window = {
+            f"window.{name}": np.array([getattr(seen, name) for seen in self._window]).reshape(shape)
+            for name, shape in shapes.items()
+        }
+        return {**window, "past": np.array(self._past).reshape(-1, size)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        rows = zip(*(state[f"window.{f.name}"] for f in fields(_Seen)), strict=True)
+        self._window = deque(_Seen(*row) for row in rows)
+        self._past = deque(state["past"], maxlen=PAST)
 
     def add(self, gradient: Vector, hessian: Matrix, information: Matrix) -> Change | None:
         """A new block at the estimate: its ``gradient`` (K,) and ``hessian`` (K, K), and the ``information`` (K, K) of

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config
 from dsg_ros.core.theta import Spec
+from dsg_ros.state import State
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -37,6 +40,14 @@ class Gate:
     def __post_init__(self) -> None:
         self._observable = np.zeros(len(self.specs), bool)
         self._significant = np.zeros(len(self.specs), bool)
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: what the hysteresis remembers."""
+        return {"observable": self._observable.copy(), "significant": self._significant.copy()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        self._observable, self._significant = np.array(state["observable"]), np.array(state["significant"])
 
     def judge(
         self, information: Matrix, deviation: Vector, sigmas: Vector, metres: float, known: NDArray[np.bool_]

@@ -12,16 +12,19 @@ into sums of fixed size, so memory and time do not grow with the run.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block
 from dsg_ros.learning.losses import Score
+from dsg_ros.state import State
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -86,6 +89,36 @@ class Accumulator:
         for i, found in zip(far, anew, strict=True):
             self._recent[i] = found or self._recent[i]
         return len(far)
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: what is folded, and the blocks that are kept whole."""
+        sums = {
+            "prior": self.prior, "centre": self.centre, "hessian": self._hessian, "linear": self._linear,
+            "moments": self._moments,
+        }  # fmt: skip
+        folded: State = {name: array.copy() for name, array in sums.items()}
+        if not self._recent:
+            return folded
+        blocks = [jax.tree.leaves(q.block) for q in self._recent]
+        kept: State = {f"recent.block.{i}": np.stack(leaves) for i, leaves in enumerate(zip(*blocks, strict=True))}
+        for name in ("at", "hessian", "linear"):
+            kept[f"recent.{name}"] = np.stack([getattr(q, name) for q in self._recent])
+        return folded | kept
+
+    def restore(self, state: Mapping[str, Any], like: Block) -> None:
+        """Take a state over; its blocks are shaped like ``like``."""
+        self.prior, self.centre = np.array(state["prior"]), np.array(state["centre"])
+        for name, array in (("hessian", self._hessian), ("linear", self._linear), ("moments", self._moments)):
+            array[...] = state[name]
+        self._recent.clear()
+        leaves, tree = jax.tree.flatten(like)
+        for i in range(len(state.get("recent.at", ()))):
+            given = [
+                np.asarray(state[f"recent.block.{n}"][i], leaf.dtype).reshape(np.shape(leaf))
+                for n, leaf in enumerate(leaves)
+            ]
+            quadratic = (np.array(state[f"recent.{name}"][i]) for name in ("at", "hessian", "linear"))
+            self._recent.append(Quadratic(jax.tree.unflatten(tree, given), *quadratic))
 
     def normal(self) -> tuple[Matrix, Vector]:
         """Information (K, K) and right-hand side (K,), prior included."""

@@ -6,6 +6,7 @@ likelihood also pays for them with ``log det S``.  The registrations' own covari
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from dsg_ros.core.solvers import DenseCholesky
 from dsg_ros.core.theta import SPECS, Theta
 from dsg_ros.learning.block import Block
 from dsg_ros.learning.losses import INNER, predict, whitened_spread
+from dsg_ros.state import State
 
 FREEDOM = 8.0
 """Degrees of freedom of the Student t that innovations are taken to follow: a slipping wheel widens nothing."""
@@ -87,6 +89,18 @@ class NoiseLearner:
         self.blocks += 1
         self._information = self._information + np.outer(scatter, scatter)
         return logs
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: the optimiser's moments and what is known of the sigmas."""
+        moments = {f"moments.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self._state))}
+        return {"information": self._information.copy(), "blocks": np.array(self.blocks), **moments}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        leaves, tree = jax.tree.flatten(self._state)
+        given = [np.asarray(state[f"moments.{i}"], leaf.dtype).reshape(leaf.shape) for i, leaf in enumerate(leaves)]
+        self._state = jax.tree.unflatten(tree, [jax.device_put(leaf) for leaf in given])
+        self.blocks, self._information = int(state["blocks"]), np.array(state["information"])
 
     @property
     def deviations(self) -> NDArray[np.float64]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from dsg_ros.core.native import plain
 from dsg_ros.interface import VoxelUpdate
 from dsg_ros.mapping import voxel_kernels, voxel_map
 from dsg_ros.mapping.keyframes import Rows
+from dsg_ros.state import State
+
+_BY_VOXEL = ("counts", "last_seen", "anchor", "normal")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,26 @@ class WorldVoxels:
         self.normal.values[voxels] = normals
         self._changed.update(voxels.tolist())
         return Observations(voxels, points, sqrt_info, counts, new, means)
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says."""
+        count = len(self._cells)
+        cells = {
+            "cells": np.fromiter(self._cells.keys(), np.int64, count),
+            "in_cells": np.fromiter(self._cells.values(), np.int64, count),
+        }
+        return cells | {name: getattr(self, name).values.copy() for name in _BY_VOXEL}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over; all voxels are in the next update."""
+        for name in _BY_VOXEL:
+            getattr(self, name).load(state[name])
+        inside = state["in_cells"]
+        lengths = {len(getattr(self, name)) for name in _BY_VOXEL}
+        if len(lengths) != 1 or (inside < 0).any() or (inside >= len(self)).any():
+            raise ValueError("voxels that do not belong together, or cells of voxels that are not there")
+        self._cells = dict(zip(state["cells"].tolist(), inside.tolist(), strict=True))
+        self._changed = set(range(len(self)))
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
         """Voxels (n,) whose positions a solve changed: they are in the next update."""

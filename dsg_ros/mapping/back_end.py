@@ -8,6 +8,8 @@ poses over registrations and closures, and the voxels follow their observations.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +32,7 @@ from dsg_ros.mapping import window_kernel
 from dsg_ros.mapping.association import Observations
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.loop_closure import Closure
+from dsg_ros.state import State, nested, packed, part, unpacked
 
 ANCHOR_SIGMA = 1e-3
 """Deviation [m, rad] of the first keyframe: the gauge."""
@@ -46,6 +49,12 @@ OF_SIGHTINGS = ("extrinsic", "voxel_noise")
 GRAPH_TYPES = (PosePrior, OdomSE3, Registration, Loop)
 
 NOTHING = np.zeros(0, np.int64)
+
+Window = tuple[window_solver.WindowSolution, NDArray[np.int64], NDArray[np.int64]]
+"""A solved window, and the keys of its poses and voxels that are free."""
+
+GAP_SIGMAS = np.repeat([0.5, 0.2], 3)
+"""Deviations [m, rad] of the link over a gap: it keeps the chain together, and what was found in the map decides."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +82,7 @@ class BackEnd:
         self._sightings = HeldRows()
         self._told: Theta | None = None
         self._split: tuple[Theta, Theta]
-        self._window: tuple[window_solver.WindowSolution, NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._window: Window | None = None
         self._fresh: list[int] = []
         self._closures_waiting = 0
         self._correction = 0.0
@@ -127,6 +136,24 @@ class BackEnd:
         sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
         link = np.linalg.inv(np.diag(1.0 / sigmas**2) + information)
         self._covariance = self._carried(relative) + self._moving @ link @ self._moving
+
+    def add_gap(self, closure: Closure) -> None:
+        """Tie the newest keyframe to the map where no odometry leads to it from the one before: by ``closure``, which
+        is where it was found, and loosely by where the two lie.
+        """
+        key = closure.newer
+        relative = poses.between(self.pose(key - 1), self.pose(key))
+        # Every link has a row of odometry; this one has no weight.
+        odometry = self.world.add(OdomSE3, previous=key - 1, current=key, weight=0.0, **noise(relative))
+        registration = self.world.add(
+            Registration, first=key - 1, second=key, measured=relative, sqrt_info=np.diag(1.0 / GAP_SIGMAS)
+        )
+        self._links.append((odometry, registration))
+        axes = np.ix_(self._axes, self._axes)
+        found = np.zeros((6, 6))
+        found[axes] = np.linalg.inv(closure.information[axes])
+        self._covariance = self._covariance + found
+        self.add_closures([closure])
 
     def add_voxels(self, key: int, seen: Observations) -> None:
         """Voxel variables for those seen the first time, and one observation a voxel."""
@@ -278,6 +305,45 @@ class BackEnd:
             self._told, self._split = theta, (shared, former if alike else shared)
         return self._split
 
+    def state(self) -> State:
+        """As `dsg_ros.state` says; sightings of the window are found again among the graph's rows."""
+        facts = {
+            "counts": self.counts,
+            "metrics": self.metrics,
+            "closures_waiting": self._closures_waiting,
+            "correction": self._correction,
+        }
+        return nested(world=self.world.state(), window=_window_state(self._window)) | {
+            "covariance": self._covariance.copy(),
+            "first_seen": self._first_seen.values,
+            "links": np.array(self._links, np.int64).reshape(-1, 2),
+            "loops": np.array(self.loops, np.int64).reshape(-1, 2),
+            "fresh": np.array(self._fresh, np.int64),
+            "facts": packed(facts),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over; ValueError or KeyError for what is none."""
+        facts = unpacked(state["facts"])
+        self.world.restore(part(state, "world"))
+        self._keyframe_count = len(self.world.poses)
+        self._covariance = np.array(state["covariance"])
+        self._first_seen.load(state["first_seen"])
+        self._links = [(odometry, registration) for odometry, registration in state["links"].tolist()]
+        self.loops = [(older, newer) for older, newer in state["loops"].tolist()]
+        if len(self._first_seen) != len(self.world.voxels) or len(self._links) != max(0, self._keyframe_count - 1):
+            raise ValueError("links or voxels of other keyframes than there are")
+        self._fresh = state["fresh"].tolist()
+        self.counts, self.metrics = facts["counts"], facts["metrics"]
+        self._closures_waiting, self._correction = facts["closures_waiting"], facts["correction"]
+        self._window = _window_of(part(state, "window"))
+        self._sightings = HeldRows()
+        if self._settings.window.enabled:
+            ids, rows = self.world.rows(VoxelSensorObs)
+            for key in range(max(0, self._keyframe_count - self._settings.window.keyframes), self._keyframe_count):
+                if len(seen := ids[rows["pose"] == key]):
+                    self._sightings.add(self.world.stack(VoxelSensorObs, seen))
+
     def covariance(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         """Covariance (6, 6) of the pose at ``relative`` (7,) to the newest keyframe, in its own tangent.
 
@@ -289,6 +355,34 @@ class BackEnd:
     def _carried(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         back = poses.adjoint(poses.inverse(relative))
         return back @ self._covariance @ back.T
+
+
+def _window_state(window: Window | None) -> State:
+    """A window that was solved and waits to be settled."""
+    if window is None:
+        return {}
+    solution, keys, voxels = window
+    free = solution.underconstrained
+    facts = {
+        "result": int(solution.result), "cost": solution.cost, "iterations": int(solution.iterations),
+        "underconstrained": None if free is None else [free[0].value, int(free[1])],
+    }  # fmt: skip
+    return {
+        "poses": np.array(solution.poses), "voxels": np.array(solution.voxels),
+        "free": np.array(solution.free_voxels), "keys": keys, "voxel_keys": voxels, "facts": packed(facts),
+    }  # fmt: skip
+
+
+def _window_of(state: Mapping[str, Any]) -> Window | None:
+    if not state:
+        return None
+    facts = unpacked(state["facts"])
+    free = facts["underconstrained"]
+    solution = window_solver.WindowSolution(
+        state["poses"], state["voxels"], state["free"], Result(facts["result"]), facts["cost"], facts["iterations"],
+        None if free is None else (Kind(free[0]), free[1]),
+    )  # fmt: skip
+    return solution, state["keys"], state["voxel_keys"]
 
 
 def _why(solution: window_solver.WindowSolution) -> str:

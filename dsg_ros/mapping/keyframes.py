@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
+from dsg_ros.state import State
+
+_OF_SCANS = ("stamps", "keyframe", "relative", "live", "odometry")
 
 
 class Rows:
@@ -29,6 +33,14 @@ class Rows:
         while self._count + count > len(self._buffer):
             self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
         self._count += count
+
+    def load(self, rows: NDArray[Any]) -> None:
+        """Have these rows and no others; ValueError where type or shape is another."""
+        if rows.dtype != self._buffer.dtype or rows.shape[1:] != self._buffer.shape[1:]:
+            raise ValueError(f"{rows.dtype} {rows.shape} where {self._buffer.dtype} {self._buffer.shape[1:]} is kept")
+        self._count = 0
+        self.extend(len(rows))
+        self.values[:] = rows
 
     def __len__(self) -> int:
         return self._count
@@ -56,6 +68,19 @@ class Keyframes:
         self.stamps.append(stamp)
         self.odometry.append(odometry)
         self.travel.append(travel)
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says; nothing of it ever changes."""
+        rows = {"stamps": self.stamps.values, "odometry": self.odometry.values, "travel": self.travel.values}
+        return {"clouds": tuple(self.clouds), **rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        self.clouds = list(state["clouds"])
+        for name in ("stamps", "odometry", "travel"):
+            getattr(self, name).load(state[name])
+            if len(getattr(self, name)) != len(self.clouds):
+                raise ValueError(f"{name} of other keyframes than there are clouds")
 
 
 @dataclass
@@ -94,6 +119,25 @@ class ScanLog:
         self.odometry.append(odometry)
         if self.keep_clouds:
             self.clouds.append(cloud.astype(np.float32))
+
+    def highest_speed(self) -> float:
+        """Of the robot [m/s] by its odometry, from scan to scan, but for one in a thousand; 0 where it is not known."""
+        seconds, way = np.diff(self.stamps.values) * 1e-9, np.diff(self.odometry.values[:, :3], axis=0)
+        moving = seconds > 1e-3
+        return float(np.quantile(np.linalg.norm(way[moving], axis=1) / seconds[moving], 0.999)) if moving.any() else 0.0
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says; nothing of it ever changes."""
+        return {"clouds": tuple(self.clouds), **{name: getattr(self, name).values for name in _OF_SCANS}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        for name in _OF_SCANS:
+            getattr(self, name).load(state[name])
+        self.clouds = list(state["clouds"]) if self.keep_clouds else []
+        lengths = {len(getattr(self, name)) for name in _OF_SCANS} | ({len(self.clouds)} if self.keep_clouds else set())
+        if len(lengths) != 1:
+            raise ValueError("columns of other scans")
 
     def on(self, trajectory: NDArray[np.float64]) -> NDArray[np.float64]:
         """Poses (n, 7) of all scans in map, for keyframes at ``trajectory`` (k, 7)."""

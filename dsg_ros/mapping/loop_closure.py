@@ -9,9 +9,9 @@ nothing else comes near them, and more of them agree over a longer way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
 from dsg_ros.mapping.path_kernel import path_lengths
 from dsg_ros.mapping.voxel_map import cells_of, pack
+from dsg_ros.state import State, packed, unpacked
 
 HELD = np.diag([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
 """Information of the first guess in the final match: a metre, a third of a radian, for what a corridor leaves open."""
@@ -75,6 +76,28 @@ class LoopCloser:
             "loops_refused_overlap": 0,
             "loops_waiting": 0,
         }
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: the closures that wait."""
+        w = self._waiting
+        return {
+            "older": np.array([c.older for c in w], np.int64),
+            "newer": np.array([c.newer for c in w], np.int64),
+            "relative": np.array([c.relative for c in w]).reshape(-1, 7),
+            "information": np.array([c.information for c in w]).reshape(-1, 6, 6),
+            "jump": np.array([c.jump for c in w]),
+            "weak": np.array([c.weak for c in w], bool),
+            "counts": packed(self.counts),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        columns = (state[name] for name in ("older", "newer", "relative", "information", "jump", "weak"))
+        self._waiting = [
+            Closure(int(older), int(newer), relative, information, float(jump), bool(weak))
+            for older, newer, relative, information, jump, weak in zip(*columns, strict=True)
+        ]
+        self.counts = unpacked(state["counts"])
 
     def search(
         self,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import se3
+from dsg_ros.state import State, packed, unpacked
 
 TURN, TRAVEL = 3.0, 10.0
 """Turning [rad] and travel [m], back and forth added up, before a verdict: no single bad match has a say then."""
@@ -56,6 +59,17 @@ class MountingCheck:
         # Upside down also mixes up where steps go: one verdict is enough.
         elif self._steps.total >= TRAVEL and self._steps.share < BACKWARDS:
             self._tell("sensor_backwards", "scans go back where the odometry goes ahead", "turned by 180 deg")
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says."""
+        sums = {"turning": asdict(self._turning), "steps": asdict(self._steps)}
+        return {"sums": packed(sums), "counts": packed(self.counts)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        sums = unpacked(state["sums"])
+        self._turning, self._steps = _Agreement(**sums["turning"]), _Agreement(**sums["steps"])
+        self.counts = unpacked(state["counts"])
 
     def _tell(self, name: str, finding: str, mounting: str) -> None:
         if self.counts[name]:

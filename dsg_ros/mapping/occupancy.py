@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import GridUpdate, OccupancyGrid
 from dsg_ros.mapping import occupancy_kernel as kernel
 from dsg_ros.mapping.keyframes import Rows
+from dsg_ros.state import State
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,17 @@ class ScanRows:
     def scans(self) -> Scans:
         """Those so far; what is added later does not change them."""
         return Scans(self._rays.values, self._offsets.values, self._sensors.values)
+
+    def load(self, scans: Scans) -> None:
+        """Have these scans and no others; ValueError where they do not belong together."""
+        offsets = scans.offsets
+        if len(offsets) != len(scans.sensors) + 1 or offsets[0] or (np.diff(offsets) < 0).any():
+            raise ValueError("virtual scans that do not begin where those before them end")
+        if offsets[-1] != len(scans.rays):
+            raise ValueError("rays of no virtual scan")
+        self._rays.load(scans.rays)
+        self._offsets.load(offsets)
+        self._sensors.load(scans.sensors)
 
     def add(self, rays: NDArray[np.float32], sensor: NDArray[np.float64]) -> None:
         """Rays (r, `kernel.COLUMNS`) of the next keyframe, from ``sensor`` (3,)."""
@@ -216,6 +229,14 @@ class OccupancyMapper:
         s, sensor = self._settings, plain(base_from_sensor[:3])
         rays, there = kernel.virtual_scan(plain(points), sensor, s.directions, s.max_range, self._band)
         self._scans.add(rays[there], sensor)
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: the scans, of which the grid is drawn anew."""
+        return dict(self._scans.scans._asdict())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        self._scans.load(Scans(state["rays"], state["offsets"], state["sensors"]))
 
     def follow(self, trajectory: NDArray[np.float64]) -> None:
         """Draw what is new and what moved, at the keyframes' poses ``trajectory`` (k, 7), or begin to.

@@ -44,14 +44,41 @@ def refine(
 
     Each is held loosely to where it was before; what matches with few inliers stays there.
     """
-    prior = np.diag(1.0 / np.repeat([settings.sigma_translation, settings.sigma_rotation], 3) ** 2)
-    match = partial(_matched, settings, mapper, prior)
-    refined = trajectory
-    # Building and matching leave the interpreter to the other threads.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for _ in range(settings.sweeps):
-            refined = _swept(settings, mapper, keyframes.clouds, refined, match, pool)
+    match = _matcher(settings, mapper)
+    with _threads() as pool:
+        refined = _sweeps(settings, mapper, keyframes.clouds, trajectory, match, pool)
         return Refined(refined, _scans(settings, mapper, keyframes.clouds, scans, refined, match, pool))
+
+
+def refine_keyframes(
+    settings: config.Refinement, mapper: LocalMapper, keyframes: Keyframes, trajectory: Array
+) -> Array:
+    """The keyframes (k, 7) alone, as `refine` has them."""
+    with _threads() as pool:
+        return _sweeps(settings, mapper, keyframes.clouds, trajectory, _matcher(settings, mapper), pool)
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Building and matching leave the interpreter to the other threads."""
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+
+def _matcher(settings: config.Refinement, mapper: LocalMapper) -> Callable[..., Array]:
+    prior = np.diag(1.0 / np.repeat([settings.sigma_translation, settings.sigma_rotation], 3) ** 2)
+    return partial(_matched, settings, mapper, prior)
+
+
+def _sweeps(
+    settings: config.Refinement,
+    mapper: LocalMapper,
+    clouds: list[Array],
+    trajectory: Array,
+    match: Callable[..., Array],
+    pool: ThreadPoolExecutor,
+) -> Array:
+    for _ in range(settings.sweeps):
+        trajectory = _swept(settings, mapper, clouds, trajectory, match, pool)
+    return trajectory
 
 
 def _matched(

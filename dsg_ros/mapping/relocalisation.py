@@ -90,9 +90,9 @@ class Relocaliser:
             return Verdict.OVERLAP
         if rival > s.most_rival * best.inliers:
             return Verdict.AMBIGUOUS
-        return Verdict.ACCEPTED if self._deviation(best) <= s.most_sigma else Verdict.LOOSE
+        return Verdict.ACCEPTED if self.deviation(best) <= s.most_sigma else Verdict.LOOSE
 
-    def _deviation(self, match: Match) -> float:
+    def deviation(self, match: Match) -> float:
         """The largest standard deviation [m] of the position of ``match`` in any direction, by the scan alone."""
         axes = np.ix_(self._mapper.axes, self._mapper.axes)
         information = match.information[axes]

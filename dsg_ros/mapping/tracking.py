@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+from dsg_ros.state import State, packed, unpacked
 
 PAST = 12
 """Scans back to which odometry may have come late."""
@@ -72,6 +74,32 @@ class Tracker:
         motion = se3.compose(pose, se3.between(self.pose, plain(poses.IDENTITY)))
         self._past = deque(((odometry, se3.compose(motion, old)) for odometry, old in self._past), maxlen=PAST)
         self.pose = pose
+
+    def place(self, pose: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> None:
+        """Go on from ``pose`` (7,) at raw ``odometry`` (7,) and ``stamp`` [ns], and forget what was before."""
+        self.pose, self._odometry, self._stamp = plain(pose), plain(odometry), stamp
+        self._past.clear()
+        self._doubtful = 0
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
+        past = [[odometry, pose] for odometry, pose in self._past]
+        facts = {"stamp": self._stamp, "doubtful": self._doubtful, "counts": self.counts}
+        odometry = [] if self._odometry is None else [self._odometry]
+        return {
+            "pose": np.array(self.pose),
+            "odometry": np.array(odometry).reshape(-1, 7),
+            "past": np.array(past).reshape(-1, 2, 7),
+            "facts": packed(facts),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        facts = unpacked(state["facts"])
+        self.pose = plain(state["pose"])
+        self._odometry = plain(state["odometry"][0]) if len(state["odometry"]) else None
+        self._past = deque(((plain(odometry), plain(pose)) for odometry, pose in state["past"]), maxlen=PAST)
+        self._stamp, self._doubtful, self.counts = facts["stamp"], facts["doubtful"], facts["counts"]
 
     def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
         """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""

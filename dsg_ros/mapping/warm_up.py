@@ -9,11 +9,12 @@ from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.theta import Theta
-from dsg_ros.interface import Frame, OdometryTrack
+from dsg_ros.interface import Frame, Hint, OdometryTrack
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.localiser import Localiser
 from dsg_ros.mapping.loop_closure import BRIDGE, Closure
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import path_lengths
@@ -63,6 +64,18 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
         grids, points[:, :2], pivot=np.zeros(2), radius=1.0, angle=0.1, angle_step=settings.loops.search_angle,
         least_score=0.5, rival_share=0.9,
     )  # fmt: skip
+
+
+def compile_localiser(trial: Localiser, cloud: NDArray[np.float64], here: NDArray[np.float64]) -> None:
+    """Have ``trial`` look for a robot and follow it; ``cloud`` (n, 3) is what a keyframe at ``here`` (7,) has seen."""
+    misfit, further = cloud * [-1.0, 0.4, 1.0], poses.from_planar(1.0, 0.0, 0.0)
+    hint = Hint(here, 1.0, 0.5)
+    trial.hint(hint)
+    trial.track(misfit, here, 0)
+    trial.track(misfit, poses.compose(here, further), 1)  # two scans are searched for together
+    trial.hint(hint)
+    for stamp, seen in enumerate((cloud, cloud, misfit), 2):  # found, followed, matched from other starts
+        trial.track(seen, here, stamp)
 
 
 def compile_grid(settings: config.Grid, *, planar: bool) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.node import Node
+from rclpy.subscription import Subscription
 
 from dsg_ros.interface import Hint
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
+from dsg_ros.ros.inputs import Say
 
 SIGMAS = 3.0
 LEAST_RADIUS, LEAST_TURN = 0.5, 0.3
@@ -30,3 +35,31 @@ def hint(message: PoseWithCovarianceStamped, map_frame: str) -> Hint:
     position = float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0)))
     heading = float(np.sqrt(max(covariance[5, 5], 0.0)))
     return Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))
+
+
+class InitialPose:
+    """Listens while the node localises; ``request`` hands a hint on, ``say`` logs."""
+
+    def __init__(self, map_frame: str, request: Callable[[Hint], object], say: Say) -> None:
+        self._map_frame, self._request, self._say = map_frame, request, say
+        self._subscription: Subscription | None = None
+
+    def subscribe(self, node: Node) -> None:
+        """Begin to listen."""
+        self._subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self._take, 10)
+
+    def unsubscribe(self, node: Node) -> None:
+        """Stop listening, if it did."""
+        if self._subscription is not None:
+            node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _take(self, message: PoseWithCovarianceStamped) -> None:
+        """Somebody, most often in rviz, says where the robot is."""
+        try:
+            found = hint(message, self._map_frame)
+        except MalformedMessage as error:
+            self._say("warning", f"initialpose: refused: {error}")
+            return
+        self._request(found)
+        self._say("info", f"initialpose: looking for the robot within {found.radius:.1f} m of it")

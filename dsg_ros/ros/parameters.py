@@ -13,7 +13,17 @@ from dsg_ros import config as cfg
 from dsg_ros.config import ConfigError, Setting
 
 CHANGEABLE = frozenset(
-    {"tf_rate", "transform_tolerance", "publish_odom_tf", "map_rate", "grid_rate", "identity_extrinsic"}
+    {
+        "tf_rate",
+        "transform_tolerance",
+        "publish_odom_tf",
+        "map_rate",
+        "grid_rate",
+        "identity_extrinsic",
+        "checkpoint_period",
+        "learning.enabled",
+        "output_folder",
+    }
 )
 """Parameters that take effect while the node runs; the others are read-only, and setting them says so."""
 
@@ -50,7 +60,11 @@ def change(config: cfg.Node, parameters: list[Parameter]) -> tuple[cfg.Node, Set
     """``config`` with ``parameters`` set, or unchanged with the reason."""
     try:
         values = {p.name: p.value for p in parameters if not p.name.startswith(_OF_RCLPY)}
-        return cfg.replace(config, values), SetParametersResult(successful=True)
+        changed = cfg.replace(config, values)
+        if changed.localisation and changed.learning.enabled is not config.learning.enabled:
+            why = "learning.enabled: the node localises in a finished map, where nothing is learned"
+            return config, SetParametersResult(successful=False, reason=why)
+        return changed, SetParametersResult(successful=True)
     except ConfigError as error:
         return config, SetParametersResult(successful=False, reason=str(error))
 

@@ -64,6 +64,8 @@ class Sensors:
         self.odom_frame, self.base_frame = config().odom_frame, config().base_frame
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
+        self.paused = False
+        """Scans that come are dropped and counted as paused; odometry is followed, so that the way is not lost."""
         handlers = {"odom": self._odometry, "scan": self._scan, "points": self._cloud}
         unused = {"auto": "", "scan": "points", "points": "scan"}[config().sensors]
         self.inputs = {
@@ -131,6 +133,9 @@ class Sensors:
         self._take(self.inputs["points"], message.header, convert.cloud_points(message), planar=False)
 
     def _take(self, source: Input, header: Header, points: PointSet, planar: bool) -> None:
+        if self.paused:
+            source.refused["paused"] += 1
+            return
         for cause, count in points.dropped.items():
             self.points[f"points_{cause}"] += count
         self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))

@@ -1,13 +1,123 @@
-"""Answers to std_srvs/Trigger that take a while, without holding up other callbacks."""
+"""The node's services: `~/save`, `~/load`, `~/reset`, `~/pause`, `~/resume`, `~/optimize` and `~/learning`.
+
+Each is answered: at once where the node itself can say, and else when the worker has done it, which holds up no other
+callback.  What makes no sense in the state the node is in is refused with the reason.
+"""
 
 from __future__ import annotations
 
+import threading
 import types
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from std_srvs.srv import Trigger
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+
+from dsg_ros import worker_session as session
+from dsg_ros.ros import saving
+
+if TYPE_CHECKING:
+    from dsg_ros.ros.node import HeroNode
+
+PATIENCE = 0.7
+"""Seconds after which a caller whose wish is certain to be fulfilled is told so, if the worker is still busy."""
+
+NOT_CONFIGURED = "the node is not configured"
+
+_NOT_READY = {
+    "stopped": NOT_CONFIGURED,
+    "warming up": "the worker is still starting; call again when the node says that it is ready",
+    "failed": "the worker has failed, see the log; clean up the node and configure it again",
+}
+
+
+class Services:
+    """All of them, from the node's beginning to its end."""
+
+    def __init__(self, node: HeroNode) -> None:
+        self._node = node
+        # An answer that waits would make every other callback of its group wait with it.
+        group = ReentrantCallbackGroup()
+        for handle in (self._save, self._load, self._reset, self._pause, self._resume, self._optimize):
+            topic = f"~/{handle.__name__.strip('_')}"
+            node.create_service(Trigger, topic, handle, callback_group=group)
+        node.create_service(SetBool, "~/learning", self._learning, callback_group=group)
+
+    async def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        command = saving.command(self._node.config)
+        if command is None:
+            return refuse(response, "the parameters output_folder and map_folder are empty: nowhere to save to")
+        return await self._ask(response, command, f"saved to {saving.folders(command)}")
+
+    async def _load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._node.worker is not None and not self._node.config.localisation:
+            why = "a map is being made, and loading would lose it: start the node with localisation:=true to load one"
+            return refuse(response, why)
+        loaded = f"loaded {self._node.config.map_folder}"
+        return await self._ask(response, session.Load(), loaded, lambda _: self._node.forget())
+
+    async def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if why := self._not_ready():
+            return refuse(response, why)
+        meanwhile = "accepted: a new map begins as soon as the worker is free"
+        return await answer(response, self._node.restart(), "a new map begins", self._wake, meanwhile)
+
+    async def _optimize(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        done = "the whole graph was solved and refined"
+        return await self._ask(response, session.Optimize(), done, self._node.take)
+
+    def _pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._switch(response, True, "scans that come are counted and not used; map->odom goes on as it is")
+
+    def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._switch(response, False, "scans are used again")
+
+    def _switch(self, response: Trigger.Response, paused: bool, success: str) -> Trigger.Response:
+        node = self._node
+        if node.worker is None:
+            return refuse(response, NOT_CONFIGURED)
+        if not node.active:
+            return refuse(response, "the node is not active: it listens to nothing")
+        if node.sensors.paused is paused:
+            return refuse(response, "it is paused already" if paused else "it is not paused")
+        node.sensors.paused = paused
+        node.say("info", f"{'paused' if paused else 'resumed'}: {success}")
+        response.success, response.message = True, success
+        return response
+
+    def _learning(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """As setting the parameter does, which then tells the state."""
+        result = self._node.set_parameters([Parameter("learning.enabled", value=bool(request.data))])[0]
+        response.success = result.successful
+        response.message = f"learning is {'on' if request.data else 'off'}" if result.successful else result.reason
+        return response
+
+    async def _ask(
+        self,
+        response: Trigger.Response,
+        command: session.Command,
+        success: str,
+        use: Callable[[Any], object] = lambda value: None,
+    ) -> Trigger.Response:
+        """The worker's answer to ``command``; ``use`` gets its value, on the thread that reads from the worker."""
+        why, worker = self._not_ready(), self._node.worker
+        if why or worker is None:
+            return refuse(response, why)
+        future = worker.request(command)
+        future.add_done_callback(lambda done: None if done.exception() else use(done.result()))
+        return await answer(response, future, success, self._wake)
+
+    def _not_ready(self) -> str:
+        """Why the worker cannot be asked, or nothing."""
+        worker = self._node.worker
+        return NOT_CONFIGURED if worker is None else _NOT_READY.get(worker.status().state, "")
+
+    def _wake(self) -> None:
+        if self._node.executor is not None:
+            self._node.executor.wake()
 
 
 @types.coroutine
@@ -17,19 +127,31 @@ def _others() -> Generator[None, None, None]:
 
 
 async def answer(
-    response: Trigger.Response, future: Future[Any], success: str, wake: Callable[[], None]
+    response: Trigger.Response, future: Future[Any], success: str, wake: Callable[[], None], meanwhile: str = ""
 ) -> Trigger.Response:
-    """``response`` once ``future`` is done: ``success``, or its error.
+    """``response`` once ``future`` is done: ``success``, or its error; or, where ``meanwhile`` says what is certain
+    already, that after `PATIENCE`.
 
     The executor of Jazzy asks a waiting coroutine again only when something else happens; ``wake`` makes it look when
     the future is done.  The service needs a reentrant callback group, or every other callback waits with it.
     """
     future.add_done_callback(lambda done: wake())
-    while not future.done():
+    enough = threading.Event()
+
+    def tire() -> None:
+        enough.set()
+        wake()
+
+    timer = threading.Timer(PATIENCE, tire)
+    timer.daemon = True
+    if meanwhile:
+        timer.start()
+    while not (future.done() or enough.is_set()):
         await _others()
-    error = future.exception()
+    timer.cancel()
+    error = future.exception() if future.done() else None
     response.success = error is None
-    response.message = success if error is None else str(error)
+    response.message = str(error) if error else success if future.done() else meanwhile
     return response
 
 

@@ -134,7 +134,9 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
-    yield "state", ok, figures["state"]
+    yield "state", warn if figures["state"] == "paused" else ok, figures["state"]
+    if "checkpoint" in figures:
+        yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
     if figures["localisation"]:
         yield "localisation", ok if figures["localisation"] == "localised" else warn, figures["localisation"]
     yield "clock_jumps", ok, ""

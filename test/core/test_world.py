@@ -182,3 +182,31 @@ def test_rows_with_fewer_keys_than_others_are_refused_whole():
     assert world.count(OdomSE3) == 0
     world.add_rows(OdomSE3, previous=[0, 1], current=2)  # one key for all
     assert world.rows(OdomSE3)[1]["current"].tolist() == [2, 2]
+
+
+def test_a_world_is_restored_and_its_state_stays_as_it_was_told() -> None:
+    """Rows removed, their slots used again, a graph that goes on: none of it is seen in the state."""
+    world = WorldModel()
+    world.add_poses(np.repeat(poses.IDENTITY[None], 4, axis=0))
+    rows = [world.add(Registration, first=k, second=k + 1, measured=poses.from_planar(k, 0, 0)) for k in range(3)]
+    world.remove(rows[1:2])
+    state = world.state()
+    kept = {name: array.copy() for name, array in state.items()}
+    again = WorldModel()
+    again.restore(kept)
+    for each in (world, again):
+        new = each.add(Registration, first=0, second=3, measured=poses.from_planar(9, 0, 0))  # in the free slot
+        each.set_rows(rows[:1], weight=0.5)
+        each.set_poses([2], poses.from_planar(5, 0, 0)[None])
+        assert new not in rows
+        with pytest.raises(KeyError, match="removed already"):
+            each.set_rows(rows[1:2], weight=1.0)
+    for name, array in state.items():
+        np.testing.assert_array_equal(array, kept[name], err_msg=name)
+    for name, array in world.state().items():
+        np.testing.assert_array_equal(array, again.state()[name], err_msg=name)
+    assert again.count(Registration) == 3
+    with pytest.raises(KeyError, match="no pose has the key"):
+        WorldModel().restore(kept | {"pose": kept["pose"][:2]})
+    with pytest.raises(ValueError, match="is kept"):
+        WorldModel().restore(kept | {"pose": kept["pose"].astype(np.float32)})

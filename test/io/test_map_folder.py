@@ -16,7 +16,7 @@ import pytest
 from dsg_ros import poses
 from dsg_ros.errors import UserError
 from dsg_ros.interface import GridUpdate, Parameter, SavedMap, VoxelUpdate
-from dsg_ros.io import map_folder
+from dsg_ros.io import checked, map_folder
 from dsg_ros.io.map_folder import MANIFEST, check_map_folder, describe, read_map, write_map
 
 
@@ -120,7 +120,7 @@ def test_a_save_that_is_cut_off_leaves_the_older_map(folder: Path, monkeypatch: 
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(map_folder.os, "replace", full)
+    monkeypatch.setattr(checked.os, "replace", full)
     with pytest.raises(UserError, match="No space left"):
         write_map(folder, made(3, seed=1))
     monkeypatch.undo()
@@ -137,7 +137,7 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """The manifest changed by somebody who knows how its digest is made."""
     manifest = json.loads((folder / MANIFEST).read_text())
     change(manifest)
-    manifest["digest"] = map_folder._digest(manifest)
+    manifest["digest"] = checked.digest(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

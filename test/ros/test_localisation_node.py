@@ -212,7 +212,7 @@ def test_a_node_without_a_whole_map_does_not_configure(tmp_path: Path, kept: Pat
     graph = Graph(domain)
     broken = tmp_path / "map"
     broken.mkdir()
-    for path in kept.iterdir():
+    for path in filter(Path.is_file, kept.iterdir()):
         data = path.read_bytes()
         (broken / path.name).write_bytes(data[:-1] if path.name.startswith("keyframes") else data)
     parameters = {"map_folder": broken, "localisation": "true", "autostart": "false"}

@@ -1,0 +1,206 @@
+"""What a user can ask of a running node, over DDS: answers in time, and one state that all agree on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dds import Graph, NodeProgram, wait_until
+from diagnostic_msgs.msg import DiagnosticArray
+from fake_pipeline import Counting
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from nav_msgs.msg import Odometry
+from rcl_interfaces.srv import GetParameters
+from sensor_msgs.msg import LaserScan
+from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
+
+from dsg_ros import poses
+from dsg_ros.processes import free_domain
+from dsg_ros.ros import convert
+
+SECOND = 1_000_000_000
+RELIABLE = {"qos.odom.reliability": "reliable", "qos.scan.reliability": "reliable", "qos.scan.depth": 1000}
+AT_ONCE = ("pause", "resume", "learning", "reset")
+
+
+class Robot:
+    """Stands before a wall; each `scan` is a tenth of a second later than the one before."""
+
+    def __init__(self, graph: Graph, node: NodeProgram) -> None:
+        self.graph, self.node = graph, node
+        self.odom = graph.node.create_publisher(Odometry, "/odom", 200)
+        self.scans = graph.node.create_publisher(LaserScan, "/scan", 1000)
+        graph.listen("/tf", TFMessage, 1000)
+        graph.listen("/diagnostics", DiagnosticArray, 100)
+        self.stamp, self.sent = 1000 * SECOND, 0
+
+    def wait(self) -> None:
+        wait_until(lambda: self.odom.get_subscription_count() and self.scans.get_subscription_count(), "subscriptions")
+        time.sleep(1.0)  # each side has seen the other; the connection itself takes a moment more
+
+    def scan(self, stamp: int | None = None) -> None:
+        self.stamp = self.stamp + SECOND // 10 if stamp is None else stamp
+        odometry = Odometry(header=convert.header(self.stamp, "odom"), child_frame_id="base_link")
+        odometry.pose.pose = convert.pose(poses.from_planar(self.stamp / 1e9 - 1000.0, 0, 0))
+        self.odom.publish(odometry)
+        scan = LaserScan(header=convert.header(self.stamp, "base_link"), angle_increment=0.1)
+        scan.range_min, scan.range_max, scan.ranges = 0.1, 50.0, np.full(10, 2.0, np.float32)
+        self.scans.publish(scan)
+        self.sent += 1
+
+    def ask(self, service: str) -> tuple[Trigger.Response, float]:
+        """The answer, and how long it took [s]."""
+        began = time.monotonic()
+        return self.graph.call(f"/hero/{service}", Trigger, Trigger.Request()), time.monotonic() - began
+
+    def change(self, transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert self.graph.call("/hero/change_state", ChangeState, request).success, self.node.text
+
+    def told(self, subject: str) -> list[str]:
+        """What diagnostics said of it, oldest first."""
+        messages = self.graph.messages("/diagnostics")
+        return [s.message for m in messages for s in m.status if s.name == f"/hero: {subject}"]
+
+    def learning(self) -> bool:
+        """The parameter's value."""
+        found = self.graph.call(
+            "/hero/get_parameters", GetParameters, GetParameters.Request(names=["learning.enabled"])
+        )
+        return bool(found.values[0].bool_value)
+
+
+@pytest.fixture(scope="module")
+def robot(fake_node: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    folder, domain = tmp_path_factory.mktemp("services"), free_domain()
+    graph = Graph(domain)
+    with NodeProgram(fake_node, folder / "out", domain, autostart="false", **RELIABLE) as node:
+        yield Robot(graph, node)
+        assert node.interrupt() == 0
+        assert "Traceback" not in node.text
+    graph.close()
+
+
+def test_what_makes_no_sense_in_a_state_is_refused_with_the_reason(robot: Robot) -> None:
+    for service in ("save", "load", "reset", "pause", "resume", "optimize"):
+        answer, _ = robot.ask(service)
+        assert (answer.success, answer.message) == (False, "the node is not configured"), service
+    robot.change(Transition.TRANSITION_CONFIGURE)
+    robot.node.wait(lambda s: s["state"] == "ready", "ready worker")
+    assert "not active" in robot.ask("pause")[0].message
+    robot.change(Transition.TRANSITION_ACTIVATE)
+    assert robot.ask("resume")[0].message == "it is not paused"
+    answer, _ = robot.ask("optimize")
+    assert not answer.success
+    assert "no map yet" in answer.message
+
+
+def test_a_paused_node_counts_what_comes_and_broadcasts_on(robot: Robot) -> None:
+    robot.wait()
+    robot.scan()
+    robot.node.wait(lambda s: s["scans"]["processed"] == 1, "a processed scan")
+    assert robot.ask("pause")[0].success
+    assert robot.ask("pause")[0].message == "it is paused already"
+    for _ in range(3):
+        robot.scan()
+    status = robot.node.wait(lambda s: s["scans"]["dropped"].get("scan_paused") == 3, "counted scans")
+    assert (status["state"], status["scans"]["processed"], status["scans"]["received"]) == ("paused", 1, 4)
+    assert status["odometry"]["received"] == 4
+    wait_until(lambda: robot.told("state")[-1] == "paused", "the word of diagnostics")
+    heard = len(robot.graph.messages("/tf"))
+    wait_until(lambda: len(robot.graph.messages("/tf")) > heard + 20, "map->odom of a paused node", 5.0)
+    assert robot.ask("optimize")[0].success
+    assert robot.ask("resume")[0].success
+    robot.scan()
+    status = robot.node.wait(lambda s: s["scans"]["processed"] == 2, "a scan after the pause")
+    assert status["state"] == "running"
+
+
+def test_learning_is_a_parameter_that_the_service_sets(robot: Robot) -> None:
+    assert robot.learning()
+    for on in (False, True, False):
+        answer = robot.graph.call("/hero/learning", SetBool, SetBool.Request(data=on))
+        assert (answer.success, answer.message) == (True, f"learning is {'on' if on else 'off'}")
+        assert robot.learning() is on
+        robot.scan()
+        robot.node.wait(lambda s, on=on: s["counts"].get("learning") == int(on), "the pipeline's word")
+    # A new map learns no more than the old one.
+    assert robot.ask("reset")[0].success
+    robot.scan()
+    robot.node.wait(lambda s: s["counts"].get("scans") == 1 and s["counts"].get("learning") == 0, "a new map")
+
+
+def test_a_busy_worker_keeps_nobody_waiting_who_need_not(robot: Robot) -> None:
+    robot.node.wait(lambda s: s["scans"]["waiting"] == 0, "an idle worker")
+    stamp = robot.stamp
+    robot.scan(Counting.DAWDLE)  # the clock jumps back as well: a reset, and four seconds of work
+    time.sleep(0.5)
+    for service, word in (("pause", "counted"), ("resume", "used again"), ("reset", "accepted")):
+        answer, seconds = robot.ask(service)
+        assert answer.success, (service, answer.message)
+        assert word in answer.message
+        assert seconds < 1.0, service
+    answer, seconds = robot.ask("save")  # this one is long work, and answered when it is done
+    assert answer.success
+    assert seconds > 1.0
+    robot.stamp = stamp
+
+
+def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
+    """While scans come at 100 Hz."""
+    robot.node.wait(lambda s: s["scans"]["waiting"] == 0, "an idle worker")
+    graph = robot.graph
+    kinds = {name: SetBool if name == "learning" else Trigger for name in (*AT_ONCE, "save", "optimize")}
+    clients = [
+        {name: graph.node.create_client(kind, f"/hero/{name}") for name, kind in kinds.items()} for _ in range(8)
+    ]
+    for client in clients:
+        assert all(each.wait_for_service(30.0) for each in client.values())
+
+    def call(number: int) -> list[tuple[str, Any, float]]:
+        """Each calls everything in an order of its own; saving, which draws figures, is for one of them."""
+        rng, answers = np.random.default_rng(number), []
+        names = rng.permutation([*AT_ONCE, *AT_ONCE, "optimize", "save" if number == 0 else "pause"])
+        for name in names.tolist():
+            request = SetBool.Request(data=bool(rng.integers(2))) if name == "learning" else Trigger.Request()
+            began = time.monotonic()
+            future = clients[number][name].call_async(request)
+            wait_until(future.done, f"answer of {name}")
+            answers.append((name, future.result(), time.monotonic() - began))
+        return answers
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(call, number) for number in range(8)]
+        while not all(each.done() for each in calls):
+            robot.scan()
+            time.sleep(0.01)
+        answers = [answer for each in calls for answer in each.result()]
+    assert len(answers) == 8 * 10
+    assert {name for name, *_ in answers} == set(kinds)
+    assert all(response.message for _, response, _ in answers)
+    for name in AT_ONCE:
+        # Nearly all: the machine may have been busy with something else for one of them.
+        assert np.quantile([seconds for told, _, seconds in answers if told == name], 0.9) < 1.0, name
+    pauses = [sum(r.success for n, r, _ in answers if n == name) for name in ("pause", "resume")]
+    paused = pauses[0] - pauses[1]
+    assert paused in (0, 1)  # no pause was given twice
+    robot.scan()
+    total = robot.sent
+    status = robot.node.wait(lambda s: s["scans"]["received"] == total and not s["scans"]["waiting"], "every scan")
+    assert status["state"] == ("paused" if paused else "running")
+    assert status["scans"]["processed"] + sum(status["scans"]["dropped"].values()) == total
+    assert status["worker"]["restarts"] == 0
+    if paused:
+        assert robot.ask("resume")[0].success
+    robot.scan()
+    robot.node.wait(lambda s: s["counts"].get("learning") == int(robot.learning()), "one opinion on learning")
+    saved = robot.ask("save")[0]
+    assert saved.success, saved.message
+    assert (Path(robot.node.folder) / "report.json").exists()
