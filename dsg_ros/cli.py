@@ -31,6 +31,7 @@ COMMANDS = {
     "relocalise": "how often the robot is found in a map, on a recorded run",
     "simulate": "a robot with a 3D lidar in a building, as a ROS 2 bag with exact truth",
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
+    "learn": "one calibration from several recorded runs, and whether they agree on it",
     "calibrate": "what a recorded drive says of a robot's calibration, with standard deviations",
     "optimize": "the optimum of a pose graph file, g2o or TORO",
     "play": "publish a ROS 2 bag on its topics, with /clock",
