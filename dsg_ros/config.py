@@ -209,6 +209,7 @@ class Learning:
     """The outer update of theta."""
 
     enabled: Annotated[bool, Doc("Learn while mapping; off keeps the parameters as loaded")] = True
+    start: Annotated[str, Doc("A learned.yaml to start from; empty: a robot of which nothing is known")] = ""
     every_keyframes: Annotated[int, Doc("One outer update per this many keyframes"), Range(2, 1000)] = 10
     parameters: Annotated[str, Doc("What is learned: numbers of the odometry calibration, separated by commas")] = (
         "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
@@ -227,6 +228,11 @@ class Learning:
         float, Doc("A block is forgotten if it makes the next less likely by a factor exp(this)"), Range(0.1, 1000.0)
     ] = 2.0
     kept_blocks: Annotated[int, Doc("Newest blocks that are linearised again when theta moves"), Range(1, 1000)] = 40
+    change_blocks: Annotated[int, Doc("Newest blocks that may tell of a change of the robot"), Range(2, 100)] = 6
+    change_probability: Annotated[
+        float, Doc("Chance that they look as if it had changed, though it has not"), Range(0.0, 0.1)
+    ] = 5e-5
+    change_least: Annotated[float, Doc("Smallest change, in deviations of the prior"), Range(0.0, 10.0)] = 0.5
 
 
 @dataclass(frozen=True)

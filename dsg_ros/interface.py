@@ -203,7 +203,7 @@ class Estimate:
 @dataclass(frozen=True)
 class LearningStep:
     """One outer update: when, after how many metres, the held-out loss before and after, and theta with its
-    deviations.
+    deviations.  ``change`` tells of the robot's own, where this block gave it away.
     """
 
     stamp: int
@@ -212,6 +212,7 @@ class LearningStep:
     loss_after: float
     accepted: bool
     parameters: tuple[Parameter, ...]
+    change: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path as FilePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from dsg_ros import config
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
+from dsg_ros.io.learned import read_learned
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.mapping import refinement, scan, warm_up
@@ -30,11 +32,14 @@ from dsg_ros.stopwatch import Stopwatch
 class Slam:
     """Odometry and points in; poses, voxels and learned parameters out.
 
-    ``parameters`` are starting values of theta (from a learned.yaml); what is not named starts neutral.
+    ``parameters`` are starting values of theta, those of the file ``learning.start`` where none are given; what is not
+    named starts neutral.  `UserError` for a file that is none of learned parameters.
     """
 
     def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
         self._settings = settings
+        if settings.learning.start and not parameters:
+            parameters = read_learned(FilePath(settings.learning.start)).parameters
         self._calibration = Calibration(settings, parameters)
         self._keyframes = Keyframes()
         self._scans = ScanLog(keep_clouds=settings.refinement.enabled)

@@ -44,9 +44,6 @@ class Options:
         Doc("One setting by its parameter name; may be repeated"),
         arg(metavar="NAME=VALUE"),
     ] = ()
-    start: Annotated[Path | None, FILE, Doc("A learned.yaml to start from; default: a robot with nothing learned")] = (
-        None
-    )
     ray: Annotated[
         str | None,
         arg(metavar="ADDRESS"),
@@ -64,7 +61,8 @@ def main(options: Options) -> int:
         raise UserError("which logs? Give the recordings of one robot: learn FIRST SECOND ... --out learned.yaml")
     destination(options.out)
     settings = _settings(options)
-    start = () if options.start is None else read_learned(options.start).parameters
+    begin = settings.learning.start
+    start = read_learned(Path(begin)).parameters if begin else ()
     if options.ray is None:
         for path in options.logs:
             check_log(path)

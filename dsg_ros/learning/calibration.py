@@ -20,6 +20,7 @@ from dsg_ros.interface import LearningStep, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
+from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.increments import IncrementModel
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
@@ -60,6 +61,8 @@ class Calibration:
         self._accumulator = Accumulator(prior, self._cost, settings.learning.kept_blocks)
         self._noise = _noise_learner(self._start, settings.learning) if settings.learning.noise else None
         self._gate = guards.Gate(self._specs, settings.learning)
+        self._detector = ChangeDetector(settings.learning, prior)
+        self._changed_at = 0.0
         self._links: list[Link] = []
         self._last_key: int | None = None
         self._estimate = np.zeros(len(self._specs))
@@ -72,6 +75,7 @@ class Calibration:
         )
         self._history: deque[LearningStep] = deque(maxlen=HISTORY)
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
+        self.counts["changes_detected"] = 0
         self._use(self._used)
 
     @property
@@ -172,28 +176,47 @@ class Calibration:
                 self._accumulator.drop_newest()
                 self.counts["blocks_forgotten"] += 1
                 _log.warning("learning: the block before the one that ends at %.1f m misleads; forgotten", travel)
-        if not self._accumulator.add(block, self._estimate, own):
+        information, _ = self._accumulator.normal()
+        change = None
+        if self._accumulator.add(block, self._estimate, own):
+            change = self._detector.add(np.asarray(own.gradient), np.asarray(own.hessian), information)
+        else:
             self.counts["blocks_refused"] += 1
+        told = self._reopen(change, travel) if change else ""
         learned = [partial(self._noise.step, block, self._theta)] if self._noise and moves else []
         _, *noise = each([partial(self._propose, travel), *learned])
         if noise:
             self._start = self._start.replace(odometry_noise=noise[0])
             self._use(self._used)
         self._tell()
-        step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters)
+        step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, told)
         self._history.append(step)
         return step
 
+    def _reopen(self, change: Change, travel: float) -> str:
+        """The robot has changed: what was known stays the mean, but what has changed is known no better than that."""
+        opened = np.where(change.sure, change.step**2 + change.sigmas**2, 0.0)
+        known = np.linalg.inv(self._accumulator.normal()[0])
+        self._accumulator.reopen(self._used, known + np.diag(opened), change.blocks)
+        self._detector.restart()
+        self._changed_at = travel
+        self.counts["changes_detected"] += 1
+        rows = zip(self._names, change.step, change.sigmas, change.sure, strict=True)
+        told = ", ".join(f"{name} by {by:+.4f} +- {sigma:.4f}" for name, by, sigma, sure in rows if sure)
+        _log.warning("learning: the robot has changed at %.1f m: %s; learned anew", travel, told)
+        return told
+
     def _propose(self, travel: float) -> None:
         """The next candidate, from everything learned so far."""
-        everything = np.ones(len(self._specs), bool)
-        self._estimate = minimiser(*self._accumulator.normal(), everything)
+        everything, centre = np.ones(len(self._specs), bool), self._accumulator.centre
+        self._estimate = minimiser(*self._accumulator.normal(), everything, centre)
         if self._accumulator.relinearise(self._estimate, RELINEARISE_BEYOND, RELINEARISE_AT_MOST):
-            self._estimate = minimiser(*self._accumulator.normal(), everything)
+            self._estimate = minimiser(*self._accumulator.normal(), everything, centre)
         information, right = self._accumulator.normal()
         self._sigmas = np.sqrt(np.diag(self._accumulator.sandwich(self._estimate)))
-        self._verdict = self._gate.judge(information, self._estimate, self._sigmas, travel)
-        self._candidate = minimiser(information, right, self._verdict.free)
+        since = travel - self._changed_at
+        self._verdict = self._gate.judge(information, self._estimate - centre, self._sigmas, since, centre != 0.0)
+        self._candidate = minimiser(information, right, self._verdict.free, centre)
 
     def _use(self, deviation: Vector) -> None:
         self._used = deviation

@@ -38,8 +38,12 @@ class Gate:
         self._observable = np.zeros(len(self.specs), bool)
         self._significant = np.zeros(len(self.specs), bool)
 
-    def judge(self, information: Matrix, deviation: Vector, sigmas: Vector, metres: float) -> Verdict:
-        """``information`` (K, K) with prior, ``deviation`` (K,) from the start, ``sigmas`` (K,) by the sandwich.
+    def judge(
+        self, information: Matrix, deviation: Vector, sigmas: Vector, metres: float, known: NDArray[np.bool_]
+    ) -> Verdict:
+        """``information`` (K, K) with prior, ``deviation`` (K,) from where learning began, ``metres`` ago, ``sigmas``
+        (K,) by the sandwich; ``known`` (K,) are those that had been learned before a change: they need not be
+        significant again.
 
         Observable: the formal deviation is below ``observable`` prior deviations, and not again above ``unobservable``.
         Significant: the deviation is above ``significance`` sandwich deviations, and not again below half of that.
@@ -56,13 +60,13 @@ class Gate:
                 status.append(UNOBSERVABLE)
                 need, partner = self._need(ratio[i], metres), _partner(i, information, self.specs)
                 reason.append(f"not observable, {metres:.1f} m of driving{need}{partner}")
-            elif not self._significant[i]:
+            elif not (self._significant[i] or known[i]):
                 status.append(FROZEN)
                 reason.append(f"within {s.significance:g} standard deviations of where it started")
             else:
                 status.append(LEARNED)
                 reason.append("")
-        return Verdict(self._observable & self._significant, tuple(status), tuple(reason))
+        return Verdict(self._observable & (self._significant | known), tuple(status), tuple(reason))
 
     def _need(self, ratio: float, metres: float) -> str:
         """How far it takes at the pace so far: information grows with the way driven."""

@@ -141,7 +141,8 @@ class Joint:
         information = at.information + self.prior
         covariance = robust_covariance(information, at.scatter, self.prior)
         gate = guards.Gate(self.specs, self._settings)
-        verdict = gate.judge(information, deviation, np.sqrt(np.diag(covariance)), metres)
+        none_before = np.zeros(len(deviation), bool)
+        verdict = gate.judge(information, deviation, np.sqrt(np.diag(covariance)), metres, none_before)
         used = np.zeros(len(deviation))
         if verdict.free.any():
             used = self._minimum(spans, np.where(verdict.free, deviation, 0.0), verdict.free)[0]
@@ -215,7 +216,7 @@ def newton(
         information = here.information + prior
         right = -(here.gradient + prior @ at)
         damped = information + damping * np.diag(np.diag(information))
-        step = minimiser(damped, right, free)
+        step = minimiser(damped, right, free, np.zeros(len(right)))
         if step @ information @ step < SMALL_STEP**2:
             break
         there = cost(at + step)

@@ -39,7 +39,7 @@ class Quadratic:
 
 class Accumulator:
     """Normal equations of theta, in deviations (K,) from where learning started; the prior is ``sigmas`` (K,) around
-    zero.
+    ``centre``: zero, until `reopen`.
 
     ``score(block, deviation)`` evaluates a block; ``keep`` newest blocks stay linearisable.
     """
@@ -48,7 +48,8 @@ class Accumulator:
         self._score = score
         self._keep = keep
         self._recent: deque[Quadratic] = deque()
-        self.prior = np.diag(1 / sigmas**2)
+        self._sigmas = sigmas
+        self.prior, self.centre = np.diag(1 / sigmas**2), np.zeros(len(sigmas))
         size = len(sigmas)
         self._hessian, self._linear = np.zeros((size, size)), np.zeros(size)
         # Second moments of (H, b) over folded blocks: from them the sum of squared gradients at any theta comes out
@@ -79,9 +80,8 @@ class Accumulator:
     def relinearise(self, at: Vector, tolerance: float, limit: int) -> int:
         """Linearise again, newest first, at most ``limit`` blocks that were linearised farther away from ``at`` than
         ``tolerance`` prior deviations.  Returns how many were."""
-        scale = np.sqrt(np.diag(self.prior))
         newest_first = reversed(range(len(self._recent)))
-        far = [i for i in newest_first if np.max(np.abs(self._recent[i].at - at) * scale) > tolerance][:limit]
+        far = [i for i in newest_first if np.max(np.abs(self._recent[i].at - at) / self._sigmas) > tolerance][:limit]
         anew = each([partial(self._linearised, self._recent[i].block, at) for i in far])
         for i, found in zip(far, anew, strict=True):
             self._recent[i] = found or self._recent[i]
@@ -90,7 +90,15 @@ class Accumulator:
     def normal(self) -> tuple[Matrix, Vector]:
         """Information (K, K) and right-hand side (K,), prior included."""
         hessian = self.prior + self._hessian + sum(q.hessian for q in self._recent)
-        return hessian, self._linear + sum(q.linear for q in self._recent)
+        return hessian, self.prior @ self.centre + self._linear + sum(q.linear for q in self._recent)
+
+    def reopen(self, centre: Vector, covariance: Matrix, blocks: int) -> None:
+        """Begin again from a new prior, of ``covariance`` (K, K) around ``centre`` (K,), and the newest ``blocks``."""
+        self.prior, self.centre = np.asarray(np.linalg.inv(covariance), np.float64), centre.copy()
+        while len(self._recent) > blocks:
+            self._recent.popleft()
+        for sums in (self._hessian, self._linear, self._moments):
+            sums[...] = 0.0
 
     def sandwich(self, at: Vector) -> Matrix:
         """`robust_covariance` (K, K) of theta at a deviation."""
@@ -131,9 +139,10 @@ def robust_covariance(information: Matrix, scatter: Matrix, prior: Matrix) -> Ma
     return scale[:, None] * robust * scale
 
 
-def minimiser(information: Matrix, right: Vector, free: NDArray[np.bool_]) -> Vector:
-    """Deviation (K,) that solves the normal equations with the numbers that are not ``free`` held at zero."""
-    out = np.zeros(len(right))
+def minimiser(information: Matrix, right: Vector, free: NDArray[np.bool_], held: Vector) -> Vector:
+    """Deviation (K,) that solves the normal equations with the numbers that are not ``free`` as in ``held`` (K,)."""
+    out = held.copy()
     if free.any():
-        out[free] = np.linalg.solve(information[np.ix_(free, free)], right[free])
+        wanted = right[free] - information[np.ix_(free, ~free)] @ held[~free]
+        out[free] = np.linalg.solve(information[np.ix_(free, free)], wanted)
     return out

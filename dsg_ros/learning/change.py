@@ -1,0 +1,150 @@
+"""Has the robot changed?  A score test on the newest blocks against everything learned before.
+
+While theta is right, the gradient g of each new block's held-out cost has mean zero at the estimate, and a covariance
+``H^1/2 C H^1/2``: H is the block's Gauss-Newton Hessian, C how much more, or less, gradients scatter on this robot than
+its noise model says.  Over the newest blocks together (Rao's score test; Basseville and Nikiforov, "Detection of abrupt
+changes", 1993, section 4.2), with P the covariance of the estimate itself::
+
+    s = sum g,   V = sum H^1/2 C H^1/2 + c H P H,   T = s^T V^-1 s  ~  chi^2(K),   change = -(H + Lambda_0)^-1 s
+
+A single wild block is no change: each counts for no more than a few times the usual.  Neither is a small one, however
+sure: scans that bend on a ramp look like wheels that do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri
+
+from dsg_ros import config
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+PAST = 100
+"""Blocks before the newest that tell how gradients scatter."""
+
+FEWEST = 10
+"""No test before so many."""
+
+CLIP = 2.0
+"""A block's whitened gradient counts for at most this many times the usual length."""
+
+FLOOR = 0.3
+"""Scatter, as a share of what the noise model says, below which a calm stretch is not believed."""
+
+SURE = 3.0
+"""Standard deviations beyond which a number has changed."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """``step`` (K,) by which the numbers seem to have changed, seen over the whole window and so too small at first,
+    ``sigmas`` (K,) its deviations, and over how many of the newest ``blocks`` there is something of it.
+    """
+
+    step: Vector
+    sigmas: Vector
+    blocks: int
+
+    @property
+    def sure(self) -> NDArray[np.bool_]:
+        """Which of the numbers (K,) have changed beyond doubt."""
+        return np.abs(self.step) > SURE * self.sigmas
+
+
+@dataclass(frozen=True)
+class _Seen:
+    gradient: Vector
+    hessian: Matrix
+    root: Matrix
+    whitened: Vector
+    covariance: Matrix
+
+
+class ChangeDetector:
+    """Tests after every block; ``sigmas`` (K,) are the numbers' prior deviations."""
+
+    def __init__(self, settings: config.Learning, sigmas: Vector) -> None:
+        self._settings, self._sigmas = settings, sigmas
+        self._window: deque[_Seen] = deque()
+        self._past: deque[Vector] = deque(maxlen=PAST)
+
+    def restart(self) -> None:
+        """What was seen before a change is no evidence of another; how gradients scatter stays known."""
+        self._window.clear()
+
+    def add(self, gradient: Vector, hessian: Matrix, information: Matrix) -> Change | None:
+        """A new block at the estimate: its ``gradient`` (K,) and ``hessian`` (K, K), and the ``information`` (K, K) of
+        the estimate without it.
+        """
+        root, inverse = _roots(hessian)
+        self._window.append(_Seen(gradient, hessian, root, inverse @ gradient, _inverse(information)))
+        if len(self._window) > self._settings.change_blocks:
+            self._past.append(self._window.popleft().whitened)
+        if len(self._window) < 2 or len(self._past) < FEWEST:
+            return None
+        return self._test()
+
+    def _test(self) -> Change | None:
+        size = len(self._sigmas)
+        lengths = np.array([np.linalg.norm(u) for u in self._past])
+        usual = max(float(np.median(lengths)), np.sqrt(FLOOR * size))
+        scatter = self._scatter(usual)
+        total, spread, hessian = np.zeros(size), np.zeros((size, size)), np.zeros((size, size))
+        for seen in self._window:
+            total += seen.root @ _clipped(seen.whitened, CLIP * usual)
+            spread += seen.root @ scatter @ seen.root
+            hessian += seen.hessian
+        spread += np.trace(scatter) / size * hessian @ self._window[0].covariance @ hessian
+        # Directions that no block has seen have neither gradient nor spread.
+        spread += 1e-9 * np.trace(spread) * np.eye(size)
+        if not total @ np.linalg.solve(spread, total) > chdtri(size, self._settings.change_probability):
+            return None
+        gain = np.linalg.inv(hessian + np.diag(self._sigmas**-2))
+        sigmas = np.sqrt(np.diag(gain @ spread @ gain))
+        raw = np.sum([seen.gradient for seen in self._window], axis=0)  # the size of a step is not to be clipped
+        change = Change(-gain @ raw, sigmas, self._since(scatter, usual))
+        large = np.abs(change.step) > self._settings.change_least * self._sigmas
+        return change if (change.sure & large).any() else None
+
+    def _scatter(self, usual: float) -> Matrix:
+        """C (K, K), with ten blocks' worth of belief that it is the same in all directions."""
+        size = len(self._sigmas)
+        past = np.array([_clipped(u, CLIP * usual) for u in self._past])
+        scatter = (past.T @ past + FEWEST * usual**2 / size * np.eye(size)) / (len(past) + FEWEST)
+        values, vectors = np.linalg.eigh(scatter)
+        floored: Matrix = vectors * np.maximum(values, FLOOR) @ vectors.T
+        return floored
+
+    def _since(self, scatter: Matrix, usual: float) -> int:
+        """How many of the newest blocks speak for a change: those over which the test is clearest."""
+        size = len(self._sigmas)
+        total, spread = np.zeros(size), np.zeros((size, size))
+        tests = []
+        for seen in reversed(self._window):
+            total = total + seen.root @ _clipped(seen.whitened, CLIP * usual)
+            spread = spread + seen.root @ scatter @ seen.root
+            tests.append(total @ np.linalg.solve(spread + 1e-9 * np.trace(spread) * np.eye(size), total))
+        return 1 + int(np.argmax(tests))
+
+
+def _clipped(whitened: Vector, limit: float) -> Vector:
+    length = float(np.linalg.norm(whitened))
+    return whitened * (limit / length) if length > limit else whitened
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+def _roots(hessian: Matrix) -> tuple[Matrix, Matrix]:
+    """H^1/2 and its pseudo-inverse."""
+    values, vectors = np.linalg.eigh(hessian)
+    seen = values > 1e-9 * max(values[-1], 0.0)
+    root = np.sqrt(np.where(seen, values, 0.0))
+    return vectors * root @ vectors.T, vectors * np.where(seen, 1 / np.where(seen, root, 1.0), 0.0) @ vectors.T
