@@ -91,7 +91,11 @@ def _single(joint: Joint, number: int, drives: Sequence[Drive]) -> Outcome:
     spans = [Span(number, first, last) for first, last in itertools.pairwise(cuts)]
     metres = [drive.metres * (span.last - span.first) / drive.blocks for span in spans]
     together = _learn(joint, spans, metres, all_used=True)
-    held_out = f"each of {count} parts of the only log, by what the others teach" if count > 1 else "nothing"
+    held_out = (
+        f"each of {count} parts of the only log, by what the others teach"
+        if count > 1
+        else "the one block it was learned from"
+    )
     return Outcome(joint, together, tuple(LogReport(each, None) for each in drives), held_out)
 
 

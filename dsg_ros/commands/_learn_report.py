@@ -11,7 +11,7 @@ from typing import Any
 from dsg_ros.commands._learn_logs import LogReport, Outcome
 from dsg_ros.interface import Parameter
 from dsg_ros.learning.joint import Estimate
-from dsg_ros.report.summary import versions
+from dsg_ros.report.summary import finite, versions
 
 
 def provenance(outcome: Outcome) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def tell(outcome: Outcome, as_json: bool) -> None:
             "held_out": outcome.held_out,
             "logs": [_log(outcome, report) for report in outcome.logs],
         }
-        print(json.dumps(found, allow_nan=False))
+        print(json.dumps(finite(found), allow_nan=False))
     sys.stdout.flush()
 
 

@@ -27,6 +27,9 @@ except ModuleNotFoundError as missing:
 LOCAL = "local"
 """The address that starts a cluster on this machine."""
 
+OBJECT_STORE = 100_000_000
+"""Bytes for what workers exchange: sums only.  Ray would take a third of the machine's memory."""
+
 MOST_LOST = 3
 """A log whose workers are lost so often loses them: it, or the machine's memory, is at fault."""
 
@@ -64,7 +67,9 @@ class RayTeam:
         options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
         try:
             if self._address == LOCAL:
-                ray.init(include_dashboard=False, num_cpus=self._most or None, **options)
+                ray.init(
+                    include_dashboard=False, num_cpus=self._most or None, object_store_memory=OBJECT_STORE, **options
+                )
             else:
                 ray.init(address=self._address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:

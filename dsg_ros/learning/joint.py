@@ -93,6 +93,7 @@ class Joint:
         self.noise = self.noise_start
         self._noise_free = learned_noise(settings.learning)
         self._noise_scatter = np.zeros((6, 6))
+        self._noise_status, self._noise_reason = guards.LEARNED, ""
         self.names = names(chosen)
 
     def ask(self, deviation: Vector, spans: Sequence[Span]) -> list[Evidence]:
@@ -153,7 +154,9 @@ class Joint:
         return Estimate(deviation, covariance, used, status, reason)
 
     def kept_at_start(self, estimate: Estimate, why: str) -> Estimate:
-        """The same with nothing learned."""
+        """The same with nothing learned, of the noise neither."""
+        self.noise, self._noise_scatter = self.noise_start, np.zeros((6, 6))
+        self._noise_status, self._noise_reason = guards.FROZEN, why
         status, reason = self._all_frozen(estimate.status, estimate.reason, why)
         return Estimate(estimate.deviation, estimate.covariance, np.zeros(len(self.specs)), status, reason)
 
@@ -194,7 +197,8 @@ class Joint:
         for spec, free, log, sigma in zip(SPECS["odometry_noise"], self._noise_free, self.noise, sigmas, strict=True):
             if free:
                 value = float(np.exp(log))
-                told.append(Parameter(spec.name, value, value * float(sigma), spec.unit, guards.LEARNED))
+                status, reason = self._noise_status, self._noise_reason
+                told.append(Parameter(spec.name, value, value * float(sigma), spec.unit, status, reason))
         learned = {parameter.name for parameter in told}
         return (*told, *(parameter for parameter in self.given if parameter.name not in learned))
 

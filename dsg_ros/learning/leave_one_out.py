@@ -49,7 +49,7 @@ class LeftOut:
 @dataclass(frozen=True)
 class Together:
     """Theta of all drives used, the report on each drive, and the loss of the drives used, each under the theta of the
-    others: the mean over directions, at the start and as learned.
+    others: the mean over directions, at the start and as learned (the same where everything is kept at the start).
     """
 
     estimate: Estimate
@@ -64,8 +64,8 @@ def learn_together(
 ) -> Together:
     """One theta for the drives ``spans``, driven for ``metres`` each; parts of one drive are ``all_used``.
 
-    While the drives do not agree, the one that the others contradict most is left out, as long as a majority
-    remains; of two that disagree nobody knows which is right, and nothing is learned.
+    While the drives do not agree, the one that the others contradict most is left out, as long as a majority remains:
+    of two that disagree nobody knows which is right.  Then nothing is learned.
     """
     prior = np.array([spec.prior_sigma for spec in joint.specs])
     used = list(range(len(spans)))
@@ -77,7 +77,7 @@ def learn_together(
         others = {i: _without(joint, spans, metres, used, i, everything, advance) for i in range(len(spans))}
         tests = {i: _test(joint, spans[i], other, prior) for i, other in others.items() if other is not None}
         wrong = [i for i in used if i in tests and tests[i].p_value < LEVEL / len(spans)]
-        if all_used or not wrong or len(used) <= 2:
+        if all_used or not wrong or 2 * (len(used) - 1) <= len(spans):
             break
         worst = max(wrong, key=lambda i: tests[i].statistic / tests[i].directions)
         _log.info("drive %d is contradicted by the others (p = %.2g): left out", worst + 1, tests[worst].p_value)
@@ -85,12 +85,14 @@ def learn_together(
     start = joint.ask(np.zeros(len(prior)), spans)
     under_all = joint.ask(everything.used, spans)
     under_others = {i: joint.ask(o.used, [spans[i]])[0] for i, o in others.items() if o is not None}
+    own = [joint.estimate([span], way, everything.deviation) for span, way in zip(spans, metres, strict=True)]
     before, after = _loss(start, used), _loss([under_others.get(i, under_all[i]) for i in range(len(spans))], used)
     if wrong and not all_used:
+        after = before
         everything = joint.kept_at_start(everything, "the drives disagree, and nothing says which is right")
     elif after > before * (1 + TOLERATED):
         why = f"what the other drives teach foretells a drive worse ({after:.3g}, {before:.3g} at the start)"
-        everything = joint.kept_at_start(everything, why)
+        everything, after = joint.kept_at_start(everything, why), before
     if not everything.used.any():
         under_all = start
     drives = []
@@ -98,8 +100,7 @@ def learn_together(
         test, apart = tests.get(i), under_others.get(i)
         agrees = test is None or test.p_value >= LEVEL / len(spans)
         loss = None if apart is None else apart.loss
-        own = joint.estimate([spans[i]], metres[i], everything.deviation)
-        drives.append(LeftOut(start[i].loss, loss, under_all[i].loss, test, others[i], own, i in used, agrees))
+        drives.append(LeftOut(start[i].loss, loss, under_all[i].loss, test, others[i], own[i], i in used, agrees))
     return Together(everything, tuple(drives), before, after, sum(metres[i] for i in used))
 
 

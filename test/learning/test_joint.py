@@ -111,7 +111,7 @@ def test_a_drive_of_another_robot_is_left_out_and_changes_nothing(alike: tuple[D
     assert [each.agrees for each in together.drives] == [True, False, True, True]
     np.testing.assert_allclose(together.estimate.used, alike[1].estimate.used, atol=1e-12)
     stranger = together.drives[1]
-    assert stranger.test.p_value < 1e-6
+    assert stranger.test.p_value < 1e-3
     own = dict(zip(drives.joint.names, drives.joint.physical(stranger.own.deviation), strict=True))
     assert own["odometry.scale"] == pytest.approx(1.02, abs=0.01)
 
