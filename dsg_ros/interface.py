@@ -35,6 +35,16 @@ class OdometryTrack:
         fraction = (query - self.stamps[before]) / (self.stamps[after] - self.stamps[before])
         return poses.interpolate(self.poses[before], self.poses[after], fraction)
 
+    def velocity(self, stamp: int) -> NDArray[np.float64]:
+        """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], between the samples around it; zero
+        where there is one sample alone.
+        """
+        if len(self.stamps) == 1:
+            return np.zeros(6)
+        after = int(np.clip(np.searchsorted(self.stamps, stamp), 1, len(self.stamps) - 1))
+        step = poses.log(poses.between(self.poses[after - 1], self.poses[after]))
+        return step / ((self.stamps[after] - self.stamps[after - 1]) * 1e-9)
+
 
 @dataclass(frozen=True)
 class Hint:

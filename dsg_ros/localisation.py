@@ -108,7 +108,8 @@ class Localisation:
                 cloud = cloud[:0]
                 self._counts["scans_of_other_kind"] += 1
             before = self._localiser.state
-            located = self._localiser.track(cloud, odometry, frame.stamp)
+            moment = self._calibration.in_time(odometry, frame.odometry.velocity(frame.stamp))
+            located = self._localiser.track(cloud, moment, frame.stamp)
         if located.state is not before:
             _tell(frame.stamp, located)
         self._counts["scans"] += 1

@@ -16,7 +16,9 @@ from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
 from dsg_ros.io.learned import read_learned
 from dsg_ros.keeping import saved_map
+from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
+from dsg_ros.learning.increments import rate
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
@@ -46,6 +48,7 @@ class Slam:
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
+        self._velocity = np.zeros(6)
         self._refused = 0
         self._learn_at: int | None = None
         self._warm = False
@@ -80,7 +83,7 @@ class Slam:
             return self._processed(frame)
 
     def _processed(self, frame: Frame) -> Estimate:
-        odometry = plain(frame.odometry.at(frame.stamp))
+        odometry, velocity = plain(frame.odometry.at(frame.stamp)), frame.odometry.velocity(frame.stamp)
         with self._stopwatch("register"):
             points = scan.deskew(frame)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
@@ -88,11 +91,11 @@ class Slam:
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
-            tracked = self._tracker.track(matched, odometry, frame.stamp)
+            tracked = self._tracker.track(matched, self._calibration.in_time(odometry, velocity), frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
-            self._add_keyframe(frame.stamp, cloud, odometry, self._settle(tracked))
+            self._add_keyframe(frame.stamp, cloud, odometry, velocity, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
         else:
@@ -105,7 +108,12 @@ class Slam:
         return math.hypot(*since[:3]) > s.distance or math.hypot(*since[3:]) > s.angle
 
     def _add_keyframe(
-        self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], tracked: Tracked
+        self,
+        stamp: int,
+        cloud: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        velocity: NDArray[np.float64],
+        tracked: Tracked,
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
         self._learn()
@@ -117,9 +125,11 @@ class Slam:
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
-            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful)
-            self._calibration.add(key, measured, seconds, relative, information)
+            later = rate(measured, self._velocity, velocity)
+            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, later)
+            self._calibration.add(key, Link(measured, seconds, relative, information, later))
             self._mounting.add(measured, relative)
+        self._velocity = velocity
         self._keyframes.add(stamp, cloud, odometry, self._travel)
         self._refresh_local_map()
         with self._stopwatch("window"):

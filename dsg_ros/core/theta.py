@@ -5,12 +5,15 @@ To add a parameter: a field here, its `Spec` in SPECS, and its use in one factor
 The shared odometry calibration maps a measured body increment, as a tangent ``m = (mx, my, mz, wx, wy, wz)`` over a
 duration ``dt``, to the true one (``true = parameter x measured``)::
 
+    m           = measured + time_offset rate
     translation = (1 + scale) (mx, my, mz) + (0, lateral_slip mx, 0)
     rotation    = (1 + rotation_gain) (wx, wy, wz) + (0, 0, turn_per_metre mx)
-    increment   = (translation + rotation x lever, rotation) + bias dt
+    increment   = (R^T (translation + rotation x lever), R^T rotation) + bias dt,   R = exp(lever_rotation)
 
-``lever`` leads from the point whose motion the odometry tells to the base: conjugating the increment by a pure
-translation is that cross product in the tangent, exactly.
+``lever`` and ``lever_rotation`` are the pose of the base in the frame whose motion the odometry tells: conjugating the
+increment by it is that, exactly.  The base is where the sensor says it is, so a sensor mounted at ``D X`` on the robot
+instead of the ``X`` that was told shows as this pose, D.  ``rate`` (6,) is what the measured increment gains a second
+when both its ends are taken later; ``time_offset`` [s] how much later odometry is stamped than what it describes.
 """
 
 from __future__ import annotations
@@ -73,6 +76,8 @@ class Theta(eqx.Module):
     turn_per_metre: Float[Array, ""]
     lateral_slip: Float[Array, ""]
     lever: Float[Array, " 3"]
+    lever_rotation: Float[Array, " 3"]
+    time_offset: Float[Array, ""]
     bias: Float[Array, " 6"]
     extrinsic: Float[Array, " 6"]
     odometry_noise: Float[Array, " 6"]
@@ -118,6 +123,8 @@ SPECS: dict[str, tuple[Spec, ...]] = {
     "turn_per_metre": (Spec("odometry.turn_per_metre", "rad/m", 0.05, 0.5, "shared"),),
     "lateral_slip": (Spec("odometry.lateral_slip", "ratio", 0.05, 0.5, "shared"),),
     "lever": _vector("odometry.lever", "x y z", "m", 0.1, 2.0, "shared"),
+    "lever_rotation": _vector("odometry.lever", "rx ry rz", "rad", 0.05, 1.0, "shared"),
+    "time_offset": (Spec("odometry.time_offset", "s", 0.05, 0.5, "shared"),),
     "bias": _vector("odometry.bias", "x y z", "m/s", 0.01, 0.5, "shared")
     + _vector("odometry.bias", "rx ry rz", "rad/s", 0.01, 0.5, "shared"),
     "extrinsic": _vector("extrinsic", "x y z", "m", 0.1, 2.0, "shared")

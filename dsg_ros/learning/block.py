@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -32,12 +32,14 @@ class Link:
 
     ``measured`` (7,) raw odometry increment over ``seconds``; ``relative`` (7,) the scan matcher's opinion of the same
     motion, with ``information`` (6, 6) in the tangent of ``relative``; zero in directions it does not observe.
+    ``rate`` (6,) is what the tangent of ``measured`` gains a second when odometry is taken later at both ends.
     """
 
     measured: NDArray[np.float64]
     seconds: float
     relative: NDArray[np.float64]
     information: NDArray[np.float64]
+    rate: NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
 
     @property
     def valid(self) -> bool:
@@ -46,7 +48,7 @@ class Link:
         # A quaternion that is not finite has no length within bounds.
         unit = all(abs(sum(q * q for q in pose[3:]) - 1.0) <= 1e-3 for pose in (measured, relative))
         finite = all(map(math.isfinite, (*measured[:3], *relative[:3], self.seconds)))
-        return unit and finite and bool(np.isfinite(self.information).all())
+        return unit and finite and bool(np.isfinite(self.information).all() and np.isfinite(self.rate).all())
 
     @property
     def moves(self) -> bool:
@@ -96,6 +98,7 @@ def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.O
         current=(steps + 1).astype(np.int32),
         duration=np.array([link.seconds for link in links], np.float64),
         weight=np.ones(len(links)),
+        rate=np.stack([link.rate for link in links]),
         **noise(measured, translation, rotation),
     )
     roots = np.stack([_square_root(link.information) for link in links])[pairs[:, 1] - 1]

@@ -105,6 +105,10 @@ class Calibration:
         newest = self._history[-1]
         return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
 
+    def in_time(self, odometry: Vector, velocity: Vector) -> Vector:
+        """Odometry pose (7,) at the moment of a scan, from the one with its stamp and the ``velocity`` (6,) there."""
+        return self._model.in_time(odometry, velocity)
+
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
         """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
         return self._model.predict(increment, seconds)
@@ -122,18 +126,14 @@ class Calibration:
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
-    def add(
-        self, key: int, measured: Vector, seconds: float, relative: Vector, information: NDArray[np.float64]
-    ) -> None:
+    def add(self, key: int, link: Link) -> None:
         """What is known between keyframes ``key - 1`` and ``key``.
 
-        ``measured`` (7,) raw odometry increment over ``seconds``, ``relative`` (7,) the scan matcher's own opinion
-        with its ``information`` (6, 6), zero where it observes nothing.  A link that is not finite, or
-        that does not follow the one before, ends the block begun: it is counted, and the next block starts behind it.
+        A link that is not finite, or that does not follow the one before, ends the block begun: it is counted, and the
+        next block starts behind it.
         """
         follows = self._last_key is None or key == self._last_key + 1
         self._last_key = key
-        link = Link(measured, seconds, relative, information)
         if not (follows and link.valid):
             self.counts["links_refused"] += 1 + len(self._links)
             why = "has invalid numbers" if follows else "does not follow the one before"

@@ -13,7 +13,7 @@ from dsg_ros.core.theta import PER_FACTOR, SPECS, Mask, Spec, Theta, flatten, ma
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Parameter
 
-LEAVES = ("scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "bias")
+LEAVES = ("scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "lever_rotation", "time_offset", "bias")
 """Leaves that the held-out loss of `dsg_ros.learning.losses` depends on, noise apart."""
 
 PLACES = {

@@ -103,9 +103,10 @@ class BackEnd:
         relative: NDArray[np.float64],
         information: NDArray[np.float64],
         doubtful: bool = False,
+        rate: NDArray[np.float64] | None = None,
     ) -> None:
-        """What ties ``key`` to the keyframe before: raw odometry ``increment`` (7,) over ``seconds``, and the scan
-        matcher's opinion ``relative`` (7,) with its ``information`` (6, 6).
+        """What ties ``key`` to the keyframe before: raw odometry ``increment`` (7,) over ``seconds`` with its ``rate``
+        (6,), and the scan matcher's opinion ``relative`` (7,) with its ``information`` (6, 6).
 
         A ``doubtful`` increment may be outvoted by the scans.  All others may not: where the ground bends the scans, it
         is the odometry that is right.
@@ -113,7 +114,7 @@ class BackEnd:
         o = self._settings.odometry
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
-        fields = noise(increment, translation, rotation)
+        fields = noise(increment, translation, rotation) | {"rate": np.zeros(6) if rate is None else rate}
         odometry = self.world.add(
             OdomSE3, previous=key - 1, current=key, duration=seconds,
             kernel=int(Kernel.CAUCHY if doubtful else Kernel.NONE), kernel_width=o.robust_scale, **fields,

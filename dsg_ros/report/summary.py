@@ -90,6 +90,7 @@ def _learning(steps: tuple[LearningStep, ...]) -> dict[str, Any]:
     return {
         "updates": len(steps),
         "accepted": sum(s.accepted for s in steps),
+        "changes": [{"metres": float(s.metres), "what": s.change} for s in steps if s.change],
         "steps": [
             {
                 "stamp_ns": int(s.stamp),

@@ -27,7 +27,7 @@ def learn(calibration: Calibration, links: list[Link], first_key: int = 1) -> No
     travel = 0.3 * (first_key - 1)
     for key, link in enumerate(links, first_key):
         travel += float(np.linalg.norm(link.measured[:3]))
-        calibration.add(key, link.measured, link.seconds, link.relative, link.information)
+        calibration.add(key, link)
         if key % SIZE == 0:
             calibration.step(key * 10**9, travel)
 
@@ -55,6 +55,34 @@ def test_known_calibration_is_found_within_three_sigmas(learned: Calibration) ->
         assert found[name].status == "learned", found[name]
         assert abs(found[name].value - value) < 3 * found[name].sigma, found[name]
         assert found[name].sigma < 0.01
+
+
+def test_mounting_and_time_offset_are_found_with_all_the_rest() -> None:
+    robot = dataclasses.replace(TRUE, lever=(0.05, -0.03), lever_yaw=0.035, time_offset=0.06)
+    calibration = Calibration(SETTINGS)
+    motion = drive("rooms", 600)
+    motion[:, 0] *= 1.0 + 0.5 * np.sin(np.arange(600) / 2.3)  # an offset in time shows where the speed changes
+    learn(calibration, links_of(robot, motion, seed=4))
+    found = by_name(calibration)
+    for name, value in (
+        ("odometry.scale", robot.scale),
+        ("odometry.rotation_gain", robot.rotation_gain),
+        ("odometry.lever.x", robot.lever[0]),
+        ("odometry.lever.y", robot.lever[1]),
+        ("odometry.lever.rz", robot.lever_yaw),
+        ("odometry.time_offset", robot.time_offset),
+    ):
+        assert found[name].status == "learned", found[name]
+        assert abs(found[name].value - value) < 3 * found[name].sigma, found[name]
+    assert found["odometry.time_offset"].sigma < 0.005
+
+
+def test_without_velocities_the_time_offset_is_not_observable(learned: Calibration) -> None:
+    links = [dataclasses.replace(link, rate=np.zeros(6)) for link in links_of(TRUE, drive("rooms", 100), seed=2)]
+    calibration = Calibration(SETTINGS)
+    learn(calibration, links)
+    offset = by_name(calibration)["odometry.time_offset"]
+    assert (offset.value, offset.status) == (0.0, "unobservable")
 
 
 def test_deviations_are_honest() -> None:
@@ -202,7 +230,7 @@ def test_nothing_compiles_after_warm_up() -> None:
 def test_robot_that_stands_teaches_nothing() -> None:
     calibration = Calibration(SETTINGS)
     still = [
-        dataclasses.replace(k, measured=poses.IDENTITY, relative=poses.IDENTITY)
+        dataclasses.replace(k, measured=poses.IDENTITY, relative=poses.IDENTITY, rate=np.zeros(6))
         for k in links_of(TRUE, drive("rooms", 30), 0)
     ]
     learn(calibration, still)

@@ -10,13 +10,15 @@ from dsg_ros import config, poses
 from dsg_ros.core import geometry
 from dsg_ros.core.factors.odometry import calibrated, noise
 from dsg_ros.core.theta import Theta, to_float64
-from dsg_ros.learning.increments import IncrementModel
+from dsg_ros.interface import OdometryTrack
+from dsg_ros.learning.increments import IncrementModel, rate
 
 NUMBERS = st.lists(st.floats(-1, 1), min_size=6, max_size=6)
 THETA = to_float64(
     Theta.neutral().replace(
         scale=np.asarray(-0.04), rotation_gain=np.asarray(0.03), turn_per_metre=np.asarray(0.05),
-        lateral_slip=np.asarray(0.02), lever=np.array([0.1, -0.2, 0.05]), bias=np.arange(6) * 1e-3,
+        lateral_slip=np.asarray(0.02), lever=np.array([0.1, -0.2, 0.05]),
+        lever_rotation=np.array([0.02, -0.03, 0.4]), bias=np.arange(6) * 1e-3,
         odometry_noise=np.array([0.1, -0.2, 0.3, 0.4, -0.5, 0.6]),
     )
 )  # fmt: skip
@@ -51,3 +53,27 @@ def test_nothing_learned_changes_nothing() -> None:
     for angle in (0.0, 1e-9, 1e-4, 0.3, 3.1):
         increment = poses.exp(np.array([0.2, -0.1, 0.05, 0.0, 0.0, angle]))
         np.testing.assert_allclose(neutral.predict(increment, 1.0)[0], increment, atol=1e-12)
+
+
+def test_odometry_is_taken_at_the_moment_of_the_scan() -> None:
+    velocity = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.3])
+    model = IncrementModel(Theta.neutral().replace(time_offset=np.array(0.06)), config.Odometry())
+    before, increment = poses.exp(np.array([1.0, 2.0, 0.0, 0.0, 0.0, 0.7])), poses.exp(0.4 * velocity)
+    moved = model.in_time(before, velocity)
+    np.testing.assert_allclose(moved, poses.compose(before, poses.exp(0.06 * velocity)), atol=1e-12)
+    assert IncrementModel(Theta.neutral(), config.Odometry()).in_time(before, velocity) is before
+    np.testing.assert_allclose(rate(increment, velocity, velocity), np.zeros(6), atol=1e-9)
+
+    faster = velocity * 1.5
+    told = rate(increment, velocity, faster)
+    true = poses.compose(poses.compose(poses.exp(-0.06 * velocity), increment), poses.exp(0.06 * faster))
+    np.testing.assert_allclose(poses.log(increment) + 0.06 * told, poses.log(true), atol=1e-4)
+
+
+def test_the_track_tells_its_velocity() -> None:
+    velocity = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.3])
+    stamps = np.array([0, 20_000_000, 40_000_000])
+    track = OdometryTrack(stamps, poses.exp(velocity * stamps[:, None] * 1e-9))
+    for stamp in (0, 15_000_000, 20_000_000, 40_000_000, 50_000_000):
+        np.testing.assert_allclose(track.velocity(stamp), velocity, atol=1e-9)
+    assert not OdometryTrack(stamps[:1], track.poses[:1]).velocity(0).any()

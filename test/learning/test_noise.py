@@ -25,7 +25,7 @@ def test_noise_told_three_times_wrong_is_corrected(ratio: float) -> None:
     _, before = calibration.predict(links[3].measured, 0.5)
     with CompileCounter() as compilations:
         for key, link in enumerate(links, 1):
-            calibration.add(key, link.measured, link.seconds, link.relative, link.information)
+            calibration.add(key, link)
             if key % SIZE == 0:
                 calibration.step(key, 0.3 * key)
     assert compilations.count == 0
@@ -42,7 +42,7 @@ def test_without_translation_only_heading_is_learned() -> None:
     links = links_of(Robot(noise=3.0), drive("rooms", 20 * SIZE), seed=1)
     _, before = calibration.predict(links[3].measured, 0.5)
     for key, link in enumerate(links, 1):
-        calibration.add(key, link.measured, link.seconds, link.relative, link.information)
+        calibration.add(key, link)
         if key % SIZE == 0:
             calibration.step(key, 0.3 * key)
     _, after = calibration.predict(links[3].measured, 0.5)

@@ -20,7 +20,7 @@ def calibrated(
     theta: Theta, measured: Float[Array, "*batch 6"], duration: Float[Array, "*batch"]
 ) -> Float[Array, "*batch 6"]:
     """True base increment, as a tangent, of a measured one over ``duration`` [s]: the linear map in
-    `dsg_ros.core.theta`.
+    `dsg_ros.core.theta`, but for the time offset.
     """
     forward = measured[..., :1]
     sideways = jnp.array([0.0, 1.0, 0.0]) * theta.lateral_slip
@@ -28,6 +28,8 @@ def calibrated(
     translation = (1 + theta.scale) * measured[..., :3] + forward * sideways
     rotation = (1 + theta.rotation_gain) * measured[..., 3:] + forward * upwards
     translation = translation + geometry.cross(rotation, jnp.asarray(theta.lever))
+    turn = geometry.exp(jnp.concatenate([jnp.zeros(3), -jnp.asarray(theta.lever_rotation)]))[3:]
+    translation, rotation = geometry.rotate(turn, translation), geometry.rotate(turn, rotation)
     return jnp.concatenate([translation, rotation], axis=-1) + theta.bias * jnp.asarray(duration)[..., None]
 
 
@@ -44,7 +46,8 @@ _mapped: dict[bytes, NDArray[np.float64]] = {}
 def _host_map(theta: Theta) -> NDArray[np.float64]:
     """`linear_map` on the host, kept from one call to the next while the calibration stays."""
     leaves = (
-        theta.scale, theta.rotation_gain, theta.turn_per_metre, theta.lateral_slip, theta.lever, theta.bias,
+        theta.scale, theta.rotation_gain, theta.turn_per_metre, theta.lateral_slip, theta.lever, theta.lever_rotation,
+        theta.bias,
     )  # fmt: skip
     key = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
     if key not in _mapped:
@@ -57,7 +60,8 @@ class OdomSE3(Factor):
     """Odometry told the motion from ``previous`` to ``current``: a geodesic error on SE(3).
 
     Error ``log(Z^-1 previous^-1 current)`` (6,) where ``Z = exp(calibrated(theta, measured, duration))``;
-    ``measured`` (6,) is the logarithm of the increment in the previous body frame.  A row with ``learned`` >= 0 takes
+    ``measured`` (6,) is the logarithm of the increment in the previous body frame, ``rate`` (6,) what it gains a second
+    when odometry is taken later at both ends.  A row with ``learned`` >= 0 takes
     row ``learned`` of theta.odom for its increment instead, as in the tutorial, and no calibration.
 
     The deviation of translation [m] is the sum of the three numbers in ``sigma_translation``, that of rotation [rad] of
@@ -68,6 +72,7 @@ class OdomSE3(Factor):
     previous: Int[Array, ""] = pose_key()
     current: Int[Array, ""] = pose_key()
     measured: Float[Array, " 6"] = data(np.zeros(6))
+    rate: Float[Array, " 6"] = data(np.zeros(6))
     duration: Float[Array, ""] = data(0.0)
     learned: Int[Array, ""] = data(-1)
     sigma_translation: Float[Array, " 3"] = data([1.0, 0.0, 0.0])
@@ -75,7 +80,7 @@ class OdomSE3(Factor):
 
     def increment(self, theta: Theta) -> Float[Array, " 7"]:
         """The base increment that theta makes of the measurement."""
-        tangent = calibrated(theta, self.measured, self.duration)
+        tangent = calibrated(theta, self.measured + theta.time_offset * self.rate, self.duration)
         if theta.odom.shape[0]:
             tangent = jnp.where(self.learned >= 0, jnp.asarray(theta.odom)[jnp.maximum(self.learned, 0)], tangent)
         return geometry.exp(tangent)
@@ -97,7 +102,8 @@ class OdomSE3(Factor):
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
         rows = _host_map(theta)
-        tangent = self.measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]
+        measured = self.measured + float(theta.time_offset) * self.rate
+        tangent = measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]
         if theta.odom.shape[0]:
             learned = np.asarray(self.learned)
             tangent = np.where(learned[:, None] >= 0, np.asarray(theta.odom)[np.maximum(learned, 0)], tangent)

@@ -58,6 +58,7 @@ def _draw_loss(axes: Axes, steps: tuple[LearningStep, ...]) -> None:
     if len(steps) >= 9:
         for values, colour in ((before, style.BEFORE), (after, style.AFTER)):
             axes.plot(metres, _running_median(values), color=colour, linewidth=1.2, alpha=0.8, zorder=2)
+    _mark_changes(axes, steps)
     finite = np.concatenate([before, after])
     finite = finite[np.isfinite(finite)]
     if len(finite) and finite.min() > 0 and finite.max() / finite.min() > 30:
@@ -65,6 +66,13 @@ def _draw_loss(axes: Axes, steps: tuple[LearningStep, ...]) -> None:
     axes.set_xlabel("driven [m]")
     axes.legend(loc="upper right", ncols=3)
     axes.margins(x=0.01)
+
+
+def _mark_changes(axes: Axes, steps: tuple[LearningStep, ...]) -> None:
+    """A line where the robot itself has changed."""
+    for step in steps:
+        if step.change:
+            axes.axvline(step.metres, color=style.MUTED, linewidth=0.9, linestyle="--", zorder=1)
 
 
 def _running_median(values: np.ndarray, reach: int = 4) -> np.ndarray:
@@ -80,6 +88,7 @@ def _draw_parameter(axes: Axes, steps: tuple[LearningStep, ...], name: str) -> N
     colour = style.LEARNED if last.status == "learned" else style.MUTED
     axes.fill_between(metres, value - sigma, value + sigma, color=colour, alpha=0.18, linewidth=0)
     axes.plot(metres, value, color=colour)
+    _mark_changes(axes, steps)
     axes.set_title(name.replace("_", " "), fontsize=9)
     end = f"{last.value:.4g} ± {last.sigma:.2g} {last.unit}" if last.status == "learned" else last.status
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
