@@ -70,11 +70,16 @@ def match_drive(
     found = slam.saved_map()
     odometry, matches = found.rows["OdomSE3"], found.rows["Registration"]
     increments = poses.exp(np.asarray(odometry["measured"], float).reshape(-1, 6))
-    roots = np.asarray(matches["sqrt_info"], float)
+    roots = np.asarray(matches["sqrt_info"], float).reshape(-1, 6, 6)
     links = tuple(
-        Link(increment, float(seconds), relative, root.T @ root)
-        for increment, seconds, relative, root in zip(
-            increments, odometry["duration"], np.asarray(matches["measured"], float), roots, strict=True
+        Link(increment, float(seconds), relative, root.T @ root, rate)
+        for increment, seconds, rate, relative, root in zip(
+            increments,
+            odometry["duration"],
+            np.asarray(odometry["rate"], float).reshape(-1, 6),
+            np.asarray(matches["measured"], float).reshape(-1, 7),
+            roots,
+            strict=True,
         )
     )
     metres = float(found.travel[-1]) if len(found.travel) else 0.0

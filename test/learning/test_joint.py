@@ -18,7 +18,8 @@ from dsg_ros.learning.evidence import CHUNK, DriveEvidence, Evidence, Question, 
 from dsg_ros.learning.joint import Joint, Span, newton
 from dsg_ros.learning.leave_one_out import Together, learn_together
 
-SETTINGS = config.replace(config.Slam(), {**TOLD, "learning.noise": False})
+FIVE = "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y"
+SETTINGS = config.replace(config.Slam(), {**TOLD, "learning.noise": False, "learning.parameters": FIVE})
 SIZE = SETTINGS.learning.every_keyframes
 TRUE = Robot(scale=0.96, rotation_gain=1.03, turn_per_metre=0.05, lever=(0.09, 0.0))
 TRUTH = {
@@ -93,7 +94,7 @@ def test_one_drive_in_a_batch_agrees_with_learning_live() -> None:
     links = rooms(TRUE, 4, 30)
     live = Calibration(SETTINGS)
     for key, link in enumerate(links, 1):
-        live.add(key, link.measured, link.seconds, link.relative, link.information)
+        live.add(key, link)
         if key % SIZE == 0:
             live.step(key, 0.3 * key)
     drives = Drives([links])
@@ -151,7 +152,7 @@ def test_a_corridor_shows_no_rotation_gain() -> None:
 
 
 def test_noise_of_heading_is_learned_for_all() -> None:
-    settings = config.replace(config.Slam(), TOLD)
+    settings = config.replace(SETTINGS, {"learning.noise": True})
     drives = Drives([rooms(dataclasses.replace(TRUE, noise=2.0), seed, 20) for seed in (1, 2)], settings)
     found = by_name(drives, drives.learn())
     total_ratio = found["noise.odometry.rotation"].value, found["noise.odometry.rotation_per_radian"].value
