@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, f
+from scipy.stats import f
 
 from dsg_ros.learning.evidence import Evidence
 
@@ -15,6 +15,9 @@ Matrix = NDArray[np.float64]
 
 SEEN = 1e-6
 """Directions in which a drive tells less than this share of what it tells best (in prior deviations) are not tested."""
+
+BELIEVED = 2
+"""Blocks, for each direction, that a drive's information counts as when it comes to how its gradients scatter."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def score_test(drive: Evidence, covariance: Matrix, prior: Vector, alike: float)
     Its gradient g (K,) there has mean zero, and the covariance ``S = B + H (V + T) H``: B the scatter of its own
     blocks' gradients, but no less than its information H; V (K, K) the ``covariance`` of the others' theta; T what the
     same robot's theta may differ by from one drive to another (tyres, load, floor), ``alike`` prior deviations
-    ``prior`` (K,).  With few blocks B is uncertain itself, and the statistic Hotelling's rather than chi-square.
+    ``prior`` (K,).  With few blocks B is uncertain: H counts as some blocks more, and the statistic is Hotelling's.
     """
     unit = np.outer(prior, prior)
     values, vectors = np.linalg.eigh(drive.information * unit)
@@ -46,11 +49,11 @@ def score_test(drive: Evidence, covariance: Matrix, prior: Vector, alike: float)
     gradient = whiten @ drive.gradient
     blocks = drive.blocks
     spread = whiten @ (drive.scatter - np.outer(drive.gradient, drive.gradient) / blocks) @ whiten.T
-    own, axes = np.linalg.eigh(spread * blocks / max(blocks - 1, 1))
+    believed = BELIEVED * count
+    freedom = blocks - 1 + believed
+    own, axes = np.linalg.eigh((blocks * spread + believed * np.eye(count)) / freedom)
     scatter = (axes * np.maximum(own, 1.0)) @ axes.T
     apart = root.T @ (covariance / unit + alike**2 * np.eye(len(prior))) @ root
     statistic = float(gradient @ np.linalg.solve(scatter + apart, gradient))
-    if blocks > count + 1:
-        ratio = (blocks - count) / (count * (blocks - 1))
-        return ScoreTest(statistic, count, float(f.sf(ratio * statistic, count, blocks - count)))
-    return ScoreTest(statistic, count, float(chi2.sf(statistic, count)))
+    left = freedom - count + 1
+    return ScoreTest(statistic, count, float(f.sf(statistic * left / (count * freedom), count, left)))

@@ -75,10 +75,8 @@ def test_theta_of_three_drives_is_the_robots(alike: tuple[Drives, Together]) -> 
         assert each.agrees
         assert each.used
         # Three drives know more than one or two.
-        seen = [status != "unobservable" for status in together.estimate.status]
-        assert sum(seen) == 6  # these links tell no speeds, and so nothing of the time offset
-        assert (together.estimate.sigmas < each.others.sigmas)[seen].all()
-        assert (each.others.sigmas < each.own.sigmas)[seen].all()
+        assert (together.estimate.sigmas < each.others.sigmas).all()
+        assert (each.others.sigmas < each.own.sigmas).all()
 
 
 def test_what_is_learned_foretells_the_drive_left_out(alike: tuple[Drives, Together]) -> None:
@@ -139,7 +137,7 @@ def test_p_values_of_a_theta_that_is_right_are_uniform() -> None:
     prior = np.array([spec.prior_sigma for spec in drives.joint.specs])
     told = drives.joint.ask(truth, drives.spans)
     found = [score_test(each, np.zeros((7, 7)), prior, 0.0) for each in told]
-    assert {test.directions for test in found} == {6}
+    assert {test.directions for test in found} == {7}
     p_values = [test.p_value for test in found]
     # The scatter is taken for no less than what the information says: that errs to the side of agreement.
     assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
@@ -151,7 +149,7 @@ def test_what_a_robot_may_differ_by_is_tolerated_and_more_is_not() -> None:
     drives = Drives([rooms(TRUE, 100, 3 * CHUNK)])
     prior = np.array([spec.prior_sigma for spec in drives.joint.specs])
     near, far = numbers(-0.035, 0.03, 0.05, 0.09), numbers()
-    for away, alike, least, most in ((near, 0.0, 0.0, 0.01), (near, 0.1, 0.1, 1.0), (far, 0.1, 0.0, 1e-6)):
+    for away, alike, least, most in ((near, 0.0, 0.0, 0.05), (near, 0.1, 0.3, 1.0), (far, 0.1, 0.0, 1e-6)):
         (told,) = drives.joint.ask(away, drives.spans)
         assert least <= score_test(told, np.zeros((7, 7)), prior, alike).p_value <= most
 
