@@ -33,6 +33,7 @@ COMMANDS = {
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
     "learn": "one calibration from several recorded runs, and whether they agree on it",
     "calibrate": "what a recorded drive says of a robot's calibration, with standard deviations",
+    "sensitivity": "how far a change of each parameter moves the poses of a run",
     "optimize": "the optimum of a pose graph file, g2o or TORO",
     "play": "publish a ROS 2 bag on its topics, with /clock",
     "simulator": "the ROS 2 node of a simulated robot, or of the tutorial; all further arguments go to rclpy",

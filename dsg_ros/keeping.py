@@ -1,15 +1,20 @@
-"""What of a running pipeline is kept in a map folder."""
+"""What of a running pipeline is kept in a map folder, and the graph made of that again."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dsg_ros import config
+from dsg_ros.core.problem import Problem
+from dsg_ros.core.theta import Theta
 from dsg_ros.core.world import WorldModel
+from dsg_ros.errors import UserError
 from dsg_ros.interface import GridUpdate, Path, SavedMap, VoxelUpdate
 from dsg_ros.learning.calibration import Calibration
+from dsg_ros.learning.parameters import starting_theta
 from dsg_ros.mapping.back_end import GRAPH_TYPES
 from dsg_ros.mapping.keyframes import Keyframes
+from dsg_ros.mapping.registration import observed_axes
 
 
 def saved_map(
@@ -45,6 +50,21 @@ def saved_map(
         configuration={s.name: _value(settings, s.name) for s in config.settings(config.Slam())},
         source=source,
     )
+
+
+def restored_graph(saved: SavedMap) -> tuple[Problem, Theta]:
+    """The graph over the keyframes of ``saved``, and its theta; `UserError` for rows that are not the graph's."""
+    world = WorldModel()
+    world.add_poses(saved.poses)
+    for kind in GRAPH_TYPES:
+        rows = saved.rows.get(kind.__name__, {})
+        try:
+            if len(rows.get("weight", ())):
+                world.add_rows(kind, **rows)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"the map's graph holds rows that this program does not know: {error}") from error
+    axes = observed_axes(saved.planar)
+    return world.snapshot(types=GRAPH_TYPES, axes=axes), starting_theta(saved.parameters)
 
 
 def _value(settings: config.Slam, name: str) -> bool | int | float | str:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from dsg_ros import config
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
+from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
 from dsg_ros.io.learned import read_learned
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.learning.increments import rate
+from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
@@ -59,7 +61,8 @@ class Slam:
         self._prepare(planar)
         self._warm = True
         warm_up.compile_mapping(self._settings, self._mapper)
-        warm_up.compile_back_end(self._settings, self._mapper.axes, self._calibration.theta)
+        graph = warm_up.compile_back_end(self._settings, self._mapper.axes, self._calibration.theta)
+        Sensitivity(graph, self._calibration.theta, ()).effect("odometry.scale")
         warm_up.compile_grid(self._settings.grid, planar=planar)
         self._calibration.warm_up(planar)
         self._compiled = compilations()
@@ -217,6 +220,12 @@ class Slam:
         with self._stopwatch("grid_update"):
             self._grid.follow(self._back_end.trajectory)
             return self._grid.changes(since)
+
+    def what_if(self, parameter: str, change: str) -> Effect:
+        """What would become of the keyframes as the graph has them now: see `Sensitivity.effect`."""
+        with self._stopwatch("what_if"):
+            told = self._calibration.parameters()
+            return Sensitivity(self._back_end.problem(), self._calibration.theta, told).effect(parameter, change)
 
     def result(self) -> RunResult:
         """What the run has come to so far, without the final refinement."""

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config as cfg
+from dsg_ros.effect import Effect
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Hint, RunResult, SavedMap
 
@@ -50,6 +51,13 @@ class Localises(Protocol):
     """What it needs of a pipeline that localises in a finished map, besides."""
 
     def hint(self, pose: NDArray[np.float64], radius: float, turn: float) -> None: ...
+
+
+@runtime_checkable
+class Foretells(Protocol):
+    """What it needs of a pipeline whose graph theta moves, besides."""
+
+    def what_if(self, parameter: str, change: str) -> Effect: ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,15 @@ class Grid:
     since: int = 0
 
 
-Command = Reset | Save | Load | Hint | Grid
+@dataclass(frozen=True)
+class WhatIf:
+    """Answers with the `Effect` of changing ``parameter`` by ``change``, as people write it, on the present graph."""
+
+    parameter: str
+    change: str
+
+
+Command = Reset | Save | Load | Hint | Grid | WhatIf
 
 
 @dataclass(frozen=True)
@@ -230,6 +246,10 @@ class Session:
                 if not isinstance(self._pipeline, Localises):
                     raise RuntimeError("a map is being made: there is nothing to localise in")
                 self._pipeline.hint(pose, radius, turn)
+            case WhatIf(parameter, change):
+                if not isinstance(self._pipeline, Foretells):
+                    raise UserError("the map is finished, and no parameter moves it here: ask the run that made it")
+                return self._pipeline.what_if(parameter, change)
             case Grid(since):
                 return self._pipeline.grid_changes(since)
             case Reset():

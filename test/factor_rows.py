@@ -81,6 +81,7 @@ def small_world(types=FACTOR_TYPES, count=5, seed=0, noise=0.03, learned=False, 
         if OdomSE3 in types:
             world.add(
                 OdomSE3, previous=i, current=i + 1, measured=poses.log(measured), duration=0.4,
+                rate=[0.3, -0.1, 0.05, 0.02, -0.03, 0.2],
                 sigma_translation=[0.2, 0.1, 0.1], sigma_rotation=[0.1, 0.05, 0.02], learned=i if learned else -1,
             )  # fmt: skip
         if Registration in types:

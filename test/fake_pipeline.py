@@ -10,7 +10,9 @@ import numpy as np
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
-from dsg_ros.interface import Estimate, Frame, GridUpdate, Path, RunResult, VoxelUpdate
+from dsg_ros.effect import Effect
+from dsg_ros.errors import UserError
+from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, VoxelUpdate
 
 NO_LOOPS = np.zeros((0, 2), np.int32)
 
@@ -46,7 +48,8 @@ class Counting:
         pose = frame.odometry.at(frame.stamp)
         path, update = self._map()
         counts = {"scans": len(self.frames), "points": len(frame.points)}
-        return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, (), {}, counts)
+        told = (Parameter("odometry.scale", 1.0 + 0.01 * len(self.frames), 0.002, "ratio", "frozen", "for a test"),)
+        return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, told, {}, counts)
 
     def _map(self) -> tuple[Path, VoxelUpdate]:
         stamps = np.array([f.stamp for f in self.frames], np.int64)
@@ -60,6 +63,14 @@ class Counting:
         cells[np.arange(len(tiles)), tiles // 4 % 4, tiles % 4] = 100
         places = np.stack([tiles, np.zeros_like(tiles)], axis=1)
         return GridUpdate(len(self.frames), 0.5, places, cells, whole=since == 0)
+
+    def what_if(self, parameter: str, change: str) -> Effect:
+        """All frames so far move by the change along x."""
+        if parameter != "scale":
+            raise UserError(f"parameter {parameter!r} is not one")
+        amount, zeros = float(change), np.zeros((len(self.frames), 6))
+        moved = np.tile([amount, 0, 0, 0, 0, 0], (len(self.frames), 1))
+        return Effect("scale", "ratio", 1.0, 0.01, "learned", amount, moved, moved, zeros)
 
     def result(self) -> RunResult:
         path, update = self._map()

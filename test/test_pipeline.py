@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.compilation import CompileCounter
 from dsg_ros.core.factors import odometry
+from dsg_ros.effect import Effect
 from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import Estimate, Frame, OccupancyGrid, Path, RunResult, VoxelUpdate
 from dsg_ros.pipeline import Slam
@@ -39,6 +40,7 @@ class Run:
     before: RunResult
     snapshot: tuple[Path, VoxelUpdate]
     told: OccupancyGrid
+    effect: Effect
     result: RunResult
     compilations: int
 
@@ -64,9 +66,9 @@ def run(drive: Drive) -> Run:
             estimates.append(slam.process(frame))
             if estimates[-1].keyframe:
                 told.update(slam.grid_changes(told.version))
-        before, snapshot = slam.result(), slam.snapshot_map()
+        before, snapshot, effect = slam.result(), slam.snapshot_map(), slam.what_if("scale", "1 %")
         result = slam.finish()
-    return Run(estimates, before, snapshot, told.grid, result, running.count)
+    return Run(estimates, before, snapshot, told.grid, effect, result, running.count)
 
 
 def eager() -> config.Slam:
@@ -107,6 +109,17 @@ def test_nothing_compiles_after_warm_up(run: Run) -> None:
     assert counter.count > 0
     assert run.compilations == 0
     assert run.estimates[-1].metrics["compilations_after_warm_up"] == 0.0
+
+
+def test_a_what_if_is_answered_on_the_way_and_changes_nothing(run: Run) -> None:
+    effect, scale = run.effect, next(p for p in run.before.parameters if p.name == "odometry.scale")
+    assert (effect.name, effect.value, effect.sigma, effect.status) == (
+        scale.name, pytest.approx(scale.value), scale.sigma, scale.status,
+    )  # fmt: skip
+    assert len(effect.moved) == len(run.before.path.stamps)
+    assert effect.last[0] > 0.0
+    assert effect.disagreement < 0.05
+    np.testing.assert_array_equal(run.snapshot[0].poses, run.before.path.poses)
 
 
 def test_one_pose_per_scan_in_order(drive: Drive, run: Run) -> None:

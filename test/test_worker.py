@@ -157,6 +157,20 @@ def test_the_grid_is_told_as_it_changes(start):
     assert (second.whole, second.tiles.tolist(), second.version) == (False, [[2, 0]], 3)
 
 
+def test_a_what_if_is_answered_in_its_turn(start):
+    backend = start()
+    backend.submit(fake.frame(1))
+    one = backend.request(session.WhatIf("scale", "0.5"))
+    backend.submit(fake.frame(2))
+    two = backend.request(session.WhatIf("scale", "-0.5"))
+    refused = backend.request(session.WhatIf("colour", "1"))
+    assert one.result(30).moved.tolist() == [[0.5, 0, 0, 0, 0, 0]]
+    assert two.result(30).moved[:, 0].tolist() == [-0.5, -0.5]
+    with pytest.raises(RuntimeError, match="WhatIf refused: parameter 'colour' is not one"):
+        refused.result(30)
+    assert backend.status().restarts == 0
+
+
 def test_reset_forgets_the_map_and_counts_what_waited(start, recorder):
     backend = start()
     for stamp in (1, 2, 3):

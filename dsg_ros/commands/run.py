@@ -26,7 +26,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, RunResult, SavedMap
 from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
-from dsg_ros.io.map_folder import check_map_folder, read_map, write_map
+from dsg_ros.io.map_folder import IN_RUN, check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum
 from dsg_ros.parameter_file import apply_assignments, apply_file
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-MAP = "map"
-"""The folder of the map, in that of the run."""
-
 FILE = arg(metavar="FILE")
 TOPIC = arg(metavar="TOPIC")
 
@@ -177,7 +174,7 @@ def _run(
         with clock.phase("saving"):
             report = save(result, options.out, settings, options.reference, draw)
             if isinstance(slam, Slam):
-                write_map(options.out / MAP, slam.saved_map(options.log.name))
+                write_map(options.out / IN_RUN, slam.saved_map(options.log.name))
     _tell(options, result, report, clock, interrupt.asked)
     if interrupt.asked:
         return INTERRUPTED
@@ -202,7 +199,7 @@ def _check(options: Options) -> None:
     if options.map is not None and options.freeze_theta is not None:
         raise UserError("--freeze-theta with --map: a map brings its own learned parameters")
     check_folder(options.out)
-    check_map_folder(options.out / MAP)
+    check_map_folder(options.out / IN_RUN)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
         raise UserError(f"{options.reference}: the reference holds no pose")
 

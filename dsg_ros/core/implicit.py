@@ -49,7 +49,7 @@ def implicit_vjp(problem: Problem, theta: Theta, solution: Solution, cotangent: 
     solution.check_factorised("derivative of the solution")
     on_host = isinstance(solution.factorisation, SparseFactor)
     gradient, left = (_host_vjp if on_host else _vjp)(problem, theta, solution, cotangent, exact)
-    _tell(left)
+    warn_of_rest(left)
     return gradient
 
 
@@ -64,16 +64,18 @@ def implicit_jacobian(
     ways = directions(theta, mask)
     on_host = isinstance(solution.factorisation, SparseFactor)
     jacobian, left = (_host_jacobian if on_host else _jacobian)(problem, theta, solution, ways, exact)
-    _tell(left)
+    warn_of_rest(left)
     return jacobian
 
 
-def _tell(left: Any) -> None:
-    """Warn of conjugate gradients that ended with more than `_ENOUGH` of the right-hand side left; not inside jit."""
+def warn_of_rest(left: Any, enough: float = _ENOUGH) -> None:
+    """Warn of conjugate gradients that ended with more than ``enough`` of the right-hand side ``left``; not inside
+    jit.
+    """
     if isinstance(left, jax.core.Tracer) or left is None:
         return
     worst = float(np.max(left, initial=0.0))
-    if not worst <= _ENOUGH:
+    if not worst <= enough:
         _log.warning(
             "the exact derivative of a solution is not: conjugate gradients ended at a residual of %.1e of the "
             "right-hand side, after %d iterations or because the solution is no minimum",
@@ -178,10 +180,13 @@ def _conjugate_gradients(
 
 
 def conjugate_gradients(
-    product: Callable[[np.ndarray], np.ndarray], precondition: Callable[[np.ndarray], np.ndarray], right: np.ndarray
+    product: Callable[[np.ndarray], np.ndarray],
+    precondition: Callable[[np.ndarray], np.ndarray],
+    right: np.ndarray,
+    tolerance: float = _TOLERANCE,
 ) -> tuple[np.ndarray, float]:
     """``A^-1 right`` for a positive definite A given as a product (Hestenes & Stiefel 1952), on the host; and the norm
-    of what is left of ``right``, as a share of its own.
+    of what is left of ``right``, as a share of its own: ``tolerance``, or more where it ends early.
 
     The first step is along the preconditioner's own answer.  It stops where A turns out not to be positive definite
     along a direction: the answer so far is then the better one.
@@ -190,7 +195,7 @@ def conjugate_gradients(
     z = np.asarray(precondition(right))
     direction, rho = z, residual @ z
     size = float(np.linalg.norm(right))
-    goal = _TOLERANCE * size
+    goal = tolerance * size
     for _ in range(_ITERATIONS):
         if np.linalg.norm(residual) <= goal:
             break

@@ -31,6 +31,8 @@ from dsg_ros.io.learned import read_learned, write_learned
 FORMAT = "dsg_ros map"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+IN_RUN = "map"
+"""The folder of the map, in that of the run which made it."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -139,6 +141,11 @@ def read_map(folder: Path) -> SavedMap:
         configuration=manifest["configuration"],
         source=manifest["source"],
     )  # fmt: skip
+
+
+def map_of(out: Path) -> Path:
+    """The folder of the map that a run left in ``out``; ``out`` itself where that is one."""
+    return out if (out / MANIFEST).exists() else out / IN_RUN
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -254,7 +261,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        hint = "; did you mean its folder map?" if (folder / "map" / MANIFEST).exists() else ""
+        hint = f"; did you mean its folder {IN_RUN}?" if (folder / IN_RUN / MANIFEST).exists() else ""
         raise UserError(f"{folder}: no map: {MANIFEST} is missing{hint}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error

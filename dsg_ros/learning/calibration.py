@@ -232,7 +232,10 @@ class Calibration:
                 status, reason = guards.FROZEN, "waits for a block that confirms it"
             value = spec.physical(float(self._start_vector[i] + self._used[i]))
             told.append(Parameter(spec.name, value, float(self._sigmas[i]), spec.unit, status, reason))
-        self._parameters = (*told, *self._told_noise(), *self._given)
+        # Noise that was given is told as it was given until a block has taught it: each name once.
+        given, noise = ({p.name: p for p in some} for some in (self._given, self._told_noise()))
+        taught = self._noise is not None and self._noise.blocks > 0
+        self._parameters = (*told, *(given | noise if taught else noise | given).values())
 
     def _told_noise(self) -> list[Parameter]:
         if self._noise is None:

@@ -17,6 +17,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.factors.odometry import noise
+from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
@@ -160,6 +161,10 @@ class BackEnd:
         s = self._settings.loops
         return self._closures_waiting >= s.solve_after or self._correction > s.solve_beyond
 
+    def problem(self) -> Problem:
+        """The graph over all keyframes, as it is now: odometry, registrations and closures."""
+        return self.world.snapshot(types=GRAPH_TYPES, axes=self._axes)
+
     def solve_graph(self, theta: Theta) -> None:
         """All keyframes over odometry, registrations and closures; then every voxel to the mean of its observations.
 
@@ -168,10 +173,10 @@ class BackEnd:
         """
         self.counts["graph_solves"] += 1
         if self._fresh:
-            self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES, axes=self._axes), theta, self._graph_solver))
+            self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
             self.world.set_rows(self._fresh, kernel=int(Kernel.CAUCHY))
             self._fresh.clear()
-        self._adopt_graph(solve(self.world.snapshot(types=GRAPH_TYPES, axes=self._axes), theta, self._graph_solver))
+        self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
         self._closures_waiting, self._correction = 0, 0.0
         self._carry_voxels()
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
+from dsg_ros.core.problem import Problem
 from dsg_ros.core.theta import Theta
 from dsg_ros.interface import Frame, OdometryTrack
 from dsg_ros.mapping import correlative, scan
@@ -18,8 +19,8 @@ from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import path_lengths
 
 
-def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> None:
-    """Run the window's and the graph's solvers once, on a short made-up run."""
+def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> Problem:
+    """Run the window's and the graph's solvers once, on a short made-up run; returns the graph of that."""
     back_end = BackEnd(settings, axes=axes)
     step, information = poses.from_planar(0.3, 0.0, 0.0), np.eye(6) * 1e4
     corners = np.array([[2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [4.0, 1.0, 0.0]])
@@ -37,6 +38,7 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
     back_end.start_window(theta)
     back_end.settle_window()
     back_end.solve_graph(theta)
+    return back_end.problem()
 
 
 def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:

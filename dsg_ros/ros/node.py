@@ -30,6 +30,7 @@ from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
+from dsg_ros.effect import Effect
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, GridUpdate
 from dsg_ros.io.learned import read_learned
@@ -114,6 +115,7 @@ class HeroNode(LifecycleNode):
             self._now,
             self._ask_grid,
             lambda: self.config.grid_rate,
+            self._ask_what_if,
         )
         self._outputs = [output(self, self.world) for output in OUTPUTS]
         worker = WorkerProcess(
@@ -267,6 +269,10 @@ class HeroNode(LifecycleNode):
     def _ask_grid(self, since: int) -> Future[GridUpdate]:
         assert self._worker is not None
         return self._worker.request(session.Grid(since))
+
+    def _ask_what_if(self, parameter: str, change: str) -> Future[Effect]:
+        assert self._worker is not None
+        return self._worker.request(session.WhatIf(parameter, change))
 
     def _restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""

@@ -11,6 +11,7 @@ from rclpy.event_handler import PublisherEventCallbacks, QoSPublisherMatchedInfo
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
 from dsg_ros.ros.voxel_store import VoxelStore
 
@@ -22,7 +23,8 @@ MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 class World:
     """What the outputs share: the frame everything is in, the voxels, the ROS clock [ns].
 
-    ``ask_grid`` asks the worker for what changed in the occupancy grid after a version, ``grid_rate`` is how often.
+    ``ask_grid`` asks the worker for what changed in the occupancy grid after a version, ``grid_rate`` is how often;
+    ``ask_what_if`` asks it what a change, as people write it, of the parameter of this name would do.
     """
 
     frame: str
@@ -30,6 +32,7 @@ class World:
     now: Callable[[], int]
     ask_grid: Callable[[int], Future[GridUpdate]]
     grid_rate: Callable[[], float]
+    ask_what_if: Callable[[str, str], Future[Effect]]
 
 
 class Output:

@@ -19,6 +19,8 @@ from dsg_ros.interface import Estimate, Path
 from dsg_ros.ros import cdr, convert
 from dsg_ros.ros.grid_output import GridOutput
 from dsg_ros.ros.output import Output, World
+from dsg_ros.ros.theta_output import ThetaOutput
+from dsg_ros.ros.what_if import WhatIfOutput
 
 _SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
 _DENSE = np.array([0.03, 0.19, 0.42, 1.0], np.float32)
@@ -106,7 +108,15 @@ class VoxelCloudOutput(Output):
         self._sent = -1
 
 
-OUTPUTS: tuple[type[Output], ...] = (PoseOutput, PathOutput, VoxelsOutput, VoxelCloudOutput, GridOutput)
+OUTPUTS: tuple[type[Output], ...] = (
+    PoseOutput,
+    PathOutput,
+    VoxelsOutput,
+    VoxelCloudOutput,
+    GridOutput,
+    ThetaOutput,
+    WhatIfOutput,
+)
 
 
 def colours(counts: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -30,7 +30,17 @@ SOLVERS = {
 USES = {
     "PosePrior": set(),
     "VoxelPrior": set(),
-    "OdomSE3": {"scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "bias", "odometry_noise"},
+    "OdomSE3": {
+        "scale",
+        "rotation_gain",
+        "turn_per_metre",
+        "lateral_slip",
+        "lever",
+        "lever_rotation",
+        "time_offset",
+        "bias",
+        "odometry_noise",
+    },
     "Registration": {"registration_noise"},
     "Loop": {"loop_noise"},
     "VoxelPointObs": {"voxel_noise"},
@@ -178,5 +188,5 @@ def test_a_solution_that_is_no_minimum_says_so(caplog):
     np.testing.assert_allclose(inside, answer)
     assert float(other) == pytest.approx(left)
     assert left > 0.1
-    implicit._tell(other)
+    implicit.warn_of_rest(other)
     assert f"residual of {left:.1e}" in caplog.text

@@ -280,3 +280,20 @@ def test_parameters_that_cannot_be_learned_are_refused() -> None:
 def test_with_learning_off_parameters_are_said_to_be_frozen() -> None:
     off = Calibration(config.replace(SETTINGS, {"learning.enabled": False}))
     assert {(p.status, p.reason) for p in off.parameters()} == {("frozen", "learning is off")}
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_noise_that_was_given_is_told_once(learning: bool) -> None:
+    given = Parameter("noise.odometry.rotation", 1.3, 0.1, "ratio", "learned")
+    settings = config.replace(SETTINGS, {"learning.enabled": learning, "learning.noise": True})
+    calibration = Calibration(settings, [given])
+
+    def told() -> Parameter:
+        (parameter,) = (p for p in calibration.parameters() if p.name == given.name)
+        return parameter
+
+    assert (told().value, told().sigma, told().status) == (pytest.approx(1.3), 0.1, "frozen")
+    if learning:
+        learn(calibration, links_of(TRUE, drive("rooms", 4 * SIZE), seed=2))
+        assert told().status == "learned"
+        assert told().value != pytest.approx(1.3, abs=1e-6)

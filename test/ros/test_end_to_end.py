@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import yaml
 from dds import Graph, NodeProgram, Program, wait_until
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -185,6 +186,40 @@ def test_diagnostics_tell_what_is_learned_and_how_fast(run):
     names = {key.rpartition(".")[0] for key in told["/hero: parameters"]}
     assert names == {parameter["name"] for parameter in run.status["parameters"]}
     assert {"value", "sigma", "status"} <= {key.rpartition(".")[2] for key in told["/hero: parameters"]}
+
+
+def test_theta_is_what_status_json_says_of_the_parameters(run):
+    run.graph.listen("/hero/theta", DiagnosticArray, LATCHED)
+    newest = wait_until(lambda: run.graph.messages("/hero/theta"), "the latched theta")[-1]
+    told = {status.name: {v.key: v.value for v in status.values} for status in newest.status}
+    expected = {p["name"]: p for p in run.status["parameters"]}
+    assert told.keys() == expected.keys() > {"odometry.scale", "odometry.lever.x"}
+    for name, values in told.items():
+        assert float(values["value"]) == expected[name]["value"]
+        assert float(values["sigma"]) == expected[name]["sigma"]
+        assert {values[k] == expected[name][k] for k in ("unit", "status", "reason")} == {True}
+
+
+def test_a_what_if_on_the_present_graph(run):
+    run.graph.listen("/hero/what_if_result", DiagnosticArray, LATCHED)
+    ask = run.graph.node.create_publisher(KeyValue, "/hero/what_if", 10)
+    wait_until(ask.get_subscription_count, "a subscription to what_if")
+    time.sleep(1.0)  # each side has seen the other; the connection itself takes a moment more
+    ask.publish(KeyValue(key="scale", value="+1 %"))
+    (answer,) = wait_until(
+        lambda: run.graph.messages("/hero/what_if_result"), "an answer", details=lambda: run.node.text
+    )
+    (status,) = answer.status
+    figures = {v.key: v.value for v in status.values}
+    assert status.level == DiagnosticStatus.OK, status.message
+    assert status.message.startswith("odometry.scale ")
+    assert "moves the last pose by " in status.message
+    assert (figures["asked_parameter"], figures["asked_change"]) == ("scale", "+1 %")
+    assert int(figures["keyframes"]) == run.status["keyframes"]
+    assert float(figures["change"]) == pytest.approx(0.01 * float(figures["value"]))
+    assert float(figures["disagreement"]) < 0.05
+    # Some metres of the Killian Court in one direction: odometry alone moves by a hundredth of them.
+    assert 0.0 < float(figures["last_pose_m"]) < 1.5 * float(figures["odometry_alone_last_pose_m"])
 
 
 def test_diagnostics_tell_the_rate_of_every_input(run):

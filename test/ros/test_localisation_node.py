@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import worlds
 from dds import Graph, NodeProgram, wait_until
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -143,6 +143,18 @@ def test_the_robot_is_found_in_the_map_of_another_session(found: tuple[Graph, No
     offset = poses.between(truth[0], convert.transform_pose(last))
     assert np.linalg.norm(offset[:3]) < 0.1
     wait_until(lambda: told(graph)[-1:] == ["localised"], "the word of diagnostics", details=lambda: str(told(graph)))
+
+
+def test_a_what_if_about_a_finished_map_is_refused(found: tuple[Graph, NodeProgram, Robot]) -> None:
+    graph, node, _ = found
+    graph.listen("/hero/what_if_result", DiagnosticArray, LATCHED)
+    ask = graph.node.create_publisher(KeyValue, "/hero/what_if", 10)
+    wait_until(ask.get_subscription_count, "a subscription to what_if")
+    time.sleep(1.0)  # each side has seen the other; the connection itself takes a moment more
+    ask.publish(KeyValue(key="scale", value="1 %"))
+    (answer,) = wait_until(lambda: graph.messages("/hero/what_if_result"), "an answer", details=lambda: node.text)
+    assert answer.status[0].level == DiagnosticStatus.ERROR
+    assert "the map is finished, and no parameter moves it here" in answer.status[0].message
 
 
 def test_the_stored_map_is_shown(found: tuple[Graph, NodeProgram, Robot], kept: Path) -> None:
