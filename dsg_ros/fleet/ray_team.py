@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from dsg_ros.errors import UserError
 from dsg_ros.fleet.team import Advance
@@ -26,6 +28,9 @@ except ModuleNotFoundError as missing:
 
 LOCAL = "local"
 """The address that starts a cluster on this machine."""
+
+CONNECTING = 10.0
+"""Seconds within which a cluster's address must answer."""
 
 OBJECT_STORE = 100_000_000
 """Bytes for what workers exchange: sums only.  Ray would take a third of the machine's memory."""
@@ -71,9 +76,11 @@ class RayTeam:
                     include_dashboard=False, num_cpus=self._most or None, object_store_memory=OBJECT_STORE, **options
                 )
             else:
+                _check(self._address)
                 ray.init(address=self._address, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"--ray {self._address}: no Ray cluster answers there: {error}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            what = "the cluster does not start" if self._address == LOCAL else "no Ray cluster answers there"
+            raise UserError(f"--ray {self._address}: {what}: {error}") from error
         return self
 
     def __exit__(
@@ -160,3 +167,13 @@ class RayTeam:
             heir.logs.add(number)
             # Answers come after it: an actor does one thing after the other.
             self._read(heir, number)
+
+
+def _check(address: str) -> None:
+    """`OSError` or `ValueError` where ``address`` tells a host and a port and nobody listens there: Ray itself would
+    try for minutes.
+    """
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.port is not None:
+        with socket.create_connection((parts.hostname, parts.port), CONNECTING):
+            pass
