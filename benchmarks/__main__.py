@@ -3,7 +3,8 @@
 node, hero, killian and clouds are whole processes, against their limits.  batch, incremental, robust and growth run
 this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag
 smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
-Cholesky.
+Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has
+learned to the truth.
 Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project; simulated graphs always run.
 Nothing else may run meanwhile.
 
@@ -23,8 +24,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import baseline
-from benchmarks.measuring import confined
-from benchmarks.options import COMPARISONS, OF_GRAPHS, SIZES, add_options
+from benchmarks.measuring import confined, cores
+from benchmarks.options import COMPARISONS, OF_GRAPHS, SIZES, UNTIMED, add_options
 from benchmarks.processes import PROCESSES
 from benchmarks.table import Row, from_json, render
 from dsg_ros.errors import UserError
@@ -91,7 +92,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--cores", type=int, default=1, help="cores that each side may use in a comparison (default 1)")
+    parser.add_argument(
+        "--cores", type=int, help="cores that each side may use in a comparison (default 1, calibration: all)"
+    )
     parser.add_argument("--gate", action="store_true", help="fail if a figure is over 15 %% worse than the stored one")
     parser.add_argument("--write-baseline", action="store_true", help="store the figures that were measured")
     add_options(parser)
@@ -104,6 +107,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     told += ["--fresh-peers"] if options.fresh_peers else []
     told += ["--no-peers"] if options.no_peers else []
     told += ["--figures", str(options.figures)] if options.figures else []
+    told += ["--seeds", str(options.seeds), "--world", options.world, "--told", str(options.told)]
+    told += ["--jump", str(options.jump), *(["--metres", str(options.metres)] if options.metres is not None else [])]
+    told += [word for name in ("set", "robot") for value in getattr(options, name) for word in (f"--{name}", value)]
     told += ["--graphs", *options.graphs] if options.graphs else []
     return options, told
 
@@ -118,7 +124,8 @@ def main(
     try:
         names = options.names or (stored_names() if options.gate else NAMES)
         for name in names:
-            rows += comparison(name, options.cores, told, options.out) if name in COMPARISONS else run_process(name)
+            allowed = options.cores or (cores() if name in UNTIMED else 1)
+            rows += comparison(name, allowed, told, options.out) if name in COMPARISONS else run_process(name)
         code = 0 if all(row.reached is not False for row in rows if row.benchmark == "processes") else 1
         if options.gate:
             code = check(rows, names, options) or code

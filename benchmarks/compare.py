@@ -13,10 +13,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks import batch, derivative, graphs, growth, incremental, pcg, robust, window
+from benchmarks import batch, calibration, derivative, graphs, growth, incremental, pcg, robust, window
 from benchmarks.growth_figure import draw_growth
 from benchmarks.measuring import cores, machine, version
-from benchmarks.options import COMPARISONS, add_options
+from benchmarks.options import COMPARISONS, UNTIMED, add_options
 from benchmarks.peer_cache import PeerCache
 from benchmarks.peers_gtsam import gtsam
 from benchmarks.table import Row, render
@@ -33,6 +33,7 @@ GRAPHS = {
     "window": (),
     "derivative": derivative.GRAPHS,
     "pcg": pcg.GRAPHS,
+    "calibration": (),
 }
 
 Part = tuple[list[Row], dict[str, Any]]
@@ -53,6 +54,8 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
     """The comparison ``name``, graph by graph."""
     if name == "window":
         return window.run()
+    if name == "calibration":
+        return calibration.run(options)
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))
@@ -76,13 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        gtsam()
+        if options.name not in UNTIMED:
+            gtsam()
         options.out.mkdir(parents=True, exist_ok=True)
         enable_cache()
-        print(
-            f"{options.name}: {cores()} core(s) for each side; GTSAM {version('gtsam')} has no TBB: one thread",
-            flush=True,
-        )
+        sides = f"for each side; GTSAM {version('gtsam')} has no TBB: one thread"
+        print(f"{options.name}: {cores()} core(s) {'' if options.name in UNTIMED else sides}".rstrip(), flush=True)
         rows: list[Row] = []
         details: list[dict[str, Any]] = []
         for some, detail in parts(options.name, options):

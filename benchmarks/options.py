@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-COMPARISONS = ("batch", "incremental", "robust", "growth", "window", "derivative", "pcg")
+COMPARISONS = ("batch", "incremental", "robust", "growth", "window", "derivative", "pcg", "calibration")
+UNTIMED = ("calibration",)
+"""Those that measure no time: they may use every core."""
 OF_GRAPHS = ("batch", "incremental", "robust", "derivative", "pcg")
 """Those that --graphs has a say in."""
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
@@ -22,3 +24,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of the JSON files")
     parser.add_argument("--figures", type=Path, help="growth: write growth.png and growth.json into this folder")
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="growth: numbers of poses")
+    drives = parser.add_argument_group("calibration", "a simulated robot that learns its calibration")
+    drives.add_argument("--seeds", type=positive, default=20, help="drives, each through its own world (default 20)")
+    drives.add_argument("--world", choices=("office", "corridor"), default="office", help="where (default office)")
+    drives.add_argument("--metres", type=float, help="length of a drive (default 200, in the corridor 60)")
+    drives.add_argument(
+        "--told", type=float, default=3.0, help="told deviations of the odometry over the true ones (default 3)"
+    )
+    drives.add_argument("--jump", type=float, default=0.0, help="share by which the wheels' scale jumps halfway")
+    drives.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the pipeline, as of `run`"
+    )
+    drives.add_argument(
+        "--robot", action="append", default=[], metavar="NAME=VALUE", help="a setting of the robot, as of `simulate`"
+    )
+
+
+def positive(text: str) -> int:
+    """A number of things."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number

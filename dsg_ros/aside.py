@@ -11,9 +11,11 @@ import importlib
 import logging
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,6 +86,8 @@ class Aside(Iterator[Any]):
     def __init__(self, target: str) -> None:
         self._target = target
         self._over = False
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._sender: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         ours, theirs = Pipe()
@@ -99,14 +103,27 @@ class Aside(Iterator[Any]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
         self._process.kill()
         self._process.wait()
+        if self._sender is not None:
+            self._outbox.put(None)
+            self._sender.join()  # whatever it was sending to nobody has failed by now
+        self._connection.close()
 
     def send(self, value: Any) -> None:
-        """Hand an object over; a process that has ended is told of by the next item."""
+        """Hand an object over, as it is now, without waiting until it is taken; a process that has ended is told of by
+        the next item.
+        """
+        # From a thread: while the process waits for its items to be taken, it takes nothing itself.
+        self._outbox.put(pickle.dumps(value, protocol=5))
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._send_all, name="aside", daemon=True)
+            self._sender.start()
+
+    def _send_all(self) -> None:
         with contextlib.suppress(*_GONE):
-            _put(self._connection, value)
+            while (message := self._outbox.get()) is not None:
+                self._connection.send_bytes(message)
 
     def __next__(self) -> Any:
         while not self._over:

@@ -29,7 +29,7 @@ COMMANDS = {
     "demo": "a real robot's run through converter, player and node; leaves figures and a report",
     "run": "map and learn from a recorded run, offline, as fast as it goes",
     "relocalise": "how often the robot is found in a map, on a recorded run",
-    "simulate": "a robot with a 3D lidar in a building, as a ROS 2 bag with exact truth",
+    "simulate": "a robot with a laser in a simulated world, as a ROS 2 bag with exact truth",
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
     "learn": "one calibration from several recorded runs, and whether they agree on it",
     "calibrate": "what a recorded drive says of a robot's calibration, with standard deviations",

@@ -36,14 +36,21 @@ class OdometryTrack:
         return poses.interpolate(self.poses[before], self.poses[after], fraction)
 
     def velocity(self, stamp: int) -> NDArray[np.float64]:
-        """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], between the samples around it; zero
-        where there is one sample alone.
+        """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], between the samples around it, or those
+        nearest; zero where there is one sample alone.
         """
         if len(self.stamps) == 1:
             return np.zeros(6)
         after = int(np.clip(np.searchsorted(self.stamps, stamp), 1, len(self.stamps) - 1))
         step = poses.log(poses.between(self.poses[after - 1], self.poses[after]))
         return step / ((self.stamps[after] - self.stamps[after - 1]) * 1e-9)
+
+    def beyond(self, stamp: int) -> NDArray[np.float64]:
+        """Pose (7,) at ``stamp``, which may lie outside of the track: the base is taken to have gone on evenly."""
+        held = min(max(stamp, int(self.stamps[0])), int(self.stamps[-1]))
+        if held == stamp:
+            return self.at(stamp)
+        return poses.compose(self.at(held), poses.exp(self.velocity(stamp) * ((stamp - held) * 1e-9)))
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,8 @@ class Estimate:
 @dataclass(frozen=True)
 class LearningStep:
     """One outer update: when, after how many metres, the held-out loss before and after, and theta with its
-    deviations.  ``change`` tells of the robot's own, where this block gave it away.
+    deviations.  ``nis`` is the block's normalised innovation squared per observed direction, before: on average 1
+    where the told deviations are right.  ``change`` tells of the robot's own, where this block gave it away.
     """
 
     stamp: int
@@ -222,6 +230,7 @@ class LearningStep:
     loss_after: float
     accepted: bool
     parameters: tuple[Parameter, ...]
+    nis: float
     change: str = ""
 
 

@@ -93,7 +93,9 @@ class Localisation:
 
     def cloud(self, frame: Frame) -> NDArray[np.float64]:
         """Points (n, 3) of a scan as they are matched: deskewed, in the base frame, thinned."""
-        return scan.thin(scan.deskew(frame), self._settings.input.cell, self._settings.input.max_points)
+        return scan.thin(
+            scan.deskew(frame, self._calibration.corrected), self._settings.input.cell, self._settings.input.max_points
+        )
 
     def hint(self, pose: NDArray[np.float64], radius: float, turn: float) -> None:
         """From the next scan on look for the robot within ``radius`` [m], ``turn`` [rad] of ``pose`` (7,) in map."""
@@ -108,8 +110,8 @@ class Localisation:
                 cloud = cloud[:0]
                 self._counts["scans_of_other_kind"] += 1
             before = self._localiser.state
-            moment = self._calibration.in_time(odometry, frame.odometry.velocity(frame.stamp))
-            located = self._localiser.track(cloud, moment, frame.stamp)
+            moment = self._calibration.moment(frame.odometry, frame.stamp)
+            located = self._localiser.track(cloud, plain(moment.odometry), frame.stamp)
         if located.state is not before:
             _tell(frame.stamp, located)
         self._counts["scans"] += 1

@@ -38,18 +38,20 @@ def apply_file(config: Config, path: Path) -> Config:
     return config
 
 
-def apply_assignments(config: Config, assignments: Iterable[str]) -> Config:
-    """``config`` with each ``name=value`` applied, the value read as YAML; `UserError` on what cannot be."""
+def apply_assignments(config: Config, assignments: Iterable[str], option: str = "--set") -> Config:
+    """``config`` with each ``name=value`` applied, the value read as YAML; `UserError` on what cannot be, under the
+    name of the command's ``option``.
+    """
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise UserError(f"--set {assignment}: expected name=value, such as keyframes.distance=0.3")
+            raise UserError(f"{option} {assignment}: expected name=value, such as keyframes.distance=0.3")
         try:
             values[name.strip()] = yaml.safe_load(text) if text.strip() else ""
         except yaml.YAMLError as error:
-            raise UserError(f"--set {assignment}: the value is not readable: {error}") from error
-    return _replace(config, values, "--set")
+            raise UserError(f"{option} {assignment}: the value is not readable: {error}") from error
+    return _replace(config, values, option)
 
 
 def _replace(config: Config, values: dict[str, Any], origin: str) -> Config:

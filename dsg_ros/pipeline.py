@@ -19,7 +19,7 @@ from dsg_ros.io.learned import read_learned
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
-from dsg_ros.learning.increments import rate
+from dsg_ros.learning.increments import Moment, increment
 from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping import refinement, scan, warm_up
 from dsg_ros.mapping.association import WorldVoxels
@@ -30,6 +30,7 @@ from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.tracking import Tracked, Tracker
+from dsg_ros.poses import IDENTITY
 from dsg_ros.stopwatch import Stopwatch
 
 
@@ -50,7 +51,7 @@ class Slam:
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
-        self._velocity = np.zeros(6)
+        self._moment = Moment(IDENTITY, np.zeros(6), 0.0)
         self._refused = 0
         self._learn_at: int | None = None
         self._warm = False
@@ -86,19 +87,20 @@ class Slam:
             return self._processed(frame)
 
     def _processed(self, frame: Frame) -> Estimate:
-        odometry, velocity = plain(frame.odometry.at(frame.stamp)), frame.odometry.velocity(frame.stamp)
+        odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
-            points = scan.deskew(frame)
+            moment = self._calibration.moment(frame.odometry, frame.stamp)
+            points = scan.deskew(frame, self._calibration.corrected)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
-            tracked = self._tracker.track(matched, self._calibration.in_time(odometry, velocity), frame.stamp)
+            tracked = self._tracker.track(matched, moment.odometry, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
-            self._add_keyframe(frame.stamp, cloud, odometry, velocity, self._settle(tracked))
+            self._add_keyframe(frame.stamp, cloud, odometry, moment, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)
         else:
@@ -115,7 +117,7 @@ class Slam:
         stamp: int,
         cloud: NDArray[np.float64],
         odometry: NDArray[np.float64],
-        velocity: NDArray[np.float64],
+        moment: Moment,
         tracked: Tracked,
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
@@ -123,16 +125,15 @@ class Slam:
         last = len(self._keyframes) - 1
         key = self._back_end.add_keyframe(tracked.pose)
         if last >= 0:
-            measured = se3.between(self._keyframes.odometry.values[last], odometry)
+            measured, gained = increment(self._moment, moment)
             seconds = max(0.0, (stamp - int(self._keyframes.stamps.values[last])) * 1e-9)
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
-            later = rate(measured, self._velocity, velocity)
-            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, later)
-            self._calibration.add(key, Link(measured, seconds, relative, information, later))
+            self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
+            self._calibration.add(key, Link(measured, seconds, relative, information, gained))
             self._mounting.add(measured, relative)
-        self._velocity = velocity
+        self._moment = moment
         self._keyframes.add(stamp, cloud, odometry, self._travel)
         self._refresh_local_map()
         with self._stopwatch("window"):

@@ -32,6 +32,12 @@ def silent(receive: Receive) -> Iterator[int]:
         signal.pause()
 
 
+def wordy(receive: Receive) -> Iterator[bytes]:
+    """Far more for each thing that is sent than a pipe holds."""
+    while (sent := receive()) is not None:
+        yield sent * 2
+
+
 class Awkward(Exception):
     def __init__(self, first: int, second: int) -> None:
         super().__init__(f"{first} and {second}")
@@ -70,6 +76,22 @@ def test_an_error_is_raised_where_the_items_are_wanted(which, kind, text):
         with pytest.raises(kind, match=text) as raised:
             next(aside)
     assert "in failing" in "".join(raised.value.__notes__)
+
+
+def test_both_sides_may_have_much_to_say_at_once():
+    much = bytes(4_000_000)
+    with Aside("test_aside:wordy") as aside:
+        for _ in range(3):
+            aside.send(much)
+        aside.send(None)
+        assert [len(item) for item in aside] == [8_000_000] * 3
+
+
+def test_what_was_never_taken_keeps_nobody_waiting():
+    with contextlib.suppress(ZeroDivisionError), Aside("test_aside:silent") as aside:
+        next(aside)
+        aside.send(bytes(4_000_000))
+        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("target", ["process_number", "silent"])

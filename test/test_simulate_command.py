@@ -12,11 +12,13 @@ import pytest
 from dsg_ros import cli, config
 from dsg_ros.commands import run, simulate
 from dsg_ros.errors import UserError
+from dsg_ros.io.learned import read_learned
 from dsg_ros.io.logs import frames, open_log
 from dsg_ros.io.trajectories import read_tum
+from dsg_ros.learning.parameters import starting_theta
 
 ROOT = Path(__file__).resolve().parents[1]
-DRIVE = config.Simulation(drive=config.SimulatedDrive(laps=0.2), lidar=config.SimulatedLidar(columns=450))
+DRIVE = config.Simulation(drive=config.SimulatedDrive(metres=22.4), lidar=config.SimulatedLidar(columns=450))
 """22 m: out of the hall, along the corridor and half up the ramp."""
 
 
@@ -45,7 +47,7 @@ def test_the_bag_holds_a_robots_topics_and_the_truth(bag: Path) -> None:
 
 
 def test_the_same_settings_make_the_same_bag(bag: Path, tmp_path: Path) -> None:
-    short = dataclasses.replace(DRIVE, drive=config.SimulatedDrive(laps=0.01))
+    short = dataclasses.replace(DRIVE, drive=config.SimulatedDrive(metres=1.1))
     for name in ("one", "two"):
         simulate.main(simulate.Options(tmp_path / name, short))
     records = [list(open_log(tmp_path / name)) for name in ("one", "two")]
@@ -70,8 +72,30 @@ def test_a_3d_run_is_mapped_to_centimetres(bag: Path, tmp_path: Path, capsys: py
         assert ours["translation_median"] < 0.5 * wheels["translation_median"]
 
 
+def test_a_scanner_in_an_office_with_errors_and_the_calibration_that_undoes_them(tmp_path: Path) -> None:
+    flags = "--world office --drive.metres 6 --scanner.beams 181 --scanner.field-of-view 3.14159 --wheels.scale 0.9"
+    more = "--wheels.time-offset 0.06 --wheels.scale-jump 0.04 --mounting.x 0.05"
+    assert cli.main(["simulate", str(tmp_path / "bag"), *flags.split(), *more.split()]) == 0
+    found = list(frames(open_log(tmp_path / "bag"), config.Input()))
+    assert len(found) > 30
+    for frame in found:
+        assert frame.planar
+        assert frame.times is not None
+        assert 0.045 < frame.times.max() < 0.051, "half a turn of the mirror, at 10 Hz"
+        assert 150 < len(frame.points) <= 181
+        np.testing.assert_allclose(frame.base_from_sensor[:3], [0.1, 0.0, 0.7])
+    truth = read_learned(tmp_path / "bag.truth.yaml")
+    starting_theta(truth.parameters)  # `run --freeze-theta` takes it
+    values = {parameter.name: parameter.value for parameter in truth.parameters}
+    assert values["odometry.scale"] == pytest.approx(1 / 0.9)
+    assert values["odometry.lever.x"] == pytest.approx(0.05)
+    assert values["odometry.time_offset"] == 0.06
+    assert truth.provenance["second_half"]["odometry.scale"] == pytest.approx(1 / 0.9 / 1.04)
+    assert truth.provenance["simulation"]["scanner.beams"] == 181
+
+
 def test_options_have_flags_and_the_outcome_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--drive.laps", "0.01", "--lidar.columns", "36", "--lidar.beams", "4", "--wheels.scale", "1.1", "--json"]
+    flags = ["--drive.metres", "1.1", "--lidar.columns", "36", "--lidar.beams", "4", "--wheels.scale", "1.1", "--json"]
     reference = tmp_path / "truth.tum"
     assert cli.main(["simulate", str(tmp_path / "bag"), *flags, "--reference", str(reference)]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -85,8 +109,11 @@ def test_options_have_flags_and_the_outcome_is_json(tmp_path: Path, capsys: pyte
     [
         (["--lidar.columns", "7"], "lidar.columns"),
         (["--wheels.scale", "nan"], "wheels.scale"),
-        (["--drive.laps", "-1"], "drive.laps"),
+        (["--drive.metres", "-1"], "drive.metres"),
         (["--reference", "."], "is a folder"),
+        (["--truth", "."], "is a folder"),
+        (["--world", "corridor", "--drive.metres", "70"], "ends after 60 m"),
+        (["--drive.metres", "0.0001"], "before the first sweep"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -1,9 +1,9 @@
 """The ROS 2 simulator.  All arguments go to rclpy, for example
 
-    python -m dsg_ros simulator --ros-args -p world:=building -p drive.laps:=2.0
+    python -m dsg_ros simulator --ros-args -p world:=building -p drive.metres:=200.0
 
-In the world building a robot with a 3D lidar drives in real time: odom, points, reference (the exact pose), /tf and
-/tf_static out.  In the world tutorial, the default, the tutorial is learned for rviz.
+In the worlds building, office and corridor a robot with a laser drives in real time: odom, points or scan, reference
+(the exact pose), /tf and /tf_static out.  In the world tutorial, the default, the tutorial is learned for rviz.
 """
 
 from __future__ import annotations

@@ -143,9 +143,12 @@ class RunWriter:
         bag.add_topic("/tf", "tf2_msgs/msg/TFMessage", offered_qos(depth=100))
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", offered_qos(depth=1, latched=True))
 
-    def odometry(self, record: OdometryRecord) -> None:
-        """Write the pose as /odom and as /tf; covariances that the log does not tell stay zero, which means unknown."""
-        self.transform(record.stamp, record.pose, record.frame, record.child_frame, static=False)
+    def odometry(self, record: OdometryRecord, came: int | None = None) -> None:
+        """Write the pose as /odom and as /tf; covariances that the log does not tell stay zero, which means unknown.
+
+        Bag time is here and below when it ``came`` [ns], failing that its stamp.
+        """
+        self.transform(record.stamp, record.pose, record.frame, record.child_frame, static=False, came=came)
         linear, angular = (np.zeros(3), np.zeros(3)) if record.twist is None else np.split(record.twist, 2)
         covariance = np.zeros(36) if record.covariance is None else record.covariance.reshape(36)
         pose = self._pose(record.pose)
@@ -157,9 +160,9 @@ class RunWriter:
             pose=self._make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance),
             twist=self._make("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
         )
-        self._write("/odom", record.stamp, message)
+        self._write("/odom", record.stamp, message, came)
 
-    def scan(self, record: ScanRecord, base_frame: str) -> None:
+    def scan(self, record: ScanRecord, base_frame: str, came: int | None = None) -> None:
         """Write the scan and, where it is new, the sensor's place on the robot."""
         self._mounted(record, base_frame)
         message = self._make(
@@ -175,10 +178,10 @@ class RunWriter:
             ranges=record.ranges,
             intensities=np.empty(0, np.float32),
         )
-        self._write("/scan", record.stamp, message)
+        self._write("/scan", record.stamp, message, came)
 
     def cloud(self, record: CloudRecord, base_frame: str, came: int | None = None) -> None:
-        """Write the cloud as `scan` does a scan; bag time is when it ``came`` [ns], failing that its stamp."""
+        """Write the cloud as `scan` does a scan."""
         self._mounted(record, base_frame)
         data = pointcloud.rows(record.points, record.times)
         message = self._make(
@@ -196,14 +199,22 @@ class RunWriter:
             data=data.view(np.uint8),
             is_dense=True,
         )
-        self._write("/points", record.stamp if came is None else came, message)
+        self._write("/points", record.stamp, message, came)
 
     def reference(self, stamp: int, pose: NDArray[np.float64], frame: str, came: int | None = None) -> None:
         """Write the exact pose (7,) of the base in ``frame`` on /reference."""
         message = self._make("geometry_msgs/msg/PoseStamped", header=self._header(stamp, frame), pose=self._pose(pose))
-        self._write("/reference", stamp if came is None else came, message)
+        self._write("/reference", stamp, message, came)
 
-    def transform(self, stamp: int, pose: NDArray[np.float64], frame: str, child_frame: str, static: bool) -> None:
+    def transform(
+        self,
+        stamp: int,
+        pose: NDArray[np.float64],
+        frame: str,
+        child_frame: str,
+        static: bool,
+        came: int | None = None,
+    ) -> None:
         """Write the pose (7,) of ``child_frame`` in ``frame`` on /tf_static or /tf."""
         transform = self._make(
             "geometry_msgs/msg/Transform",
@@ -217,7 +228,7 @@ class RunWriter:
             transform=transform,
         )
         message = self._make("tf2_msgs/msg/TFMessage", transforms=[stamped])
-        self._write("/tf_static" if static else "/tf", stamp, message)
+        self._write("/tf_static" if static else "/tf", stamp, message, came)
 
     def _mounted(self, record: ScanRecord | CloudRecord, base_frame: str) -> None:
         """Tell the sensor's place on the robot where it is new or has changed."""
@@ -226,8 +237,10 @@ class RunWriter:
             self._mount = mount
             self.transform(record.stamp, mount, base_frame, record.frame, static=True)
 
-    def _write(self, topic: str, stamp: int, message: Any) -> None:
-        self._bag.write(topic, stamp, self._bag.typestore.serialize_cdr(message, message.__msgtype__))
+    def _write(self, topic: str, stamp: int, message: Any, came: int | None = None) -> None:
+        self._bag.write(
+            topic, stamp if came is None else came, self._bag.typestore.serialize_cdr(message, message.__msgtype__)
+        )
 
     def _make(self, msgtype: str, **fields: Any) -> Any:
         return self._types[msgtype](**fields)

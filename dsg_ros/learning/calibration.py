@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
-from dsg_ros.interface import LearningStep, Parameter
+from dsg_ros.interface import LearningStep, OdometryTrack, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
-from dsg_ros.learning.increments import IncrementModel
+from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
 
@@ -105,9 +105,13 @@ class Calibration:
         newest = self._history[-1]
         return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
 
-    def in_time(self, odometry: Vector, velocity: Vector) -> Vector:
-        """Odometry pose (7,) at the moment of a scan, from the one with its stamp and the ``velocity`` (6,) there."""
-        return self._model.in_time(odometry, velocity)
+    def moment(self, track: OdometryTrack, stamp: int) -> Moment:
+        """Odometry at the moment of a scan that is stamped ``stamp`` [ns]."""
+        return self._model.moment(track, stamp)
+
+    def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
+        """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""
+        return self._model.corrected(track, stamp)
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
         """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
@@ -189,7 +193,9 @@ class Calibration:
             self._start = self._start.replace(odometry_noise=noise[0])
             self._use(self._used)
         self._tell()
-        step = LearningStep(stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, told)
+        step = LearningStep(
+            stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
+        )
         self._history.append(step)
         return step
 

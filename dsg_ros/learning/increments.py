@@ -7,16 +7,28 @@ two.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.factors.odometry import linear_map
-from dsg_ros.core.native import se3
+from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
+from dsg_ros.interface import OdometryTrack
 
 Vector = NDArray[np.float64]
+
+
+class Moment(NamedTuple):
+    """Raw ``odometry`` (7,) at the moment of a scan and the ``velocity`` (6,) there, taken ``offset`` [s] later than
+    the scan is stamped.
+    """
+
+    odometry: Vector
+    velocity: Vector
+    offset: float
 
 
 class IncrementModel:
@@ -27,17 +39,31 @@ class IncrementModel:
         self._map = np.ascontiguousarray(rows[:6].T)
         self._bias = rows[6].copy()
         self._offset = float(theta.time_offset)
+        self._neutral = not self._offset and bool((rows == np.eye(7, 6)).all())
         growth = np.exp(np.asarray(theta.odometry_noise)).tolist()
         told_t = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
         told_r = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
         self._translation = tuple(a * b for a, b in zip(told_t, growth[:3], strict=True))
         self._rotation = tuple(a * b for a, b in zip(told_r, growth[3:], strict=True))
 
-    def in_time(self, odometry: Vector, velocity: Vector) -> Vector:
-        """Odometry pose (7,) at the moment of a scan, from the one with its stamp and the ``velocity`` (6,) there."""
-        if self._offset == 0.0:
-            return odometry
-        return se3.compose(odometry, se3.exp(self._offset * velocity))
+    def moment(self, track: OdometryTrack, stamp: int) -> Moment:
+        """Odometry at the moment of a scan that is stamped ``stamp`` [ns]."""
+        shifted = stamp + round(1e9 * self._offset)
+        return Moment(plain(track.beyond(shifted)), track.velocity(shifted), self._offset)
+
+    def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
+        """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""
+        if len(track.stamps) == 1 or self._neutral:
+            return track
+        shift = round(1e9 * self._offset)
+        origin = track.beyond(stamp + shift)
+        # The time offset takes as much from one end of the track as it adds at the other.
+        reach = abs(shift) + 1
+        stamps = np.concatenate([[track.stamps[0] - reach], track.stamps, [track.stamps[-1] + reach]])
+        told = np.stack([track.beyond(int(stamps[0])), *track.poses, track.beyond(int(stamps[-1]))])
+        moved = poses.log(poses.between(origin, told)) @ self._map.T
+        moved += self._bias * ((stamps - shift - stamp)[:, None] * 1e-9)
+        return OdometryTrack(stamps - shift, poses.compose(origin, poses.exp(moved)))
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
         """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
@@ -48,6 +74,22 @@ class IncrementModel:
         rotation = r[0] + r[1] * turn + r[2] * distance
         sigmas = np.array([translation, translation, translation, rotation, rotation, rotation])
         return poses.exp(self._map @ tangent + self._bias * seconds), sigmas
+
+
+def increment(before: Moment, after: Moment) -> tuple[Vector, Vector]:
+    """Raw increment (7,) between two moments, and its rate (6,): what its tangent gains a second when odometry is taken
+    later at both ends.
+
+    The increment is that of no offset, to first order around the one the moments were taken with: what theta makes of
+    it with that offset is exact.
+    """
+    # An offset that was learned in between counts for both.
+    first = se3.compose(before.odometry, se3.exp((after.offset - before.offset) * before.velocity))
+    taken = se3.between(first, after.odometry)
+    gained = rate(taken, before.velocity, after.velocity)
+    if not after.offset or not gained.any():
+        return taken, gained
+    return se3.exp(se3.log(taken) - after.offset * gained), gained
 
 
 def rate(increment: Vector, before: Vector, after: Vector) -> Vector:

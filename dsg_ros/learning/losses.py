@@ -47,13 +47,14 @@ class Score(NamedTuple):
 
     ``loss`` is the mean robust normalised innovation squared per observed direction: about 1 where the model of
     motion and noise is right.  ``cost`` is half its sum, with ``gradient`` (K,) and Gauss-Newton ``hessian`` (K, K)
-    in theta at fixed S.
+    in theta at fixed S.  ``nis`` is the mean without the kernel: exactly 1 on average where S is right.
     """
 
     loss: Float[Array, ""]
     cost: Float[Array, ""]
     gradient: Float[Array, " K"]
     hessian: Float[Array, "K K"]
+    nis: Float[Array, ""]
 
 
 def predict(block: Block, theta: Theta, solution: Solution) -> Prediction:
@@ -90,11 +91,13 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     told = jnp.einsum("mij,mj->mi", held.root, held.innovation)
     cost = jnp.where(jnp.isfinite(jnp.sum(told**2)), cost, jnp.inf)
     weight = width2 / (width2 + squared)
+    observed = jnp.maximum(jnp.sum(block.directions), 1.0)
     return Score(
-        2 * cost / jnp.maximum(jnp.sum(block.directions), 1.0),
+        2 * cost / observed,
         cost,
         jnp.einsum("m,mik,mi->k", weight, du, u),
         jnp.einsum("m,mik,mil->kl", weight, du, du),
+        jnp.sum(squared) / observed,
     )
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
 from dsg_ros.core.native import plain
-from dsg_ros.interface import Frame
+from dsg_ros.interface import Frame, OdometryTrack
 from dsg_ros.mapping.scan_kernel import deskewed
 from dsg_ros.mapping.voxel_kernels import averaged, one_a_cell
 
+Correct = Callable[[OdometryTrack, int], OdometryTrack]
+"""Makes the base's own motion around a stamp [ns] of the odometry's."""
 
-def deskew(frame: Frame) -> NDArray[np.float64]:
-    """Points (n, 3) in the base frame at the frame's stamp, each moved by the odometry from its own time to the stamp.
 
-    Motion within a scan is taken from the raw odometry: over a tenth of a second a few per cent of calibration error
-    move a point by a fraction of its range noise.
+def deskew(frame: Frame, correct: Correct | None = None) -> NDArray[np.float64]:
+    """Points (n, 3) in the base frame at the frame's stamp, each moved from its own time to the stamp.
+
+    Without ``correct`` odometry is believed as it is.  Where it is late it bends each scan, and what the scans then say
+    of the time offset is too small: 0.039 s of 0.06 with sweeps of 0.2 s.
     """
     points = poses.transform(frame.base_from_sensor, frame.points.astype(np.float64))
     if frame.times is None or len(frame.odometry.stamps) == 1 or not len(points):
         return points
     offsets = np.round(frame.times.astype(np.float64) * 1e9).astype(np.int64)
-    return deskewed(plain(points), offsets, frame.stamp, frame.odometry.stamps, plain(frame.odometry.poses))
+    track = frame.odometry if correct is None else correct(frame.odometry, frame.stamp)
+    return deskewed(plain(points), offsets, frame.stamp, track.stamps, plain(track.poses))
 
 
 def thin(points: NDArray[np.float64], cell: float, capacity: int) -> NDArray[np.float64]:

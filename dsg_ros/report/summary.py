@@ -96,6 +96,7 @@ def _learning(steps: tuple[LearningStep, ...]) -> dict[str, Any]:
                 "stamp_ns": int(s.stamp),
                 "metres": float(s.metres),
                 "loss_before": float(s.loss_before),
+                "nis": float(s.nis),
                 "loss_after": float(s.loss_after),
                 "accepted": bool(s.accepted),
                 "parameters": {p.name: [float(p.value), float(p.sigma)] for p in s.parameters},

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from dsg_ros import poses
 from dsg_ros.io import laserscan, pointcloud
-from dsg_ros.io.records import PointSet
+from dsg_ros.io.records import PointSet, ScanRecord
 
 _SECOND = 1_000_000_000
 
@@ -122,6 +122,20 @@ def scan_points(message: LaserScan) -> PointSet:
         message.range_min,
         message.range_max,
         message.time_increment,
+    )
+
+
+def laser_scan(scan: ScanRecord) -> LaserScan:
+    """Message of a planar scan."""
+    return LaserScan(
+        header=header(scan.stamp, scan.frame),
+        angle_min=scan.angle_min,
+        angle_max=scan.angle_min + scan.angle_increment * (len(scan.ranges) - 1),
+        angle_increment=scan.angle_increment,
+        time_increment=scan.time_increment,
+        range_min=scan.range_min,
+        range_max=scan.range_max,
+        ranges=array.array("f", scan.ranges.tobytes()),
     )
 
 

@@ -1,7 +1,7 @@
-"""`hero_simulator` in the world building: a robot with a 3D lidar drives around, in real time, with exact truth.
+"""`hero_simulator` in any world but the tutorial: a robot with a laser drives, in real time, with exact truth.
 
-Publishes ``odom``, ``points``, ``reference`` (the exact pose), and TF odom -> base_link -> lidar, in the relative names
-that hero_node listens to.  Its parameters are those of `dsg_ros.config.Simulation`.
+Publishes ``odom``, ``points`` or ``scan``, ``reference`` (the exact pose), and TF odom -> base_link -> lidar or laser,
+in the relative names that hero_node listens to.  Its parameters are those of `dsg_ros.config.Simulation`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config
 from dsg_ros.io.records import CloudRecord, OdometryRecord
 from dsg_ros.ros import convert, parameters
-from dsg_ros.simulation.robot import Reference, Robot
+from dsg_ros.simulation.robot import Record, Reference, Robot
 from dsg_ros.simulation.sensors import MOUNT
 
-WORLD, BASE, LIDAR = "world", "base_link", "lidar"
+WORLD, BASE = "world", "base_link"
 AHEAD = 64
 """Records that are made before they are due: half a second of odometry, and the next sweeps."""
 LATE = 0.05
 """Seconds behind which it says so."""
 PATIENCE = 600.0
-"""Longest wait [s] for somebody who takes the clouds: a node listens when it has compiled everything."""
-
-Record = OdometryRecord | CloudRecord | Reference
+"""Longest wait [s] for somebody who takes the sweeps: a node listens when it has compiled everything."""
 
 
 class RobotSimulator(Node):
@@ -46,7 +44,11 @@ class RobotSimulator(Node):
         self._world = parameters.declare(self, config.SimulatorNode())
         self._ended, self._stop = ended, threading.Event()
         self._odom = self.create_publisher(Odometry, "odom", 200)
-        self._points = self.create_publisher(PointCloud2, "points", 20)
+        # Compiled, and the drive's length checked, before anybody waits for it.
+        robot = Robot(self._world)
+        self._planar, self._frame = robot.planar, robot.sweep(0).frame
+        kind, topic = (LaserScan, "scan") if self._planar else (PointCloud2, "points")
+        self._laser = self.create_publisher(kind, topic, 20)
         self._reference = self.create_publisher(PoseStamped, "reference", 200)
         self._tf = self.create_publisher(TFMessage, "/tf", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -57,7 +59,7 @@ class RobotSimulator(Node):
 
     def start(self) -> None:
         """Begin to drive."""
-        self._static.publish(TFMessage(transforms=[convert.transform(BASE, LIDAR, self._now(), MOUNT)]))
+        self._static.publish(TFMessage(transforms=[convert.transform(BASE, self._frame, self._now(), MOUNT)]))
         self._thread.start()
 
     def stop(self) -> None:
@@ -75,8 +77,6 @@ class RobotSimulator(Node):
             self._ended.set()
 
     def _drive(self) -> None:
-        # Compiled, and the first records made, before the clock starts.
-        Robot(self._world).cloud(0)
         self._wait_for_listeners()
         delay = 1.0
         began, robot = time.monotonic() + delay, Robot(self._world, self._now() + int(delay * 1e9))
@@ -89,7 +89,7 @@ class RobotSimulator(Node):
                 return
             if remaining < -LATE and time.monotonic() - said > 5.0:
                 said = time.monotonic()
-                self.get_logger().warning(f"{-remaining:.2f} s late: this machine is too slow for these clouds")
+                self.get_logger().warning(f"{-remaining:.2f} s late: this machine is too slow for this laser")
             self._publish(record)
         self.get_logger().info(f"the drive is over: {', '.join(f'{k} {n}' for k, n in sorted(self.sent.items()))}")
 
@@ -98,17 +98,22 @@ class RobotSimulator(Node):
             self._odom.publish(convert.odometry(record.frame, BASE, record.stamp, record.pose))
             self._tf.publish(TFMessage(transforms=[convert.transform(record.frame, BASE, record.stamp, record.pose)]))
             self.sent["odom"] += 1
-        elif isinstance(record, CloudRecord):
-            self._points.publish(convert.point_cloud(LIDAR, record.stamp, record.points, record.times))
-            self.sent["points"] += 1
-        else:
+        elif isinstance(record, Reference):
             self._reference.publish(convert.pose_stamped(WORLD, record.stamp, record.pose))
             self.sent["reference"] += 1
+        elif isinstance(record, CloudRecord):
+            self._laser.publish(convert.point_cloud(record.frame, record.stamp, record.points, record.times))
+            self.sent["points"] += 1
+        else:
+            self._laser.publish(convert.laser_scan(record))
+            self.sent["scan"] += 1
 
     def _wait_for_listeners(self) -> None:
         wanted, deadline = self._world.listeners, time.monotonic() + PATIENCE
-        self.get_logger().info(f"waiting for {wanted} that listen to odometry and clouds")
-        while min(self._odom.get_subscription_count(), self._points.get_subscription_count()) < wanted:
+        self.get_logger().info(
+            f"waiting for {wanted} that listen to odometry and {'scan' if self._planar else 'points'}"
+        )
+        while min(self._odom.get_subscription_count(), self._laser.get_subscription_count()) < wanted:
             if self._stop.wait(0.05):
                 return
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""`hero_simulator`, which shows one of two worlds by its parameter ``world``: tutorial or building."""
+"""`hero_simulator`, which shows one of several worlds by its parameter ``world``: the tutorial, or a robot in one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
-from dsg_ros.config import ConfigError
+from dsg_ros.config import ConfigError, Simulation, settings
+from dsg_ros.errors import UserError
 from dsg_ros.ros.running import Spinner
 from dsg_ros.ros.signals import on_signals
 from dsg_ros.ros.tutorial import HeroSimulator
 
 if TYPE_CHECKING:
-    from dsg_ros.ros.robot import RobotSimulator as BuildingSimulator
+    from dsg_ros.ros.robot import RobotSimulator
 
-WORLDS = ("tutorial", "building")
+TUTORIAL = "tutorial"
+WORLDS = (TUTORIAL, *next(setting.choices for setting in settings(Simulation()) if setting.name == "world"))
 
 
 def run(args: Sequence[str] | None) -> int:
@@ -29,18 +31,24 @@ def run(args: Sequence[str] | None) -> int:
     """
     ended = threading.Event()
     on_signals(lambda number: ended.set())
-    node: HeroSimulator | BuildingSimulator | None = None
+    node: HeroSimulator | RobotSimulator | None = None
     try:
         try:
             arguments = None if args is None else ["hero_simulator", *args]
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            if _world() == "tutorial":
+            if _world() == TUTORIAL:
                 node = HeroSimulator()
             else:
                 from dsg_ros.ros.robot import RobotSimulator  # here: it imports JAX
 
                 node = RobotSimulator(ended)
-        except (ConfigError, InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
+        except (
+            ConfigError,
+            UserError,
+            InvalidParameterTypeException,
+            InvalidParameterValueException,
+            RuntimeError,
+        ) as error:
             print(f"hero_simulator: {error}", file=sys.stderr)
             return 2
         spinner = Spinner(node)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
+from dsg_ros.simulation.furniture import along_walls, crates
 from dsg_ros.simulation.route import Route
 from dsg_ros.simulation.scene import Box, Scene, box, scene, turned_box
 
@@ -34,6 +35,11 @@ TURNING_RADIUS = 1.0
 WHEELBASE = 0.5
 _PILLARS = ((3.0, 12.0), (8.5, 9.0), (12.0, 6.5), (12.5, 14.0), (8.0, 16.0), (12.0, 18.5))
 _CRATES = ((1.2, 3.0), (11.0, 11.0), (14.5, 9.5), (2.0, 21.5), (14.6, 16.8), (10.0, 1.0))
+_WALLS = (
+    (0, 2.0, 1, 17.5, 42.0), (0, 4.5, -1, 17.5, 42.0), (0, 19.5, 1, 17.5, 42.0), (0, 22.0, -1, 17.5, 42.0),
+    (1, 46.0, -1, 5.5, 18.5), (1, 43.5, 1, 5.5, 18.5),
+)  # fmt: skip
+"""Both of every corridor."""
 
 
 def ground(x: Array) -> Array:
@@ -50,7 +56,8 @@ def building(seed: int = 0) -> Scene:
     """The building, furnished by ``seed``: no two stretches of the corridor look alike."""
     rng = np.random.default_rng(seed)
     pillars = [(x, y, rng.uniform(0.2, 0.4), 0.0, HALL_HEIGHT) for x, y in _PILLARS]
-    return scene([*_shell(), *_crates(rng), *_along_corridors(rng)], pillars)
+    furniture = [*crates(rng, _CRATES), *along_walls(rng, _WALLS, CEILING, ground)]
+    return scene([*_shell(), *furniture], pillars)
 
 
 def _shell() -> list[Box]:
@@ -75,33 +82,3 @@ def _shell() -> list[Box]:
         box((46, 2, 0), (47, 22, CEILING)),
         box((16, 4.5, 0), (43.5, 19.5, CEILING)),  # the block
     ]
-
-
-def _crates(rng: np.random.Generator) -> list[Box]:
-    crates = []
-    for x, y in _CRATES:
-        width, depth, height = rng.uniform(0.5, 1.2), rng.uniform(0.4, 0.9), rng.uniform(0.5, 2.2)
-        turn = poses.rotation_exp(np.array([0.0, 0.0, rng.uniform(-np.pi, np.pi)]))
-        crates.append(turned_box(np.concatenate([[x, y, 0.5 * height], turn]), (width, depth, height)))
-    return crates
-
-
-def _along_corridors(rng: np.random.Generator) -> list[Box]:
-    """Pilasters and cupboards at both walls of every corridor."""
-    found = []
-    walls = ((0, 2.0, 1), (0, 4.5, -1), (0, 19.5, 1), (0, 22.0, -1), (1, 46.0, -1), (1, 43.5, 1))
-    for axis, wall, inwards in walls:
-        first, last = (17.5, 42.0) if axis == 0 else (5.5, 18.5)
-        at = first + rng.uniform(0.0, 2.0)
-        while at < last:
-            cupboard = rng.random() < 0.4
-            wide = rng.uniform(0.7, 1.3) if cupboard else rng.uniform(0.25, 0.5)
-            deep = rng.uniform(0.25, 0.4) if cupboard else rng.uniform(0.1, 0.2)
-            bottom = float(ground(np.array(at if axis == 0 else wall))) - 0.2
-            top = bottom + 0.2 + rng.uniform(0.9, 2.0) if cupboard else CEILING
-            across = sorted((wall, wall + inwards * deep))
-            low, high = [at, across[0], bottom], [at + wide, across[1], top]
-            order = [0, 1, 2] if axis == 0 else [1, 0, 2]
-            found.append(box([low[k] for k in order], [high[k] for k in order]))
-            at += wide + rng.uniform(1.0, 4.0)
-    return found

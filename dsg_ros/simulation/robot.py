@@ -1,4 +1,4 @@
-"""A robot's drive through the building, as the records that a recording of it would hold."""
+"""A robot's drive through its world, as the records that a recording of it would hold."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config
-from dsg_ros.io.records import CloudRecord, OdometryRecord
-from dsg_ros.simulation.building import building, way
+from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord
 from dsg_ros.simulation.route import Schedule
-from dsg_ros.simulation.sensors import MOUNT, Lidar, wheel_odometry
+from dsg_ros.simulation.sensors import MOUNT, NEAREST_SCANNED, Lidar, Scanner, mounted
+from dsg_ros.simulation.wheels import wheel_odometry
+from dsg_ros.simulation.worlds import world
 
 Array = NDArray[np.float64]
 
 ACCELERATION = 0.5
-"""Of the robot, at both ends of its drive [m/s^2]."""
-STREAM_ODOMETRY, STREAM_LIDAR = 1, 2
+"""Of the robot, at both ends of its drive and of its arcs [m/s^2]."""
+STREAM_ODOMETRY, STREAM_LASER = 1, 2
 """Random numbers are drawn by subject, and by sweep: how long the drive is changes none of what came before."""
 _SECOND = 1_000_000_000
 
@@ -31,54 +32,81 @@ class Reference:
     pose: Array
 
 
+Record = OdometryRecord | CloudRecord | ScanRecord | Reference
+
+
 class Robot:
-    """Drives ``settings.drive.laps`` around the building, its clock at ``start`` [ns] when it sets off.
+    """Drives along the way of its world, its clock at ``start`` [ns] when it sets off; `UserError` where that way is
+    shorter than ``settings.drive.metres``.
 
     The same settings give the same numbers.
     """
 
     def __init__(self, settings: config.Simulation, start: int = 0) -> None:
-        drive = settings.drive
-        self._settings, self._start, self._route = settings, start, way()
-        self.metres = drive.laps * self._route.length
+        drive, place = settings.drive, world(settings)
+        self._settings, self._start, self._way = settings, start, place.way
+        self.metres = place.metres(drive.metres)
         """Length of the drive, in the plane."""
-        self._schedule = Schedule(self.metres, drive.speed, ACCELERATION)
-        self._lidar = Lidar(settings.lidar, building(settings.seed))
-        self._sweep_time = 1.0 / settings.lidar.rate
+        self._schedule = Schedule(place.way, self.metres, drive.speed, drive.turn_rate, ACCELERATION)
+        sensor = place.sensor if settings.sensor == "auto" else settings.sensor
+        self._laser: Lidar | Scanner
+        if sensor == "lidar":
+            self._laser = Lidar(settings.lidar, place.scene, mounted(settings.mounting))
+            self._sweep_time = 1.0 / settings.lidar.rate
+        else:
+            self._laser = Scanner(settings.scanner, place.scene, mounted(settings.mounting))
+            self._sweep_time = 1.0 / settings.scanner.rate
+        self.planar = sensor == "scanner"
+        """Whether it has the planar scanner, and not the lidar."""
         self.sweeps = int(self._schedule.duration / self._sweep_time)
         """How many sweeps are complete at the end of the drive."""
 
     def truth(self, seconds: Array) -> Array:
         """Exact poses (n, 7) of the base in world, ``seconds`` (n,) after it set off."""
-        return self._route.at(self._schedule.travelled(seconds))
+        return self._way.at(self._schedule.travelled(seconds))
 
-    def records(self) -> Iterator[tuple[int, OdometryRecord | CloudRecord | Reference]]:
+    def records(self) -> Iterator[tuple[int, Record]]:
         """Everything in the order it becomes known, with the time [ns] when it does.
 
-        A cloud has the stamp of its sweep's beginning and comes at its end, after the odometry and the reference of
-        all that time.  References are at the stamps of the odometry and of the clouds.
+        A scan or cloud has the stamp of its sweep's beginning and comes at its end, after the odometry and the
+        reference of all that time.  References are at the times of the odometry and at the beginnings of sweeps.
         """
-        wheels, rate = self._settings.wheels, self._settings.wheels.rate
-        # One sample more than the sweeps last: the last of them is spanned, too.
-        ticks = np.arange(int(np.ceil(self.sweeps * self._sweep_time * rate)) + 2) / rate
+        wheels = self._settings.wheels
+        offset = round(wheels.time_offset * _SECOND)
+        # Stamps must span the first sweep and the last: with an offset they begin earlier, or go on for longer.
+        first = -int(np.ceil(max(0.0, wheels.time_offset) * wheels.rate))
+        last = int(np.ceil((self.sweeps * self._sweep_time + max(0.0, -wheels.time_offset)) * wheels.rate)) + 2
+        ticks = np.arange(first, last) / wheels.rate
         truth = self.truth(ticks)
-        odometry = wheel_odometry(wheels, truth, self._random(STREAM_ODOMETRY))
+        odometry = wheel_odometry(wheels, truth, self._random(STREAM_ODOMETRY), 0.5 * self.metres)
         due = [(self._stamp(t), 0, k) for k, t in enumerate(ticks.tolist())]
         due += [(self._stamp((k + 1) * self._sweep_time), 1, k) for k in range(self.sweeps)]
-        for time, cloud, k in sorted(due):
-            if cloud:
+        for time, swept, k in sorted(due):
+            if swept:
                 begin = k * self._sweep_time
                 yield time, Reference(self._stamp(begin), self.truth(np.array([begin]))[0])
-                yield time, self.cloud(k)
+                yield time, self.sweep(k)
             else:
-                yield time, OdometryRecord(time, odometry[k], "odom", "base_link")
+                yield time, OdometryRecord(time + offset, odometry[k], "odom", "base_link")
                 yield time, Reference(time, truth[k])
 
-    def cloud(self, number: int) -> CloudRecord:
-        """Sweep ``number`` of the drive."""
-        begin = number * self._sweep_time
-        sweep = self._lidar.sweep(self.truth, begin, self._random(STREAM_LIDAR, number))
-        return CloudRecord(self._stamp(begin), sweep.points, sweep.times, "lidar", MOUNT)
+    def sweep(self, number: int) -> CloudRecord | ScanRecord:
+        """Sweep ``number`` of the drive, with the sensor's place as it is told."""
+        begin, random = number * self._sweep_time, self._random(STREAM_LASER, number)
+        if isinstance(self._laser, Lidar):
+            swept = self._laser.sweep(self.truth, begin, random)
+            return CloudRecord(self._stamp(begin), swept.points, swept.times, "lidar", MOUNT)
+        return ScanRecord(
+            self._stamp(begin),
+            self._laser.scan(self.truth, begin, random),
+            self._laser.angle_min,
+            self._laser.angle_increment,
+            NEAREST_SCANNED,
+            self._settings.scanner.max_range,
+            self._laser.time_increment,
+            "laser",
+            MOUNT,
+        )
 
     def _stamp(self, seconds: float) -> int:
         return self._start + round(seconds * _SECOND)

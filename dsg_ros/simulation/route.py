@@ -1,4 +1,4 @@
-"""Where a robot is when: along a closed way of straight lines and arcs, on ground of varying height."""
+"""Where a robot is when: along a way of straight lines and arcs, on ground of varying height."""
 
 from __future__ import annotations
 
@@ -11,22 +11,42 @@ from dsg_ros import poses
 
 Array = NDArray[np.float64]
 
+GRID = 0.01
+"""Metres between the places at which a schedule knows the speed; of a short drive there are `LEAST`."""
+LEAST = 16
+
+
+def level(x: Array) -> Array:
+    """The floor's height at ``x`` (...) where there are no ramps."""
+    return np.zeros_like(x)
+
 
 class Route:
-    """A closed polygon with its corners rounded off; begins behind the first corner.
+    """A polygon with its corners rounded off; a ``closed`` one begins behind the first corner and is driven lap after
+    lap, an open one leads from the first corner to the last.
 
     ``ground(x)`` is the floor's height [m].  The robot touches it with two axles ``wheelbase`` [m] apart, so that it
     pitches up over half a metre where a ramp begins, and not at once.
     """
 
     def __init__(
-        self, corners: Sequence[tuple[float, float]], radius: float, ground: Callable[[Array], Array], wheelbase: float
+        self,
+        corners: Sequence[tuple[float, float]],
+        radius: float,
+        ground: Callable[[Array], Array] = level,
+        wheelbase: float = 0.5,
+        *,
+        closed: bool = True,
     ) -> None:
-        self._ground, self._wheelbase = ground, wheelbase
+        self._ground, self._wheelbase, self.closed = ground, wheelbase, closed
         points = np.array(corners, float)
         sides = np.roll(points, -1, axis=0) - points
+        if not closed:
+            points, sides = points[:-1], sides[:-1]
         headings = np.arctan2(sides[:, 1], sides[:, 0])
         turns = np.angle(np.exp(1j * (headings - np.roll(headings, 1))))  # at the corner where each side begins
+        if not closed:
+            turns[0] = 0.0
         cut = radius * np.abs(np.tan(turns / 2))
         lengths = np.linalg.norm(sides, axis=1) - cut - np.roll(cut, -1)
         if lengths.min() < 0.0:
@@ -45,13 +65,17 @@ class Route:
 
     @property
     def length(self) -> float:
-        """Metres of one lap, in the plane."""
+        """Metres of one lap, or of an open way, in the plane."""
         return float(self._until[-1])
+
+    def curvature(self, travelled: Array) -> Array:
+        """Turn per metre (n,) [rad/m] after ``travelled`` (n,) metres, positive to the left."""
+        return self._curvature[self._piece(self._along(travelled))]
 
     def at(self, travelled: Array) -> Array:
         """Poses (n, 7) of the base, in world, after ``travelled`` (n,) metres (in the plane)."""
-        along = np.mod(travelled, self.length)
-        piece = np.minimum(np.searchsorted(self._until, along, side="right"), len(self._until) - 1)
+        along = self._along(travelled)
+        piece = self._piece(along)
         x, y, heading = self._begin[piece].T
         curvature, on = self._curvature[piece], along - self._from[piece]
         turned = heading + curvature * on
@@ -63,26 +87,48 @@ class Route:
         front, rear = self._ground(x + reach), self._ground(x - reach)
         pitch = -np.arctan2(front - rear, self._wheelbase)
         zero = np.zeros_like(x)
-        level = np.stack([x, y, 0.5 * (front + rear), zero, zero, np.sin(turned / 2), np.cos(turned / 2)], axis=1)
-        return poses.compose(level, np.stack([zero, zero, zero, zero, np.sin(pitch / 2), zero, np.cos(pitch / 2)], 1))
+        upright = np.stack([x, y, 0.5 * (front + rear), zero, zero, np.sin(turned / 2), np.cos(turned / 2)], axis=1)
+        return poses.compose(upright, np.stack([zero, zero, zero, zero, np.sin(pitch / 2), zero, np.cos(pitch / 2)], 1))
+
+    def _along(self, travelled: Array) -> Array:
+        return np.mod(travelled, self.length) if self.closed else np.clip(travelled, 0.0, self.length)
+
+    def _piece(self, along: Array) -> NDArray[np.intp]:
+        return np.minimum(np.searchsorted(self._until, along, side="right"), len(self._until) - 1)
 
 
 class Schedule:
-    """From standstill to ``speed`` [m/s], along ``distance`` [m], and to standstill again, at ``acceleration``
-    [m/s^2].
+    """From standstill along ``distance`` [m] of a route to standstill again, at ``acceleration`` [m/s^2] at most.
+
+    It is as fast as ``speed`` [m/s] and, where the route turns, ``turn_rate`` [rad/s] allow.
     """
 
-    def __init__(self, distance: float, speed: float, acceleration: float) -> None:
-        # Where there is no room to reach the speed, the robot brakes halfway.
-        self._speed = min(speed, float(np.sqrt(distance * acceleration)))
-        self._distance, self._acceleration = distance, acceleration
-        self._ramp = self._speed / acceleration
-        self.duration = distance / self._speed + self._ramp
+    def __init__(self, route: Route, distance: float, speed: float, turn_rate: float, acceleration: float) -> None:
+        places = np.linspace(0.0, distance, max(LEAST, int(np.ceil(distance / GRID))) + 1)
+        curvature = np.abs(route.curvature(0.5 * (places[:-1] + places[1:])))
+        allowed = turn_rate / np.maximum(curvature, turn_rate / speed)
+        squared = np.concatenate([[0.0], np.minimum(allowed[:-1], allowed[1:]) ** 2, [0.0]])
+        # Reached from every place before, and slow enough for every place behind: v^2 grows by 2 a for each metre.
+        gained = 2.0 * acceleration * places
+        squared = np.minimum.accumulate(squared - gained) + gained
+        squared = np.minimum.accumulate((squared + gained)[::-1])[::-1] - gained
+        velocity = np.sqrt(np.maximum(squared, 0.0))
+        self._places, self._velocity = places, velocity
+        # Between two places the acceleration is constant, and the mean speed that of the ends.
+        self._acceleration = np.diff(velocity**2) / (2.0 * np.diff(places))
+        took = np.diff(places) / (0.5 * (velocity[:-1] + velocity[1:]))
+        self._times = np.concatenate([[0.0], np.cumsum(took)])
+
+    @property
+    def duration(self) -> float:
+        """Seconds from standstill to standstill."""
+        return float(self._times[-1])
 
     def travelled(self, seconds: Array) -> Array:
         """Metres (n,) at ``seconds`` (n,) after the start; standing before it and at the end."""
         t = np.clip(seconds, 0.0, self.duration)
-        begun = np.minimum(t, self._ramp)
-        left = np.minimum(self.duration - t, self._ramp)
-        slow = 0.5 * self._acceleration * (begun**2 + self._ramp**2 - left**2)
-        return slow + self._speed * np.clip(t - self._ramp, 0.0, self.duration - 2 * self._ramp)
+        k = np.clip(np.searchsorted(self._times, t, side="right") - 1, 0, len(self._acceleration) - 1)
+        since = t - self._times[k]
+        return np.minimum(
+            self._places[k] + self._velocity[k] * since + 0.5 * self._acceleration[k] * since**2, self._places[-1]
+        )

@@ -11,7 +11,7 @@ from dsg_ros.core import geometry
 from dsg_ros.core.factors.odometry import calibrated, noise
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.interface import OdometryTrack
-from dsg_ros.learning.increments import IncrementModel, rate
+from dsg_ros.learning.increments import IncrementModel, increment
 
 NUMBERS = st.lists(st.floats(-1, 1), min_size=6, max_size=6)
 THETA = to_float64(
@@ -55,19 +55,61 @@ def test_nothing_learned_changes_nothing() -> None:
         np.testing.assert_allclose(neutral.predict(increment, 1.0)[0], increment, atol=1e-12)
 
 
-def test_odometry_is_taken_at_the_moment_of_the_scan() -> None:
-    velocity = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.3])
-    model = IncrementModel(Theta.neutral().replace(time_offset=np.array(0.06)), config.Odometry())
-    before, increment = poses.exp(np.array([1.0, 2.0, 0.0, 0.0, 0.0, 0.7])), poses.exp(0.4 * velocity)
-    moved = model.in_time(before, velocity)
-    np.testing.assert_allclose(moved, poses.compose(before, poses.exp(0.06 * velocity)), atol=1e-12)
-    assert IncrementModel(Theta.neutral(), config.Odometry()).in_time(before, velocity) is before
-    np.testing.assert_allclose(rate(increment, velocity, velocity), np.zeros(6), atol=1e-9)
+VELOCITY = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.3])
+LATE = 60_000_000
+"""Nanoseconds by which the tracks below are stamped late."""
 
-    faster = velocity * 1.5
-    told = rate(increment, velocity, faster)
-    true = poses.compose(poses.compose(poses.exp(-0.06 * velocity), increment), poses.exp(0.06 * faster))
-    np.testing.assert_allclose(poses.log(increment) + 0.06 * told, poses.log(true), atol=1e-4)
+
+def late_track(first: int = 0, last: int = 500) -> OdometryTrack:
+    """A robot that gets faster and turns, told every 20 ms between two stamps [ms], late."""
+    stamps = np.arange(first, last + 1, 20) * 1_000_000
+    return OdometryTrack(stamps, where(stamps - LATE))
+
+
+def where(stamps: np.ndarray) -> np.ndarray:
+    """Where that robot is."""
+    seconds = np.asarray(stamps)[..., None] * 1e-9
+    return poses.exp(VELOCITY * (seconds + 0.4 * seconds**2))
+
+
+def told_late() -> IncrementModel:
+    return IncrementModel(to_float64(Theta.neutral().replace(time_offset=np.array(0.06))), config.Odometry())
+
+
+def test_odometry_is_taken_at_the_moment_of_the_scan() -> None:
+    for stamp in (0, 110_000_000, 440_000_000):
+        moment = told_late().moment(late_track(), stamp)
+        np.testing.assert_allclose(moment.odometry, where(np.array(stamp)), atol=2e-4)
+    beyond = told_late().moment(late_track(), 490_000_000)
+    np.testing.assert_allclose(beyond.odometry, where(np.array(490_000_000)), atol=2e-3)
+
+
+def test_an_increment_with_its_rate_is_right_whatever_offset_it_was_taken_with() -> None:
+    true = poses.log(poses.between(where(np.array(100_000_000)), where(np.array(400_000_000))))
+    for before, after in ((0.0, 0.0), (0.06, 0.06), (0.04, 0.06), (0.0, 0.03)):
+        models = [
+            IncrementModel(to_float64(Theta.neutral().replace(time_offset=np.array(t))), config.Odometry())
+            for t in (before, after)
+        ]
+        first, second = models[0].moment(late_track(), 100_000_000), models[1].moment(late_track(), 400_000_000)
+        measured, gained = increment(first, second)
+        np.testing.assert_allclose(poses.log(measured) + 0.06 * gained, true, atol=3e-3)
+        assert np.abs(poses.log(measured) - true).max() > 5e-3, "without the offset it is not"
+
+
+def test_scans_are_straightened_by_the_motion_there_really_was() -> None:
+    track = told_late().corrected(late_track(80, 320), 100_000_000)
+    for stamp in (100_000_000, 150_000_000, 260_000_000, 300_000_000):
+        seen = poses.between(where(np.array(100_000_000)), where(np.array(stamp)))
+        ours = poses.between(track.at(100_000_000), track.at(stamp))
+        np.testing.assert_allclose(ours, seen, atol=2e-3)
+    neutral = IncrementModel(Theta.neutral(), config.Odometry())
+    assert neutral.corrected(track, 100_000_000) is track
+
+    scaled = IncrementModel(THETA, config.Odometry()).corrected(late_track(80, 320), 100_000_000)
+    got = poses.between(scaled.at(100_000_000), scaled.at(300_000_000))
+    raw = poses.between(late_track().at(100_000_000), late_track().at(300_000_000))
+    np.testing.assert_allclose(got, IncrementModel(THETA, config.Odometry()).predict(raw, 0.2)[0], atol=2e-4)
 
 
 def test_the_track_tells_its_velocity() -> None:

@@ -56,6 +56,34 @@ def cost_at_fixed_covariance(innovation: np.ndarray, covariance: np.ndarray, lin
     return total
 
 
+def test_normalised_innovation_is_the_loss_without_the_kernel(spatial_links: list[Link]) -> None:
+    block, theta = block_of(spatial_links), to_float64(Theta.neutral())
+    innovation, covariance = whitened(block, np.asarray(flatten(theta, ALL)), theta)
+    squares = [
+        e @ np.linalg.solve(np.linalg.inv(link.information) + p, e)
+        for e, p, link in zip(np.asarray(innovation), np.asarray(covariance), spatial_links, strict=True)
+    ]
+    got = score(block, theta)
+    assert float(got.nis) == pytest.approx(np.sum(squares) / (6 * LENGTH), rel=1e-9)
+    assert float(got.loss) < float(got.nis), "the kernel takes something off"
+
+
+def test_normalised_innovation_is_one_where_the_told_deviations_are_right() -> None:
+    """Over blocks of a robot whose odometry scatters as told and whose scans are exact."""
+    rng, told = np.random.default_rng(0), config.Odometry()
+    found = []
+    for _ in range(60):
+        true = poses.exp(np.tile([0.25, 0.0, 0.0, 0.0, 0.0, 0.1], (LENGTH, 1)))
+        sigma_t = told.sigma_translation + 0.25 * told.translation_per_metre + 0.1 * told.translation_per_radian
+        sigma_r = told.sigma_rotation + 0.25 * told.rotation_per_metre + 0.1 * told.rotation_per_radian
+        noise = rng.standard_normal((LENGTH, 6)) * [sigma_t, sigma_t, 0, 0, 0, sigma_r]
+        measured = poses.compose(true, poses.exp(noise))
+        sure = np.diag([1e8, 1e8, 0.0, 0.0, 0.0, 1e8])
+        block = block_of([Link(m, 0.4, t, sure) for m, t in zip(measured, true, strict=True)])
+        found.append(float(score(block, to_float64(Theta.neutral())).nis))
+    assert np.mean(found) == pytest.approx(1.0, rel=0.15)
+
+
 def test_cost_and_gradient_are_those_of_the_definition(spatial_links: list[Link]) -> None:
     block = block_of(spatial_links)
     theta = to_float64(Theta.neutral())

@@ -57,7 +57,7 @@ def room(edge: float = 8.0, laps: int = 2, scans: int = 400, seed: int = 3) -> R
     loops = np.array([(i, i + lap) for i in range(0, len(keyframes) - lap, 5)], np.int32).reshape(-1, 2)
     driven = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(truth[:, :3], axis=0), axis=1))])
     learning = tuple(
-        LearningStep(int(stamps[k]), float(driven[k]), 3.0 / (i + 1) + 0.5, 2.5 / (i + 1) + 0.5, i % 7 != 5, theta)
+        LearningStep(int(stamps[k]), float(driven[k]), 3.0 / (i + 1) + 0.5, 2.5 / (i + 1) + 0.5, i % 7 != 5, theta, 1.0)
         for i, k in enumerate(keyframes[10::8])
         for theta in [parameters(1 - 0.03 * (1 - np.exp(-i / 3)), 0.05 / np.sqrt(i + 1))]
     )

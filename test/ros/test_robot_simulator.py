@@ -11,7 +11,7 @@ from dds import Graph, NodeProgram, Program
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import poses
@@ -19,7 +19,7 @@ from dsg_ros.processes import free_domain
 from dsg_ros.ros import convert
 
 SIMULATOR = ["-m", "dsg_ros.ros.simulator", "--ros-args"]
-BUILDING = ["-p", "world:=building", "-p", "drive.laps:=0.02", "-p", "lidar.columns:=200", "-p", "listeners:=2"]
+BUILDING = ["-p", "world:=building", "-p", "drive.metres:=2.2", "-p", "lidar.columns:=200", "-p", "listeners:=2"]
 RELIABLE = {"qos.odom.reliability": "reliable", "qos.points.reliability": "reliable"}
 
 
@@ -86,12 +86,35 @@ def test_reference_and_transforms_fit_the_clouds(drive: Drive) -> None:
     assert 1.0 < told / driven < 1.1
 
 
+def test_a_scanner_in_the_office_sends_scans_as_a_real_one_does(tmp_path: Path) -> None:
+    domain = free_domain()
+    graph = Graph(domain)
+    graph.listen("/scan", LaserScan, 1000)
+    graph.listen("/odom", Odometry, 1000)
+    words = ["-p", "world:=office", "-p", "drive.metres:=1.0", "-p", "listeners:=1", "-p", "wheels.time_offset:=0.06"]
+    with Program([*SIMULATOR, *words], tmp_path / "simulator.log", domain) as simulator:
+        assert simulator.process.wait(60) == 0, simulator.text
+    scans = graph.messages("/scan")
+    graph.close()
+    assert len(scans) > 10
+    for scan in scans:
+        assert (scan.header.frame_id, len(scan.ranges), scan.range_max) == ("laser", 360, 20.0)
+        assert scan.angle_max == pytest.approx(scan.angle_min + 359 * scan.angle_increment)
+        assert 359 * scan.time_increment == pytest.approx(0.1, rel=0.01)
+    decoded = convert.scan_points(scans[3])
+    assert 340 < len(decoded.points) <= 360
+    assert decoded.times is not None
+    first = convert.nanoseconds(graph.messages("/odom")[0].header.stamp)
+    assert 0 <= convert.nanoseconds(scans[0].header.stamp) - first <= 20_000_000, "odometry told from before, later"
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["-p", "world:=moon"], "not one of tutorial, building"),
+        (["-p", "world:=moon"], "not one of tutorial, building, office, corridor"),
         (["-p", "world:=building", "-p", "lidar.colums:=200"], "lidar.columns"),
         (["-p", "world:=building", "-p", "lidar.columns:=2"], "outside"),
+        (["-p", "world:=corridor", "-p", "drive.metres:=99.0"], "ends after 60 m"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(words: list[str], reason: str, tmp_path: Path) -> None:
