@@ -47,6 +47,8 @@ setup(
         "typing_extensions>=4.13",
         "tyro>=0.9.24",
     ],
+    # `learn --ray` alone: a cluster's workers share a fleet's logs.
+    extras_require={"fleet": ["ray>=2.40"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

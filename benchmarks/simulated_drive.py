@@ -68,9 +68,13 @@ class Case:
         return apply_assignments(named, self.robot, "--robot")
 
     def pipeline(self, told: float) -> config.Slam:
-        """Settings with deviations ``told`` times those of the wheels; what only a finished run needs is off."""
+        """Settings with deviations ``told`` times those of the wheels.
+
+        The mounting's angle is learned too; what only a finished run needs is off.
+        """
         plain = config.Slam(
             odometry=told_noise(self.simulation().wheels, told),
+            learning=config.Learning(parameters=f"{config.Learning().parameters}, odometry.lever.rz"),
             refinement=config.Refinement(enabled=False),
             grid=config.Grid(enabled=False),
         )

@@ -31,6 +31,7 @@ COMMANDS = {
     "relocalise": "how often the robot is found in a map, on a recorded run",
     "simulate": "a robot with a laser in a simulated world, as a ROS 2 bag with exact truth",
     "convert": "turn a CARMEN log, a g2o log or a ROS 1 bag into a ROS 2 bag",
+    "learn": "one calibration from several recorded runs, and whether they agree on it",
     "calibrate": "what a recorded drive says of a robot's calibration, with standard deviations",
     "sensitivity": "how far a change of each parameter moves the poses of a run",
     "optimize": "the optimum of a pose graph file, g2o or TORO",

@@ -209,10 +209,11 @@ class Learning:
     """The outer update of theta."""
 
     enabled: Annotated[bool, Doc("Learn while mapping; off keeps the parameters as loaded")] = True
+    start: Annotated[str, Doc("A learned.yaml to start from; empty: a robot of which nothing is known")] = ""
     every_keyframes: Annotated[int, Doc("One outer update per this many keyframes"), Range(2, 1000)] = 10
     parameters: Annotated[str, Doc("What is learned: numbers of the odometry calibration, separated by commas")] = (
         "odometry.scale, odometry.rotation_gain, odometry.turn_per_metre, odometry.lever.x, odometry.lever.y, "
-        "odometry.lever.rz, odometry.time_offset"
+        "odometry.time_offset"
     )
     noise: Annotated[bool, Doc("Learn the odometry's noise in heading too, from told values that are far off")] = True
     noise_of_translation: Annotated[bool, Doc("With it, that in translation")] = False

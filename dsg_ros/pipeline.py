@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dsg_ros.core.native import plain, se3
 from dsg_ros.effect import Effect
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
+from dsg_ros.io.learned import read_learned
 from dsg_ros.keeping import saved_map
 from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
@@ -44,11 +46,14 @@ PARTS = ("calibration", "keyframes", "tracker", "back_end", "closer", "voxels", 
 class Slam:
     """Odometry and points in; poses, voxels and learned parameters out.
 
-    ``parameters`` are starting values of theta (from a learned.yaml); what is not named starts neutral.
+    ``parameters`` are starting values of theta, those of the file ``learning.start`` where none are given; what is not
+    named starts neutral.  `UserError` for a file that is none of learned parameters.
     """
 
     def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
         self._settings = settings
+        if settings.learning.start and not parameters:
+            parameters = read_learned(FilePath(settings.learning.start)).parameters
         self._calibration = Calibration(settings, parameters)
         self._keyframes = Keyframes()
         self._scans = ScanLog(keep_clouds=settings.refinement.enabled)

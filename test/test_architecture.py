@@ -51,6 +51,9 @@ RULES = [
         "what is simulated knows nothing of what is made of it",
     ),
     Rule(own("mapping", "learning", "io", "pipeline"), own("simulation"), "nor the other way"),
+    Rule(own("fleet"), own("ros", "report", "commands"), "workers match logs and answer; who asks is told by others"),
+    Rule(own("core", "io", "mapping", "learning", "pipeline", "report"), own("fleet"), "nor do these know of workers"),
+    Rule(r"dsg_ros", "ray", "the cluster has one door", except_=own(r"fleet\.ray_team")),
     Rule(own("mapping"), own("learning"), "the pipeline composes them"),
     Rule(own("learning"), own("mapping"), "the pipeline composes them"),
     Rule(

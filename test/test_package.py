@@ -105,7 +105,8 @@ def test_every_import_is_declared(distribution: Distribution) -> None:
     found = modules(ROOT / "dsg_ros")
     names = {target.partition(".")[0] for name, path in found.items() for _, target in imported(name, path, set(found))}
     names -= sys.stdlib_module_names | NEWER | {"dsg_ros"}
-    normal = {library(entry).lower() for entry in distribution.install_requires}
+    extras = [entry for entries in distribution.extras_require.values() for entry in entries]
+    normal = {library(entry).lower() for entry in (*distribution.install_requires, *extras)}
     libraries = {name for name in names if DISTRIBUTIONS.get(name, name).lower() in normal}
     ros = {name for name in names if ROS_PACKAGES.get(name, name) in depends("depend", "exec_depend")}
     assert sorted(names - libraries - ros) == []
@@ -114,7 +115,8 @@ def test_every_import_is_declared(distribution: Distribution) -> None:
 def test_every_declared_library_is_used(distribution: Distribution) -> None:
     used = "\n".join(path.read_text() for path in modules(ROOT / "dsg_ros").values())
     modules_of = {value.lower(): key for key, value in DISTRIBUTIONS.items()}
-    for entry in distribution.install_requires:
+    extras = [entry for entries in distribution.extras_require.values() for entry in entries]
+    for entry in (*distribution.install_requires, *extras):
         name = library(entry)
         assert re.search(rf"\b(import|from) {modules_of.get(name.lower(), name)}\b|\"{name}\"", used), entry
 

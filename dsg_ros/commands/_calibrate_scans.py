@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from dsg_ros import config as configuration
+from dsg_ros import poses
 from dsg_ros.errors import UserError
-from dsg_ros.io.logs import frames, open_log
 from dsg_ros.io.motions import Motions
-from dsg_ros.pipeline import Slam
+from dsg_ros.io.records import Topics
+from dsg_ros.matched_drive import match_drive
 from dsg_ros.progress import progress
 
 log = logging.getLogger(__name__)
@@ -22,34 +23,17 @@ MOST_SIGMA = 0.05
 
 
 def motions_from_scans(path: Path) -> Motions:
-    """Odometry between keyframes, with the scan matcher's own opinion of the same motion, of a pipeline that runs over
-    the log and learns as it goes; its map is not corrected by loop closures, which are not needed here."""
-    settings = configuration.replace(
-        configuration.Slam(), {"grid.enabled": False, "refinement.enabled": False, "loops.every_keyframes": 1000}
-    )
-    stream = frames(open_log(path), settings.input)
-    first = next(stream, None)
-    if first is None:
-        raise UserError(f"{path}: no scan could be used: {stream.counts or 'the log holds none'}")
-    slam = Slam(settings)
-    slam.warm_up(first.planar)
-    slam.process(first)
-    with progress("matching scans", len(stream)) as advance:
-        for number, frame in enumerate(stream, 2):
-            slam.process(frame)
-            if number % 50 == 0:
-                advance(number)
-    found = slam.saved_map()
-    if len(found.stamps) < 3:
-        raise UserError(f"{path}: nothing moves: {len(found.stamps)} keyframes in {len(stream)} scans")
-    odometry, matches = found.rows["OdomSE3"], found.rows["Registration"]
-    axes = _PLANE if first.planar else np.arange(6)
-    roots = np.asarray(matches["sqrt_info"])[:, :, axes]
-    information = np.einsum("nij,nik->njk", roots, roots)
+    """Odometry between keyframes, with the scan matcher's own opinion of the same motion."""
+    with progress("matching scans", 1.0) as advance:
+        drive = match_drive(path, configuration.Slam(), Topics(), lambda done, of: advance(done / max(of, 1)))
+    if len(drive.links) < 2:
+        raise UserError(f"{path}: nothing moves: {len(drive.links) + 1} keyframes in {drive.scans} scans")
+    axes = _PLANE if drive.planar else np.arange(6)
+    information = np.stack([link.information for link in drive.links])[:, axes[:, None], axes]
     weakest = np.linalg.eigvalsh(information)[:, 0]
     sure = weakest > 1 / MOST_SIGMA**2
     counts = {
-        name: count for name, count in stream.counts.items() if count and name.startswith(("malformed", "odometry"))
+        name: count for name, count in drive.counts.items() if count and name.startswith(("malformed", "odometry"))
     }
     if not sure.all():
         counts["matches_not_sure"] = int((~sure).sum())
@@ -57,11 +41,11 @@ def motions_from_scans(path: Path) -> Motions:
     return Motions(
         source=str(path),
         kind="body",
-        planar=first.planar,
-        inputs=np.asarray(odometry["measured"], float)[sure],
-        seconds=np.asarray(odometry["duration"], float)[sure],
-        stamps=found.stamps[1:][sure] / 1e9,
+        planar=drive.planar,
+        inputs=poses.log(np.stack([link.measured for link in drive.links]))[sure],
+        seconds=np.array([link.seconds for link in drive.links])[sure],
+        stamps=drive.stamps[sure] / 1e9,
         stamp_unit="s",
-        relative=np.asarray(matches["measured"], float)[sure],
+        relative=np.stack([link.relative for link in drive.links])[sure],
         counts=counts,
     )

@@ -22,6 +22,10 @@ RELATIVE_RANK = 1e-9
 """Eigenvalues of an information below this share of the largest are rounding: the direction is not observed."""
 
 
+STANDING = 1e-3
+"""A measured increment [m, rad] below this is none."""
+
+
 @dataclass(frozen=True)
 class Link:
     """What is known between neighbouring keyframes.
@@ -45,6 +49,11 @@ class Link:
         unit = all(abs(sum(q * q for q in pose[3:]) - 1.0) <= 1e-3 for pose in (measured, relative))
         finite = all(map(math.isfinite, (*measured[:3], *relative[:3], self.seconds)))
         return unit and finite and bool(np.isfinite(self.information).all() and np.isfinite(self.rate).all())
+
+    @property
+    def moves(self) -> bool:
+        """Whether the odometry tells any motion."""
+        return bool(np.abs(poses.log(self.measured)).max() > STANDING)
 
 
 class Block(eqx.Module):

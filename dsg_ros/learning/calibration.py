@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
-from dsg_ros.core.theta import SPECS, Theta, flatten, mask, specs, to_float64, unflatten
+from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
 from dsg_ros.interface import LearningStep, OdometryTrack, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
@@ -41,9 +41,6 @@ RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 
 LINK = ("measured", "seconds", "relative", "information", "rate")
 """Fields of a `Link`, in their order."""
-
-STANDING = 1e-3
-"""A measured increment [m, rad] below this is none."""
 
 TOLERATED = 0.01
 """An update may raise the held-out loss by this share: else thetas that are equally good would take turns."""
@@ -222,7 +219,7 @@ class Calibration:
         while self._on and len(self._links) >= size and len(self._specs):
             links = self._links[:size]
             del self._links[:size]
-            last = self._update(self._block(links), any(map(_moves, links)), stamp, travel) or last
+            last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
         return last
 
     def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
@@ -341,10 +338,6 @@ class Calibration:
         return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names))
 
 
-def _moves(link: Link) -> bool:
-    return bool(np.abs(poses.log(link.measured)).max() > STANDING)
-
-
 def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
     from dsg_ros.learning import noise  # here: it imports optax, which takes its time
 
@@ -354,12 +347,11 @@ def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
 # Programs of the module, not of an object: a second Calibration (after a clock jump, in tests) finds them compiled.
 @kept()
 def _theta_at(start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]) -> Theta:
-    learned = mask(start, *names)
-    return unflatten(flatten(start, learned) + deviation, start, learned)
+    return parameters.moved(start, deviation, names)
 
 
 @kept()
 def _score_at(
     block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
 ) -> Score:
-    return losses.score(block, _theta_at(start, deviation, names=names), mask(start, *names), width)
+    return losses.score(block, parameters.moved(start, deviation, names), mask(start, *names), width)

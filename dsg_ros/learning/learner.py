@@ -134,12 +134,7 @@ class Accumulator:
             sums[...] = 0.0
 
     def sandwich(self, at: Vector) -> Matrix:
-        """Covariance (K, K) of theta from the scatter of the blocks' gradients (Huber 1967; White 1980), never below
-        the formal.
-
-        The formal covariance believes that all noise is white and of the told size; this one only that blocks are
-        independent.
-        """
+        """`robust_covariance` (K, K) of theta at a deviation."""
         size = len(at)
         information = self.normal()[0]
         # gradient = H at - b, linear in (H, b): as a matrix on the vector (H.ravel(), b).
@@ -148,10 +143,7 @@ class Accumulator:
         for q in self._recent:
             gradient = q.hessian @ at - q.linear
             scatter += np.outer(gradient, gradient)
-        formal = np.linalg.inv(information)
-        robust = formal @ (scatter + self.prior) @ formal
-        scale = np.sqrt(np.maximum(np.diag(robust), np.diag(formal)) / np.diag(robust))
-        return scale[:, None] * robust * scale
+        return robust_covariance(information, scatter, self.prior)
 
     def _linearised(self, block: Block, at: Vector, scored: Score | None = None) -> Quadratic | None:
         s = scored or self._score(block, at)
@@ -165,6 +157,19 @@ class Accumulator:
         self._linear += q.linear
         row = np.concatenate([q.hessian.ravel(), q.linear])
         self._moments += np.outer(row, row)
+
+
+def robust_covariance(information: Matrix, scatter: Matrix, prior: Matrix) -> Matrix:
+    """Covariance (K, K) of theta from the scatter of the blocks' gradients (Huber 1967; White 1980), never below the
+    formal one; ``information`` includes the ``prior``, ``scatter`` is the sum of the gradients' outer products.
+
+    The formal covariance believes that all noise is white and of the told size; this one only that blocks are
+    independent.
+    """
+    formal = np.linalg.inv(information)
+    robust = formal @ (scatter + prior) @ formal
+    scale = np.sqrt(np.maximum(np.diag(robust), np.diag(formal)) / np.diag(robust))
+    return scale[:, None] * robust * scale
 
 
 def minimiser(information: Matrix, right: Vector, free: NDArray[np.bool_], held: Vector) -> Vector:

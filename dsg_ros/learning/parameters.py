@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from dsg_ros.core.theta import PER_FACTOR, SPECS, Mask, Spec, Theta, mask, names
+from dsg_ros.core.theta import PER_FACTOR, SPECS, Mask, Spec, Theta, flatten, mask, names, unflatten
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Parameter
 
@@ -35,6 +36,12 @@ def chosen(setting: str) -> Mask:
 def numbers(theta: Theta, learned: Mask) -> NDArray[np.float64]:
     """`dsg_ros.core.theta.flatten` on the host: JAX would compile a program for each of its steps."""
     return np.concatenate([np.asarray(getattr(theta, name))[getattr(learned, name)] for name in SPECS], axis=None)
+
+
+def moved(start: Theta, deviation: Float[Array | NDArray[np.float64], " K"], learned: tuple[str, ...]) -> Theta:
+    """``start`` with the numbers named in ``learned`` moved by ``deviation`` (K,); to be traced."""
+    chosen = mask(start, *learned)
+    return unflatten(flatten(start, chosen) + deviation, start, chosen)
 
 
 def starting_theta(parameters: Sequence[Parameter]) -> Theta:

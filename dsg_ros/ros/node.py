@@ -32,6 +32,7 @@ from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate
+from dsg_ros.io.learned import read_learned
 from dsg_ros.io.map_folder import read_map
 from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status
 from dsg_ros.ros.initial_pose import InitialPose
@@ -255,8 +256,11 @@ class HeroNode(LifecycleNode):
             self._outputs.again()
 
     def _pipeline(self) -> str:
-        """What the worker is to run; `UserError` where it is to localise and the map is not whole."""
+        """What the worker is to run; `UserError` where it is to localise and the map is not whole, or to start from
+        learned parameters that cannot be read."""
         if not self.config.localisation:
+            if self.config.learning.start:
+                read_learned(Path(self.config.learning.start))
             return self.pipeline
         if not self.config.map_folder:
             raise UserError("localisation is on and the parameter map_folder is empty: no map to localise in")

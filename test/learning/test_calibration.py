@@ -59,7 +59,8 @@ def test_known_calibration_is_found_within_three_sigmas(learned: Calibration) ->
 
 def test_mounting_and_time_offset_are_found_with_all_the_rest() -> None:
     robot = dataclasses.replace(TRUE, lever=(0.05, -0.03), lever_yaw=0.035, time_offset=0.06)
-    calibration = Calibration(SETTINGS)
+    names = f"{SETTINGS.learning.parameters}, odometry.lever.rz"
+    calibration = Calibration(config.replace(SETTINGS, {"learning.parameters": names}))
     motion = drive("rooms", 600)
     motion[:, 0] *= 1.0 + 0.5 * np.sin(np.arange(600) / 2.3)  # an offset in time shows where the speed changes
     learn(calibration, links_of(robot, motion, seed=4))
