@@ -166,6 +166,7 @@ class Calibration:
         self._on, self._last_key, self.counts = facts["on"], facts["last_key"], facts["counts"]
         self._changed_at = facts["changed_at"]
         self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
+        self._start_vector = parameters.numbers(self._start, self._learned)
         self._estimate, self._candidate = np.array(state["estimate"]), np.array(state["candidate"])
         self._sigmas = np.array(state["sigmas"])
         self._verdict = guards.Verdict(np.array(state["free"]), tuple(facts["status"]), tuple(facts["reason"]))
