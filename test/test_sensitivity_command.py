@@ -20,7 +20,7 @@ from dsg_ros.keeping import restored_graph
 from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.pipeline import Slam
 
-LEARNED = {"scale", "rotation_gain", "turn_per_metre", "lever.x", "lever.y", "lever.rz", "time_offset"}
+LEARNED = {"scale", "rotation_gain", "turn_per_metre", "lever.x", "lever.y", "time_offset"}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,9 @@ from dsg_ros.learning.leave_one_out import Together, learn_together
 
 SETTINGS = config.replace(config.Slam(), {**TOLD, "learning.noise": False})
 SIZE = SETTINGS.learning.every_keyframes
+LEARNED = len(SETTINGS.learning.parameters.split(","))
+"""How many numbers are learned by default."""
+
 TRUE = Robot(scale=0.96, rotation_gain=1.03, turn_per_metre=0.05, lever=(0.09, 0.0))
 TRUTH = {
     "odometry.scale": 0.96,
@@ -31,8 +34,8 @@ TRUTH = {
 
 
 def numbers(*first: float) -> np.ndarray:
-    """Deviations (7,) of what is learned by default: those given, then zeros."""
-    return np.pad(np.array(first), (0, 7 - len(first)))
+    """Deviations (K,) of what is learned by default: those given, then zeros."""
+    return np.pad(np.array(first), (0, LEARNED - len(first)))
 
 
 class Drives:
@@ -136,8 +139,8 @@ def test_p_values_of_a_theta_that_is_right_are_uniform() -> None:
     truth = numbers(-0.04, 0.03, 0.05, 0.09)
     prior = np.array([spec.prior_sigma for spec in drives.joint.specs])
     told = drives.joint.ask(truth, drives.spans)
-    found = [score_test(each, np.zeros((7, 7)), prior, 0.0) for each in told]
-    assert {test.directions for test in found} == {7}
+    found = [score_test(each, np.zeros((LEARNED, LEARNED)), prior, 0.0) for each in told]
+    assert {test.directions for test in found} == {LEARNED}
     p_values = [test.p_value for test in found]
     # The scatter is taken for no less than what the information says: that errs to the side of agreement.
     assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
@@ -151,7 +154,7 @@ def test_what_a_robot_may_differ_by_is_tolerated_and_more_is_not() -> None:
     near, far = numbers(-0.035, 0.03, 0.05, 0.09), numbers()
     for away, alike, least, most in ((near, 0.0, 0.0, 0.05), (near, 0.1, 0.3, 1.0), (far, 0.1, 0.0, 1e-6)):
         (told,) = drives.joint.ask(away, drives.spans)
-        assert least <= score_test(told, np.zeros((7, 7)), prior, alike).p_value <= most
+        assert least <= score_test(told, np.zeros((LEARNED, LEARNED)), prior, alike).p_value <= most
 
 
 def test_a_corridor_shows_no_rotation_gain() -> None:
@@ -192,7 +195,7 @@ def test_gradients_are_slopes(about: str) -> None:
     held = DriveEvidence(rooms(TRUE, 6, 3), SETTINGS, ())
     at = Question(numbers(*np.full(5, 0.01)), np.full(6, 0.2), about)
     axis = 2 if about == "calibration" else 4
-    step = 1e-5 * np.eye(7 if about == "calibration" else 6)[axis]
+    step = 1e-5 * np.eye(LEARNED if about == "calibration" else 6)[axis]
 
     def cost(sign: float) -> float:
         moved = at._replace(deviation=at.deviation + sign * step) if about == "calibration" else at
