@@ -171,8 +171,17 @@ def told_noise(wheels: config.SimulatedWheels, factor: float) -> config.Odometry
 
 def drive(case: Case) -> Outcome:
     """Simulate, map and learn, and compare."""
+    logger = logging.getLogger("dsg_ros")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what goes wrong in a hundred drives is a figure here
+    try:
+        return _driven(case)
+    finally:
+        logger.setLevel(level)
+
+
+def _driven(case: Case) -> Outcome:
     began = time.perf_counter()
-    logging.getLogger("dsg_ros").setLevel(logging.ERROR)  # what goes wrong in a hundred drives is a figure here
     enable_cache()
     simulation = case.simulation()
     robot = Robot(simulation)
