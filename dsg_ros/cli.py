@@ -22,7 +22,7 @@ from types import ModuleType
 
 from dsg_ros import __version__
 from dsg_ros.errors import UserError
-from dsg_ros.interruption import interruptible
+from dsg_ros.interruption import INTERRUPTED, interruptible
 
 COMMANDS = {
     "hero": "the tutorial: 6 poses, 6 voxels, odometry and observations learned through the solver",
@@ -42,7 +42,6 @@ COMMANDS = {
 
 HOW_TO_INSTALL = "run `make venv` and use .venv/bin/python, or with ROS 2 source its setup file (README)"
 
-INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program ended by Ctrl-C
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
+INTERRUPTED = 130
+"""128 + SIGINT: what a shell reports for a program ended by Ctrl-C, as an exit code."""
+
 PATIENCE = 0.05
 """Seconds until a `KeyboardInterrupt` that could not be raised is tried again."""
 

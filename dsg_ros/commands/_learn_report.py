@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dsg_ros.commands._learn_logs import LogReport, Outcome
-from dsg_ros.interface import Parameter
 from dsg_ros.learning.joint import Estimate
-from dsg_ros.report.summary import finite, versions
+from dsg_ros.report.summary import entry, finite, versions
 
 
 def provenance(outcome: Outcome) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def tell(outcome: Outcome, as_json: bool) -> None:
     )
     if as_json:
         found = {
-            "parameters": {p.name: _entry(p) for p in outcome.parameters},
+            "parameters": {p.name: entry(p) for p in outcome.parameters},
             "held_out_before": together.held_out_before,
             "held_out_after": together.held_out_after,
             "metres": together.metres,
@@ -119,8 +118,3 @@ def _values(outcome: Outcome, estimate: Estimate, deviation: Any) -> dict[str, d
         name: {"value": float(value), "sigma": float(sigma)}
         for name, value, sigma in zip(outcome.joint.names, values, estimate.sigmas, strict=True)
     }
-
-
-def _entry(parameter: Parameter) -> dict[str, Any]:
-    entry = {name: getattr(parameter, name) for name in ("value", "sigma", "unit", "status")}
-    return entry | ({"reason": parameter.reason} if parameter.reason else {})

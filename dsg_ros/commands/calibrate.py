@@ -15,10 +15,10 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from dsg_ros import __version__
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Parameter
 from dsg_ros.io.atomic import destination
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.motion_files import read_motions
+from dsg_ros.report.summary import entry
 
 if TYPE_CHECKING:
     from dsg_ros.commands._calibrate_motions import Outcome
@@ -135,7 +135,7 @@ def _tell(options: Options, outcome: Outcome) -> None:
         print(f"drift: {before:.2f} % {turn_before:.2f} deg/100 m -> {after:.2f} % {turn_after:.2f} deg/100 m")
     if options.json:
         found: dict[str, Any] = {
-            "parameters": {p.name: _entry(p) for p in parameters},
+            "parameters": {p.name: entry(p) for p in parameters},
             "held_out_before": outcome.held_out_before,
             "held_out_after": outcome.held_out_after,
             "metres": outcome.metres,
@@ -151,8 +151,3 @@ def _tell(options: Options, outcome: Outcome) -> None:
             }
         print(json.dumps(found, allow_nan=False))
     sys.stdout.flush()
-
-
-def _entry(parameter: Parameter) -> dict[str, Any]:
-    entry = {name: getattr(parameter, name) for name in ("value", "sigma", "unit", "status")}
-    return entry | ({"reason": parameter.reason} if parameter.reason else {})

@@ -17,6 +17,7 @@ from typing_extensions import Doc
 
 from dsg_ros.commands import convert
 from dsg_ros.errors import UserError
+from dsg_ros.interruption import INTERRUPTED
 from dsg_ros.io.g2o import write_reference
 from dsg_ros.io.logs import open_log
 from dsg_ros.processes import Failure, Follower, Process, free_domain
@@ -42,7 +43,6 @@ QUEUE = 10000
 BAG = "killian"
 OWN_FILES = FILES | {"reference.tum", "status.json", "node.log", "player.log"}
 """What a demo leaves in its folder, beside the bag."""
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

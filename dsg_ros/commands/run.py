@@ -24,6 +24,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from dsg_ros import config as configuration
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, RunResult, SavedMap
+from dsg_ros.interruption import INTERRUPTED
 from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
 from dsg_ros.io.map_folder import IN_RUN, check_map_folder, read_map, write_map
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130
 FILE = arg(metavar="FILE")
 TOPIC = arg(metavar="TOPIC")
 

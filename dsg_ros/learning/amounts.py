@@ -8,9 +8,9 @@ from collections.abc import Collection
 
 import numpy as np
 
-from dsg_ros.core.theta import SPECS, Spec, Theta
+from dsg_ros.core.theta import Spec, Theta
 from dsg_ros.errors import UserError
-from dsg_ros.learning.parameters import PLACES
+from dsg_ros.learning.parameters import PLACES, spec_of
 
 NATURAL = {
     "ratio": "1 %",
@@ -49,12 +49,6 @@ def full_name(name: str, names: Collection[str]) -> str:
         what = f"may be any of {', '.join(hits)}" if hits and wanted else "is not one that moves the map"
         raise UserError(f"parameter {name!r} {what}; there are {', '.join(names)}")
     return hits[0]
-
-
-def spec_of(name: str) -> Spec:
-    """The `Spec` of a shared number by its full name."""
-    leaf, position = PLACES[name]
-    return SPECS[leaf][position]
 
 
 def value_of(theta: Theta, name: str) -> float:

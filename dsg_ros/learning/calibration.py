@@ -113,9 +113,9 @@ class Calibration:
         newest = self._history[-1]
         return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
 
-    def moment(self, track: OdometryTrack, stamp: int) -> Moment:
-        """Odometry at the moment of a scan that is stamped ``stamp`` [ns]."""
-        return self._model.moment(track, stamp)
+    def moment(self, track: OdometryTrack, stamp: int, odometry: Vector) -> Moment:
+        """Odometry at the moment of a scan that is stamped ``stamp`` [ns], which it has as ``odometry`` (7,)."""
+        return self._model.moment(track, stamp, odometry)
 
     def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
         """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""
@@ -342,7 +342,7 @@ class Calibration:
 def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
     from dsg_ros.learning import noise  # here: it imports optax, which takes its time
 
-    return noise.NoiseLearner(start, noise.EVERY if settings.noise_of_translation else noise.ROTATION)
+    return noise.NoiseLearner(start, noise.chosen(settings))
 
 
 # Programs of the module, not of an object: a second Calibration (after a clock jump, in tests) finds them compiled.

@@ -114,20 +114,20 @@ class ChangeDetector:
         lengths = np.array([np.linalg.norm(u) for u in self._past])
         usual = max(float(np.median(lengths)), np.sqrt(FLOOR * size))
         scatter = self._scatter(usual)
-        total, spread, hessian = np.zeros(size), np.zeros((size, size)), np.zeros((size, size))
-        for seen in self._window:
-            total += seen.root @ _clipped(seen.whitened, CLIP * usual)
-            spread += seen.root @ scatter @ seen.root
-            hessian += seen.hessian
-        spread += np.trace(scatter) / size * hessian @ self._window[0].covariance @ hessian
-        # Directions that no block has seen have neither gradient nor spread.
-        spread += 1e-9 * np.trace(spread) * np.eye(size)
-        if not total @ np.linalg.solve(spread, total) > chdtri(size, self._settings.change_probability):
+        newest_first = list(reversed(self._window))
+        # Row i: the sums over the newest i + 1 blocks.
+        totals = np.cumsum([seen.root @ _clipped(seen.whitened, CLIP * usual) for seen in newest_first], axis=0)
+        spreads = np.cumsum([seen.root @ scatter @ seen.root for seen in newest_first], axis=0)
+        hessian = np.sum([seen.hessian for seen in newest_first], axis=0)
+        spread = spreads[-1] + np.trace(scatter) / size * hessian @ self._window[0].covariance @ hessian
+        if not _squared(totals[-1], spread) > chdtri(size, self._settings.change_probability):
             return None
         gain = np.linalg.inv(hessian + np.diag(self._sigmas**-2))
         sigmas = np.sqrt(np.diag(gain @ spread @ gain))
-        raw = np.sum([seen.gradient for seen in self._window], axis=0)  # the size of a step is not to be clipped
-        change = Change(-gain @ raw, sigmas, self._since(scatter, usual))
+        raw = np.sum([seen.gradient for seen in newest_first], axis=0)  # the size of a step is not to be clipped
+        # There is something of it in those over which the test is clearest.
+        since = 1 + int(np.argmax([_squared(t, s) for t, s in zip(totals, spreads, strict=True)]))
+        change = Change(-gain @ raw, sigmas, since)
         large = np.abs(change.step) > self._settings.change_least * self._sigmas
         return change if (change.sure & large).any() else None
 
@@ -140,16 +140,11 @@ class ChangeDetector:
         floored: Matrix = vectors * np.maximum(values, FLOOR) @ vectors.T
         return floored
 
-    def _since(self, scatter: Matrix, usual: float) -> int:
-        """How many of the newest blocks speak for a change: those over which the test is clearest."""
-        size = len(self._sigmas)
-        total, spread = np.zeros(size), np.zeros((size, size))
-        tests = []
-        for seen in reversed(self._window):
-            total = total + seen.root @ _clipped(seen.whitened, CLIP * usual)
-            spread = spread + seen.root @ scatter @ seen.root
-            tests.append(total @ np.linalg.solve(spread + 1e-9 * np.trace(spread) * np.eye(size), total))
-        return 1 + int(np.argmax(tests))
+
+def _squared(total: Vector, spread: Matrix) -> float:
+    """``total^T spread^-1 total``.  Directions that no block has seen have neither."""
+    regular = spread + 1e-9 * np.trace(spread) * np.eye(len(total))
+    return float(total @ np.linalg.solve(regular, total))
 
 
 def _clipped(whitened: Vector, limit: float) -> Vector:

@@ -67,13 +67,6 @@ def total(parts: Sequence[Evidence]) -> Evidence:
     return Evidence(*(sum((getattr(part, name) for part in parts[1:]), getattr(parts[0], name)) for name in fields))
 
 
-def learned_noise(settings: config.Learning) -> NDArray[np.bool_]:
-    """Which of the odometry's log sigmas (6,) are learned."""
-    if not settings.noise:
-        return np.zeros(6, bool)
-    return noise.EVERY if settings.noise_of_translation else noise.ROTATION
-
-
 class DriveEvidence:
     """The blocks of one drive, made once of its ``links``; blocks whose cost is not finite at the start are left out.
 

@@ -46,10 +46,10 @@ class IncrementModel:
         self._translation = tuple(a * b for a, b in zip(told_t, growth[:3], strict=True))
         self._rotation = tuple(a * b for a, b in zip(told_r, growth[3:], strict=True))
 
-    def moment(self, track: OdometryTrack, stamp: int) -> Moment:
-        """Odometry at the moment of a scan that is stamped ``stamp`` [ns]."""
+    def moment(self, track: OdometryTrack, stamp: int, odometry: Vector) -> Moment:
+        """Odometry at the moment of a scan that is stamped ``stamp`` [ns], which it has as ``odometry`` (7,)."""
         shifted = stamp + round(1e9 * self._offset)
-        return Moment(plain(track.beyond(shifted)), track.velocity(shifted), self._offset)
+        return Moment(plain(track.beyond(shifted)) if self._offset else odometry, track.velocity(shifted), self._offset)
 
     def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
         """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""

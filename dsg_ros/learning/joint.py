@@ -19,7 +19,7 @@ from dsg_ros import config
 from dsg_ros.core.theta import SPECS, Spec, names, specs
 from dsg_ros.interface import Parameter
 from dsg_ros.learning import guards, noise, parameters
-from dsg_ros.learning.evidence import Evidence, Question, learned_noise, total
+from dsg_ros.learning.evidence import Evidence, Question, total
 from dsg_ros.learning.learner import minimiser, robust_covariance
 
 Vector = NDArray[np.float64]
@@ -91,7 +91,7 @@ class Joint:
         self.given = parameters.given(parameters_given, chosen)
         self.prior = np.diag([1 / spec.prior_sigma**2 for spec in self.specs])
         self.noise = self.noise_start
-        self._noise_free = learned_noise(settings.learning)
+        self._noise_free = noise.chosen(settings.learning)
         self._noise_scatter = np.zeros((6, 6))
         self._noise_status, self._noise_reason = guards.LEARNED, ""
         self.names = names(chosen)

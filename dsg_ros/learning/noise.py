@@ -16,6 +16,7 @@ import optax  # type: ignore[import-untyped]
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from dsg_ros import config
 from dsg_ros.core.programs import kept
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import DenseCholesky
@@ -38,6 +39,13 @@ PRIOR = np.array([spec.prior_sigma for spec in SPECS["odometry_noise"]])
 EVERY, ROTATION = np.ones(6, bool), np.arange(6) >= 3
 
 _adam = optax.adam(RATE)
+
+
+def chosen(settings: config.Learning) -> NDArray[np.bool_]:
+    """Which of the odometry's log sigmas (6,) are learned."""
+    if not settings.noise:
+        return np.zeros(6, bool)
+    return EVERY if settings.noise_of_translation else ROTATION
 
 
 def negative_log_likelihood(block: Block, theta: Theta) -> Float[Array, ""]:

@@ -72,9 +72,12 @@ def _leaf_value(parameter: Parameter, spec: Spec) -> float:
 def given(parameters: Sequence[Parameter], learned: Mask) -> tuple[Parameter, ...]:
     """Those of ``parameters`` that are not learned: they stay as they were given."""
     fixed = [p for p in parameters if p.name not in names(learned)]
-    return tuple(Parameter(p.name, p.value, p.sigma, _spec(p.name).unit, "frozen", "given, not learned") for p in fixed)
+    return tuple(
+        Parameter(p.name, p.value, p.sigma, spec_of(p.name).unit, "frozen", "given, not learned") for p in fixed
+    )
 
 
-def _spec(name: str) -> Spec:
+def spec_of(name: str) -> Spec:
+    """The `Spec` of a shared number by its full name."""
     leaf, position = PLACES[name]
     return SPECS[leaf][position]

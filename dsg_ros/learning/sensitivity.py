@@ -25,8 +25,8 @@ from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.effect import Effect, displacement
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Parameter
-from dsg_ros.learning.amounts import NATURAL, changed, check_bounds, full_name, parse_change, spec_of, value_of
-from dsg_ros.learning.parameters import LEAVES, PLACES
+from dsg_ros.learning.amounts import NATURAL, changed, check_bounds, full_name, parse_change, value_of
+from dsg_ros.learning.parameters import LEAVES, PLACES, spec_of
 
 Array = NDArray[np.float64]
 

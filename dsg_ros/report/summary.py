@@ -104,3 +104,9 @@ def _learning(steps: tuple[LearningStep, ...]) -> dict[str, Any]:
             for s in steps
         ],
     }
+
+
+def entry(parameter: Parameter) -> dict[str, Any]:
+    """A parameter as commands that learn tell it in JSON, under its name."""
+    told = {name: getattr(parameter, name) for name in ("value", "sigma", "unit", "status")}
+    return told | ({"reason": parameter.reason} if parameter.reason else {})

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program ended by Ctrl-C
+from dsg_ros.interruption import INTERRUPTED
 
 
 def on_signals(handle: Callable[[int], None]) -> None:

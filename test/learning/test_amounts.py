@@ -7,8 +7,8 @@ import pytest
 
 from dsg_ros.core.theta import Theta
 from dsg_ros.errors import UserError
-from dsg_ros.learning.amounts import NATURAL, changed, full_name, parse_change, spec_of, value_of
-from dsg_ros.learning.parameters import LEAVES, PLACES
+from dsg_ros.learning.amounts import NATURAL, changed, full_name, parse_change, value_of
+from dsg_ros.learning.parameters import LEAVES, PLACES, spec_of
 from dsg_ros.learning.sensitivity import NOISE
 
 NAMES = tuple(PLACES)

@@ -78,9 +78,9 @@ def told_late() -> IncrementModel:
 
 def test_odometry_is_taken_at_the_moment_of_the_scan() -> None:
     for stamp in (0, 110_000_000, 440_000_000):
-        moment = told_late().moment(late_track(), stamp)
+        moment = told_late().moment(late_track(), stamp, late_track().at(stamp))
         np.testing.assert_allclose(moment.odometry, where(np.array(stamp)), atol=2e-4)
-    beyond = told_late().moment(late_track(), 490_000_000)
+    beyond = told_late().moment(late_track(), 490_000_000, late_track().at(490_000_000))
     np.testing.assert_allclose(beyond.odometry, where(np.array(490_000_000)), atol=2e-3)
 
 
@@ -91,7 +91,11 @@ def test_an_increment_with_its_rate_is_right_whatever_offset_it_was_taken_with()
             IncrementModel(to_float64(Theta.neutral().replace(time_offset=np.array(t))), config.Odometry())
             for t in (before, after)
         ]
-        first, second = models[0].moment(late_track(), 100_000_000), models[1].moment(late_track(), 400_000_000)
+        track = late_track()
+        first, second = (
+            model.moment(track, stamp, track.at(stamp))
+            for model, stamp in zip(models, (100_000_000, 400_000_000), strict=True)
+        )
         measured, gained = increment(first, second)
         np.testing.assert_allclose(poses.log(measured) + 0.06 * gained, true, atol=3e-3)
         assert np.abs(poses.log(measured) - true).max() > 5e-3, "without the offset it is not"
