@@ -6,7 +6,7 @@
 plays BAG in a loop, 10 times and 20 times faster than recorded unless told otherwise: the clock jumps back at each end,
 and the node starts a new map (input.on_clock_jump: reset).  After each loop it prints the memory of the node and of its
 worker; at the end what became of all scans.  The exit code is 1 if memory grew by more than 5 % after the second loop,
-a scan was not processed, or the log holds a traceback.
+a scan was missed (not processed, and not of a map that was reset before its turn came), or the log holds a traceback.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def _loop(follower: Follower, number: int, loops: int) -> int:
 
 def _judge(status: dict[str, Any], sent: int, memory: list[int], tracebacks: int) -> int:
     scans = status["scans"]
-    missed = sent - scans["processed"]
+    missed = sent - scans["processed"] - scans["dropped"].get("reset", 0)
     growth = max(memory[2:], default=memory[-1]) / memory[min(1, len(memory) - 1)] - 1.0
     print(f"{sent} scans sent, {scans['processed']} processed, {scans['lost']} lost, dropped: {scans['dropped'] or 0}")
-    print(f"memory grew by {growth:.1%} after the second loop; {tracebacks} tracebacks")
+    print(f"{missed} missed; memory grew by {growth:.1%} after the second loop; {tracebacks} tracebacks")
     print(f"worker: {status['worker']['restarts']} restarts; callbacks: p99 {status['callbacks']['p99_ms']} ms")
     return 1 if missed or growth > GROWTH or tracebacks else 0
 

@@ -26,6 +26,8 @@ from dsg_ros.ros.frames import TransformTree
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.inputs import Account
 
+pytestmark = pytest.mark.timeout(3600)  # with --fuzz 10000 a test takes some minutes
+
 SENSORS = ("odom", "scan", "points")
 QOS = QoSProfile(depth=1000)
 BATCH = 100
