@@ -17,7 +17,6 @@ from callbacks import Robot
 from dds import Graph, NodeProgram, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
@@ -29,8 +28,9 @@ from dsg_ros.ros.inputs import Account
 pytestmark = pytest.mark.timeout(3600)  # with --fuzz 10000 a test takes some minutes
 
 SENSORS = ("odom", "scan", "points")
-QOS = QoSProfile(depth=1000)
-BATCH = 100
+DEPTH = 10_000
+"""Of both histories: what is told apart here is what the node refuses, not what a short queue loses."""
+BATCH, PAUSE = 20, 0.02
 
 
 class Callbacks:
@@ -123,7 +123,7 @@ def attacked(fake_node: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     graph.close()
 
 
-RELIABLE = {"reliability": "reliable", "depth": 1000}
+RELIABLE = {"reliability": "reliable", "depth": DEPTH}
 
 
 @pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "what_if"])
@@ -135,7 +135,7 @@ def test_damaged_bytes_through_dds(
     """
     graph, node = attacked
     name = {"tf": "/tf", "what_if": "/hero/what_if"}.get(topic, f"/{topic}")
-    publisher = graph.node.create_publisher(mutations.KINDS[topic], name, QOS)
+    publisher = graph.node.create_publisher(mutations.KINDS[topic], name, QoSProfile(depth=DEPTH))
     wait_until(publisher.get_subscription_count, "subscription")
     time.sleep(1.0)
     total = request.config.getoption("--fuzz")
@@ -146,8 +146,7 @@ def test_damaged_bytes_through_dds(
     for number in range(total):
         publisher.publish(mutations.mutated(topic, number))
         if number % BATCH == BATCH - 1:
-            assert publisher.wait_for_all_acked(Duration(seconds=60.0))
-            time.sleep(0.05)  # as fast as they are taken: a flood is another test
+            time.sleep(PAUSE)  # as fast as they are taken: a flood is another test
     publisher.publish(good)
     if topic in SENSORS:
         inputs = node.wait(lambda s: arrived(s, topic) == total + 2, f"{total + 2} messages on {topic}")["inputs"]
