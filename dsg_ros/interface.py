@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from dsg_ros import poses
 
-
 _SPAN = 120_000_000
 """Over which a velocity is told [ns]: the noise of single samples fades, a robot hardly changes its motion."""
 
@@ -41,14 +40,15 @@ class OdometryTrack:
 
     def velocity(self, stamp: int) -> NDArray[np.float64]:
         """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], from the samples that enclose `_SPAN`
-        around it, as far as the track reaches, two of them at least; zero where there is one sample alone.
+        around it, or what of the track is nearest; zero where there is one sample alone.
         """
         last = len(self.stamps) - 1
         if not last:
             return np.zeros(6)
-        after = min(max(int(np.searchsorted(self.stamps, stamp + _SPAN // 2)), 1), last)
-        before = int(np.searchsorted(self.stamps, stamp - _SPAN // 2, side="right")) - 1
-        before = min(max(before, 0), after - 1)
+        end = min(stamp + _SPAN // 2, int(self.stamps[-1]))
+        begin = max(end - _SPAN, int(self.stamps[0]))
+        after = min(max(int(np.searchsorted(self.stamps, begin + _SPAN)), 1), last)
+        before = min(int(np.searchsorted(self.stamps, begin, side="right")) - 1, after - 1)
         step = poses.log(poses.between(self.poses[before], self.poses[after]))
         return step / ((self.stamps[after] - self.stamps[before]) * 1e-9)
 
