@@ -40,15 +40,15 @@ class OdometryTrack:
 
     def velocity(self, stamp: int) -> NDArray[np.float64]:
         """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], from the samples that enclose `_SPAN`
-        around it, or what of the track is nearest; zero where there is one sample alone.
+        around it, or around the end of the track that is nearest; zero where there is one sample alone.
         """
         last = len(self.stamps) - 1
         if not last:
             return np.zeros(6)
-        end = min(stamp + _SPAN // 2, int(self.stamps[-1]))
-        begin = max(end - _SPAN, int(self.stamps[0]))
-        after = min(max(int(np.searchsorted(self.stamps, begin + _SPAN)), 1), last)
-        before = min(int(np.searchsorted(self.stamps, begin, side="right")) - 1, after - 1)
+        middle = min(max(stamp, int(self.stamps[0])), int(self.stamps[-1]))
+        after = min(max(int(np.searchsorted(self.stamps, middle + _SPAN // 2)), 1), last)
+        before = int(np.searchsorted(self.stamps, middle - _SPAN // 2, side="right")) - 1
+        before = min(max(before, 0), after - 1)
         step = poses.log(poses.between(self.poses[before], self.poses[after]))
         return step / ((self.stamps[after] - self.stamps[before]) * 1e-9)
 

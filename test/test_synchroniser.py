@@ -83,6 +83,18 @@ def test_the_track_spans_the_sweep_with_one_sample_more_behind_and_a_fifth_of_a_
     np.testing.assert_allclose(frame.times, [0.0, 0.1])
 
 
+def test_with_a_margin_a_scan_waits_for_so_much_more_and_takes_it_along():
+    room = Room(odometry_margin=0.05)
+    room.odom(*range(0, 100, 20))
+    assert room.scan(35) == []
+    (frame,) = room.odom(100, 120)
+    assert _track(frame) == [0, 20, 40, 60, 80, 100]
+    assert room.scan(115) == []
+    (frame,) = room.sync.flush()
+    assert _track(frame) == [0, 20, 40, 60, 80, 100, 120]
+    assert "scans_held_odometry" not in room.counts, "odometry spans it"
+
+
 def test_times_before_the_stamp_reach_back():
     room = Room()
     room.odom(*range(0, 100, 10))

@@ -133,4 +133,4 @@ def test_the_velocity_is_not_that_of_two_samples() -> None:
     track = OdometryTrack(stamps, poses.exp(told))
     assert abs(track.velocity(200_000_000)[0] - 0.5) < 0.02
     # At the end of the track there is only what lies before.
-    assert abs(track.velocity(int(stamps[-1]) + 60_000_000)[0] - 0.5) < 0.02
+    assert abs(track.velocity(int(stamps[-1]) + 60_000_000)[0] - 0.5) < 0.04
