@@ -1,0 +1,188 @@
+"""What is learned and how the inputs are kept up with, as curves over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import viser
+from numpy.typing import NDArray
+from viser import uplot
+
+from dsg_ros.interface import Parameter
+from dsg_ros.view.history import History
+from dsg_ros.view.update import Update
+
+_COLOURS = ("#1f69c4", "#e67e22", "#16a05c", "#c0392b", "#8e44ad", "#7f8c8d", "#d4ac0d", "#148f77")
+_BAND = "#1f69c433"
+_SIGMAS = 2.0
+"""Half the width of a parameter's band, in standard deviations."""
+_LOW, _HIGH = "low", "high"
+
+
+class Chart:
+    """Lines of a `History` over seconds; a name that comes later gets a line of its own."""
+
+    def __init__(self, gui: viser.GuiApi, title: str, height: int = 190) -> None:
+        self._gui, self._title, self._height = gui, title, height
+        self._handle: viser.GuiUplotHandle | None = None
+        self._names: tuple[str, ...] = ()
+
+    def show(self, history: History, names: Sequence[str]) -> None:
+        """Draw columns ``names`` of the history."""
+        if not names or not len(history):
+            return
+        data = history.table(names)
+        if self._handle is None:
+            self._names = tuple(names)
+            self._handle = self._gui.add_uplot(
+                data, lines(names), title=self._title, height=self._height, scales=SCALES, axes=axes()
+            )
+            return
+        if tuple(names) != self._names:
+            self._names = tuple(names)
+            self._handle.series = lines(names)
+        self._handle.data = data
+
+    def clear(self) -> None:
+        """Nothing is drawn until there is something to draw."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+
+class ParameterChart:
+    """One number of theta with its band of two standard deviations."""
+
+    def __init__(self, gui: viser.GuiApi, history: History, parameter: Parameter) -> None:
+        series = (
+            uplot.Series(label="s"),
+            uplot.Series(label=parameter.name, stroke=_COLOURS[0], width=2),
+            uplot.Series(label=f"-{_SIGMAS:g} sd", stroke=_BAND, width=1),
+            uplot.Series(label=f"+{_SIGMAS:g} sd", stroke=_BAND, width=1),
+        )
+        self._name = parameter.name
+        self._handle = gui.add_uplot(
+            self._data(history),
+            series,
+            bands=(uplot.Band(series=(3, 2), fill=_BAND),),
+            title=told(parameter),
+            height=150,
+            scales=SCALES,
+            axes=axes(),
+            legend=uplot.Legend(show=False),
+        )
+
+    def show(self, history: History, parameter: Parameter) -> None:
+        """Draw its history; ``parameter`` is the newest value."""
+        self._handle.data = self._data(history)
+        title = told(parameter)
+        if title != self._handle.title:
+            self._handle.title = title
+
+    def remove(self) -> None:
+        """Take it off the page."""
+        self._handle.remove()
+
+    def _data(self, history: History) -> tuple[NDArray[np.float64], ...]:
+        return history.table([self._name, f"{self._name} {_LOW}", f"{self._name} {_HIGH}"])
+
+
+class Curves:
+    """All curves of the page, on a tab for what is learned and one for the inputs."""
+
+    def __init__(self, gui: viser.GuiApi) -> None:
+        self._gui = gui
+        tabs = gui.add_tab_group()
+        self._learning = tabs.add_tab("Learning")
+        self._inputs = tabs.add_tab("Inputs")
+        self._began: int | None = None
+        self._theta, self._losses, self._rates, self._dropped = History(), History(), History(), History()
+        self._parameters: dict[str, ParameterChart] = {}
+        with self._learning:
+            self._loss_chart = Chart(gui, "held-out loss of the newest block")
+        with self._inputs:
+            self._rate_chart = Chart(gui, "rates [1/s]")
+            self._dropped_chart = Chart(gui, "dropped, in all")
+
+    def show(self, update: Update) -> None:
+        """Draw what changed."""
+        if update.restarted:
+            self._restart()
+        for sample in update.samples:
+            self._began = sample.stamp if self._began is None else self._began
+            seconds = (sample.stamp - self._began) * 1e-9
+            self._theta.add(seconds, banded(sample.parameters))
+            if sample.losses:
+                self._losses.add(seconds, sample.losses)
+        if update.samples:
+            with self._learning:
+                self._loss_chart.show(self._losses, self._losses.names)
+                self._show_theta(update.samples[-1].parameters)
+        if update.health is not None:
+            self._rates.add(update.health.seconds, update.health.rates)
+            self._dropped.add(update.health.seconds, update.health.dropped)
+            with self._inputs:
+                self._rate_chart.show(self._rates, self._rates.names)
+                self._dropped_chart.show(self._dropped, some(self._dropped))
+
+    def _show_theta(self, parameters: Sequence[Parameter]) -> None:
+        for parameter in parameters:
+            chart = self._parameters.get(parameter.name)
+            if chart is None:
+                self._parameters[parameter.name] = ParameterChart(self._gui, self._theta, parameter)
+            else:
+                chart.show(self._theta, parameter)
+
+    def _restart(self) -> None:
+        """What is learned begins anew; the inputs go on."""
+        self._began = None
+        self._theta.clear()
+        self._losses.clear()
+        self._loss_chart.clear()
+        for chart in self._parameters.values():
+            chart.remove()
+        self._parameters.clear()
+
+
+def banded(parameters: Sequence[Parameter]) -> Mapping[str, float]:
+    """Values by name, and the ends of their bands."""
+    row: dict[str, float] = {}
+    for p in parameters:
+        row[p.name] = p.value
+        row[f"{p.name} {_LOW}"], row[f"{p.name} {_HIGH}"] = p.value - _SIGMAS * p.sigma, p.value + _SIGMAS * p.sigma
+    return row
+
+
+def told(parameter: Parameter) -> str:
+    """A parameter as the title of its chart."""
+    unit = f" {parameter.unit}" if parameter.unit else ""
+    return f"{parameter.name} {parameter.value:.4g} ± {parameter.sigma:.2g}{unit}, {parameter.status}"
+
+
+def some(dropped: History) -> tuple[str, ...]:
+    """Causes for which something was dropped; if there are none, all of them."""
+    table = dropped.table(dropped.names)[1:]
+    found = tuple(name for name, column in zip(dropped.names, table, strict=True) if np.nanmax(column) > 0)
+    return found or dropped.names
+
+
+SCALES = {"x": uplot.Scale(time=False), "y": uplot.Scale(auto=True)}
+
+
+def axes() -> tuple[uplot.Axis, ...]:
+    """Seconds below, and a left axis wide enough for small numbers with many digits."""
+    grid = uplot.Axis_Grid(stroke="#8884", width=1)
+    return (
+        uplot.Axis(grid=grid, stroke="#888", size=32),
+        uplot.Axis(grid=grid, stroke="#888", size=62),
+    )
+
+
+def lines(names: Sequence[str]) -> tuple[uplot.Series, ...]:
+    """Time and a line for each name."""
+    drawn = [
+        uplot.Series(label=name.replace("_", " "), stroke=_COLOURS[i % len(_COLOURS)], width=2)
+        for i, name in enumerate(names)
+    ]
+    return (uplot.Series(label="s"), *drawn)
