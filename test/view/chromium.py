@@ -6,6 +6,7 @@ Found by the environment variable DSG_ROS_CHROMIUM or on the PATH; none of the p
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -69,7 +70,7 @@ def program() -> str:
 class Chromium:
     """One window on one page."""
 
-    def __init__(self, width: int = 1400, height: int = 900) -> None:
+    def __init__(self, width: int = 1280, height: int = 720) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-")
         options = [
             "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--remote-debugging-port=0", *SOFTWARE_GL,
@@ -96,10 +97,8 @@ class Chromium:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with contextlib.suppress(ConnectionClosed):
             self._call("Browser.close")
-        except ConnectionClosed:
-            pass
         self._socket.close()
         try:
             self._process.wait(10.0)
