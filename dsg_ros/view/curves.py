@@ -18,13 +18,19 @@ _BAND = "#1f69c433"
 _SIGMAS = 2.0
 """Half the width of a parameter's band, in standard deviations."""
 _LOW, _HIGH = "low", "high"
+_ROOM = 1.5
+"""Widths of the usual band that a chart has above and below its curve."""
 
 
 class Chart:
-    """Lines of a `History` over seconds; a name that comes later gets a line of its own."""
+    """Lines of a `History` over seconds; a name that comes later gets a line of its own.
 
-    def __init__(self, gui: viser.GuiApi, title: str, height: int = 190) -> None:
-        self._gui, self._title, self._height = gui, title, height
+    Of a chart that is there nothing but the data may change: told of other lines or another title, viser's page makes
+    it anew and keeps the old range of time (seen with 1.1.1).
+    """
+
+    def __init__(self, gui: viser.GuiApi, title: str, order: float, height: int = 190) -> None:
+        self._gui, self._title, self._order, self._height = gui, title, order, height
         self._handle: viser.GuiUplotHandle | None = None
         self._names: tuple[str, ...] = ()
 
@@ -33,16 +39,15 @@ class Chart:
         if not names or not len(history):
             return
         data = history.table(names)
-        if self._handle is None:
-            self._names = tuple(names)
-            self._handle = self._gui.add_uplot(
-                data, lines(names), title=self._title, height=self._height, scales=SCALES, axes=axes()
-            )
-            return
         if tuple(names) != self._names:
-            self._names = tuple(names)
-            self._handle.series = lines(names)
-        self._handle.data = data
+            self.clear()
+        if self._handle is not None:
+            self._handle.data = data
+            return
+        self._names = tuple(names)
+        self._handle = self._gui.add_uplot(
+            data, lines(names), title=self._title, height=self._height, order=self._order, scales=SCALES, axes=axes()
+        )
 
     def clear(self) -> None:
         """Nothing is drawn until there is something to draw."""
@@ -54,38 +59,38 @@ class Chart:
 class ParameterChart:
     """One number of theta with its band of two standard deviations."""
 
-    def __init__(self, gui: viser.GuiApi, history: History, parameter: Parameter) -> None:
+    def __init__(self, gui: viser.GuiApi, history: History, name: str) -> None:
         series = (
             uplot.Series(label="s"),
-            uplot.Series(label=parameter.name, stroke=_COLOURS[0], width=2),
+            uplot.Series(label=name, stroke=_COLOURS[0], width=2),
             uplot.Series(label=f"-{_SIGMAS:g} sd", stroke=_BAND, width=1),
             uplot.Series(label=f"+{_SIGMAS:g} sd", stroke=_BAND, width=1),
         )
-        self._name = parameter.name
+        self._name = name
         self._handle = gui.add_uplot(
             self._data(history),
             series,
             bands=(uplot.Band(series=(3, 2), fill=_BAND),),
-            title=told(parameter),
+            title=name,
             height=150,
             scales=SCALES,
             axes=axes(),
             legend=uplot.Legend(show=False),
         )
 
-    def show(self, history: History, parameter: Parameter) -> None:
-        """Draw its history; ``parameter`` is the newest value."""
+    def show(self, history: History) -> None:
+        """Draw its history."""
         self._handle.data = self._data(history)
-        title = told(parameter)
-        if title != self._handle.title:
-            self._handle.title = title
 
     def remove(self) -> None:
         """Take it off the page."""
         self._handle.remove()
 
     def _data(self, history: History) -> tuple[NDArray[np.float64], ...]:
-        return history.table([self._name, f"{self._name} {_LOW}", f"{self._name} {_HIGH}"])
+        """Seconds, value and the ends of its band, which is cut off where its beginning would flatten all the rest."""
+        seconds, value, low, high = history.table([self._name, f"{self._name} {_LOW}", f"{self._name} {_HIGH}"])
+        room = _ROOM * float(np.median(high - low))
+        return seconds, value, np.maximum(low, value.min() - room), np.minimum(high, value.max() + room)
 
 
 class Curves:
@@ -100,10 +105,11 @@ class Curves:
         self._theta, self._losses, self._rates, self._dropped = History(), History(), History(), History()
         self._parameters: dict[str, ParameterChart] = {}
         with self._learning:
-            self._loss_chart = Chart(gui, "held-out loss of the newest block")
+            self._loss_chart = Chart(gui, "held-out loss of the newest block", order=-2.0)
+            self._told = gui.add_markdown("nothing is learned yet", order=-1.0)
         with self._inputs:
-            self._rate_chart = Chart(gui, "rates [1/s]")
-            self._dropped_chart = Chart(gui, "dropped, in all")
+            self._rate_chart = Chart(gui, "rates [1/s]", order=1.0)
+            self._dropped_chart = Chart(gui, "dropped, in all", order=2.0)
 
     def show(self, update: Update) -> None:
         """Draw what changed."""
@@ -127,12 +133,13 @@ class Curves:
                 self._dropped_chart.show(self._dropped, some(self._dropped))
 
     def _show_theta(self, parameters: Sequence[Parameter]) -> None:
+        self._told.content = told(parameters)
         for parameter in parameters:
             chart = self._parameters.get(parameter.name)
             if chart is None:
-                self._parameters[parameter.name] = ParameterChart(self._gui, self._theta, parameter)
+                self._parameters[parameter.name] = ParameterChart(self._gui, self._theta, parameter.name)
             else:
-                chart.show(self._theta, parameter)
+                chart.show(self._theta)
 
     def _restart(self) -> None:
         """What is learned begins anew; the inputs go on."""
@@ -143,6 +150,7 @@ class Curves:
         for chart in self._parameters.values():
             chart.remove()
         self._parameters.clear()
+        self._told.content = "nothing is learned yet"
 
 
 def banded(parameters: Sequence[Parameter]) -> Mapping[str, float]:
@@ -154,10 +162,10 @@ def banded(parameters: Sequence[Parameter]) -> Mapping[str, float]:
     return row
 
 
-def told(parameter: Parameter) -> str:
-    """A parameter as the title of its chart."""
-    unit = f" {parameter.unit}" if parameter.unit else ""
-    return f"{parameter.name} {parameter.value:.4g} ± {parameter.sigma:.2g}{unit}, {parameter.status}"
+def told(parameters: Sequence[Parameter]) -> str:
+    """Parameters with their standard deviations, as a table."""
+    rows = [f"| {p.name} | {p.value:.4g} ± {p.sigma:.2g} {p.unit} | {p.status} |" for p in parameters]
+    return "\n".join(["| parameter | value | |", "|:--|:--|:--|", *rows])
 
 
 def some(dropped: History) -> tuple[str, ...]:

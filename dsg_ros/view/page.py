@@ -6,14 +6,13 @@ interpreter lock, and whatever a client makes of its connection stays out of the
 
 from __future__ import annotations
 
-import io
 import ipaddress
 import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 
 import numpy as np
 import viser
@@ -38,13 +37,15 @@ def serve(receive: Receive) -> Iterator[str]:
     os.nice(NICENESS)
     for name in ("websockets.server", "asyncio"):
         logging.getLogger(name).addFilter(Few())
-    # viser greets and says good-bye on stdout; that is for what the command prints.
-    with redirect_stdout(io.StringIO()):
-        page = Page(receive())
-        yield page.url
-        while True:
-            page.show(receive())
-            yield ""
+    # It would write a line for every value of the wrong type that a client sends.
+    warnings.filterwarnings("ignore", module="viser")
+    # viser greets and says good-bye there, and tells of every client of another version.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    page = Page(receive())
+    yield page.url
+    while True:
+        page.show(receive())
+        yield ""
 
 
 class Few(logging.Filter):
@@ -65,6 +66,7 @@ class Few(logging.Filter):
         more = f"; {self._left_out} more like it" if self._left_out else ""
         record.msg, record.args = f"web view: a client's connection failed{because}{more}", ()
         record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
         self._due, self._left_out = now + _LONE_LINE, 0
         return True
 

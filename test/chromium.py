@@ -137,8 +137,8 @@ class Chromium:
 
     def click(self, label: str) -> None:
         """Click on what bears this text."""
-        find = f"[...document.querySelectorAll('button,label')].find(e => e.innerText.trim() === {json.dumps(label)})"
-        self.evaluate(f"{find}.click()")
+        bears = f"(e.innerText ?? '').trim() === {json.dumps(label)}"
+        self.evaluate(f"[...document.querySelectorAll('body *')].filter(e => {bears}).pop().click()")
 
     def screenshot(self, path: Path) -> None:
         """A picture of the page, as PNG."""
