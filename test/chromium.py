@@ -71,10 +71,10 @@ class Chromium:
     """One window on one page."""
 
     def __init__(self, width: int = 1280, height: int = 720) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="chromium-")
+        self._folder = Path(tempfile.mkdtemp(prefix="chromium-"))
         options = [
             "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--remote-debugging-port=0", *SOFTWARE_GL,
-            f"--user-data-dir={self._folder.name}", f"--window-size={width},{height}", "--no-first-run",
+            f"--user-data-dir={self._folder}", f"--window-size={width},{height}", "--no-first-run",
             "--disable-background-networking", "about:blank",
         ]  # fmt: skip
         self._process = subprocess.Popen(
@@ -85,7 +85,7 @@ class Chromium:
         """Addresses that the page asked for."""
 
     def __enter__(self) -> Chromium:
-        told = Path(self._folder.name) / "DevToolsActivePort"
+        told = self._folder / "DevToolsActivePort"
         until(lambda: told.exists() and len(told.read_text().splitlines()) == 2, "the browser's debugging port", 60.0)
         port = told.read_text().splitlines()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=10) as answer:
@@ -105,7 +105,7 @@ class Chromium:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._folder.name, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def open(self, url: str) -> float:
         """Go there; the time it was asked for, in seconds since 1970."""
@@ -138,7 +138,10 @@ class Chromium:
     def click(self, label: str) -> None:
         """Click on what bears this text."""
         bears = f"(e.innerText ?? '').trim() === {json.dumps(label)}"
-        self.evaluate(f"[...document.querySelectorAll('body *')].filter(e => {bears}).pop().click()")
+        element = f"[...document.querySelectorAll('body *')].filter(e => {bears}).pop()"
+        x, y = self.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({element}.getBoundingClientRect())")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self, path: Path) -> None:
         """A picture of the page, as PNG."""

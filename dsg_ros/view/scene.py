@@ -20,6 +20,7 @@ COLOURINGS: tuple[Colouring, ...] = ("points", "height")
 MAPPED = (31, 105, 196)
 ODOMETRY = (230, 126, 34)
 LOOPS = (22, 160, 92)
+GRID = (205, 205, 205)
 _SPARSE = np.array([158, 194, 230], float)
 _DENSE = np.array([8, 48, 107], float)
 _MANY = 200.0
@@ -37,7 +38,11 @@ class Scene:
         self._store = VoxelStore(chunk)
         self._colouring: Colouring = "points"
         self._chunks: dict[int, viser.PointCloudHandle] = {}
-        scene.add_grid("/map", plane="xy", infinite_grid=True, cell_size=1.0, section_size=10.0, plane_opacity=0.0)
+        # Nothing here casts shadows, and without a GPU every pass over the window takes a tenth of a second and more:
+        # hence also a grid of lines, where viser's fills the window.
+        scene.configure_default_lights(cast_shadow=False)
+        self._grid = self._line("grid", GRID, 1.0)
+        self._gridded: tuple[float, float, float, float] | None = None
         self._mapped = self._line("mapped", MAPPED, 3.0)
         self._odometry = self._line("odometry", ODOMETRY, 2.0)
         self._loops = self._line("loops", LOOPS, 1.5)
@@ -73,6 +78,7 @@ class Scene:
         if update.pose is not None:
             self._robot.position, self._robot.wxyz = update.pose[:3], update.pose[[6, 3, 4, 5]]
             self._robot.visible = True
+        self._draw_grid()
 
     def colour(self, colouring: Colouring) -> None:
         """Colour voxels by the points they hold, or by height."""
@@ -95,7 +101,8 @@ class Scene:
     def _restart(self) -> None:
         self._forget()
         self._draw_voxels()
-        for line in (self._mapped, self._odometry, self._loops):
+        self._gridded = None
+        for line in (self._grid, self._mapped, self._odometry, self._loops):
             line.points = np.zeros((0, 2, 3), np.float32)
         self._robot.visible = False
 
@@ -151,6 +158,22 @@ class Scene:
         line.points = lifted(np.stack([places[:-1], places[1:]], axis=1))
         if len(places):
             self._stretch(places)
+
+    def _draw_grid(self) -> None:
+        """Lines below the map, a round number of metres apart."""
+        if self.bounds is None:
+            return
+        low, high = self.bounds
+        step = 10.0 ** np.floor(np.log10(max(float((high - low)[:2].max()), 1.0)) - 0.3)
+        x0, y0 = (float(v) for v in np.floor(low[:2] / step) * step)
+        x1, y1 = (float(v) for v in np.ceil(high[:2] / step) * step)
+        if (x0, y0, x1, y1) == self._gridded:
+            return
+        self._gridded = x0, y0, x1, y1
+        xs, ys, z = np.arange(x0, x1 + step / 2, step), np.arange(y0, y1 + step / 2, step), float(low[2])
+        along_y = [[[x, y0, z], [x, y1, z]] for x in xs]
+        along_x = [[[x0, y, z], [x1, y, z]] for y in ys]
+        self._grid.points = np.array([*along_y, *along_x], np.float32)
 
     def _line(self, name: str, colour: tuple[int, int, int], pixels: float) -> viser.LineSegmentsHandle:
         nothing = np.zeros((0, 2, 3), np.float32)
