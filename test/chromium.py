@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+
+client = pytest.importorskip("websockets.sync.client", reason="it comes with viser, which is not installed")
+connection = pytest.importorskip("websockets.exceptions")
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "chromium-headless-shell")
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
@@ -90,14 +91,14 @@ class Chromium:
         port = told.read_text().splitlines()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=10) as answer:
             page = next(target for target in json.load(answer) if target["type"] == "page")
-        self._socket = connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None)
+        self._socket = client.connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None)
         for domain in ("Page", "Runtime", "Network"):
             self._call(f"{domain}.enable")
         self._call("Page.addScriptToEvaluateOnNewDocument", source=WITNESS)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(connection.ConnectionClosed):
             self._call("Browser.close")
         self._socket.close()
         try:

@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec.msgpack
 import numpy as np
-import viser
-import zstandard
-from websockets.sync.client import ClientConnection, connect
+import pytest
+
+viser = pytest.importorskip("viser", reason="the web view's library is not installed (pip install viser)")
+# These come with it.
+msgspec = pytest.importorskip("msgspec")
+zstandard = pytest.importorskip("zstandard")
+client = pytest.importorskip("websockets.sync.client")
 
 PROTOCOL = f"viser-v{viser.__version__}"
 TYPES = {"<f4": np.float32, "<f8": np.float64, "|u1": np.uint8}
 
 
-def join(url: str, **options: Any) -> ClientConnection:
+def join(url: str, **options: Any) -> Any:
     """A connection as the page's script opens it."""
-    return connect(url.replace("http", "ws"), subprotocols=[PROTOCOL], max_size=None, proxy=None, **options)
+    return client.connect(url.replace("http", "ws"), subprotocols=[PROTOCOL], max_size=None, proxy=None, **options)
 
 
 class Client:

@@ -13,10 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec.msgpack
 import numpy as np
 import pytest
-from view_client import PROTOCOL, Client, join
+from view_client import PROTOCOL, Client, join, msgspec
 from view_estimates import estimate, voxels
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
