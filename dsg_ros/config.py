@@ -36,6 +36,11 @@ class Input:
     odometry_timeout: Annotated[
         float, Doc("Odometry this much older than a scan counts as silent"), Range(0.05, 60.0, "s")
     ] = 1.0
+    odometry_margin: Annotated[
+        float,
+        Doc("Scans wait for odometry that reaches so far beyond them: for odometry stamped late. A log's wait anyway"),
+        Range(0.0, 1.0, "s"),
+    ] = 0.0
     clock_jump: Annotated[
         float, Doc("Odometry stamps running back by more are a clock jump"), Range(0.1, 3600.0, "s")
     ] = 2.0

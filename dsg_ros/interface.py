@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from dsg_ros import poses
 
+_SPAN = 120_000_000
+"""Over which a velocity is told [ns]: the noise of single samples fades, a robot hardly changes its motion."""
+
 
 @dataclass(frozen=True)
 class OdometryTrack:
@@ -36,14 +39,18 @@ class OdometryTrack:
         return poses.interpolate(self.poses[before], self.poses[after], fraction)
 
     def velocity(self, stamp: int) -> NDArray[np.float64]:
-        """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], between the samples around it, or those
-        nearest; zero where there is one sample alone.
+        """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], from the samples that enclose `_SPAN`
+        around it, or around the end of the track that is nearest; zero where there is one sample alone.
         """
-        if len(self.stamps) == 1:
+        last = len(self.stamps) - 1
+        if not last:
             return np.zeros(6)
-        after = int(np.clip(np.searchsorted(self.stamps, stamp), 1, len(self.stamps) - 1))
-        step = poses.log(poses.between(self.poses[after - 1], self.poses[after]))
-        return step / ((self.stamps[after] - self.stamps[after - 1]) * 1e-9)
+        middle = min(max(stamp, int(self.stamps[0])), int(self.stamps[-1]))
+        after = min(max(int(np.searchsorted(self.stamps, middle + _SPAN // 2)), 1), last)
+        before = int(np.searchsorted(self.stamps, middle - _SPAN // 2, side="right")) - 1
+        before = min(max(before, 0), after - 1)
+        step = poses.log(poses.between(self.poses[before], self.poses[after]))
+        return step / ((self.stamps[after] - self.stamps[before]) * 1e-9)
 
     def beyond(self, stamp: int) -> NDArray[np.float64]:
         """Pose (7,) at ``stamp``, which may lie outside of the track: the base is taken to have gone on evenly."""

@@ -26,6 +26,8 @@ Report = Callable[[str, str], None]
 
 _SECOND = 1_000_000_000
 _HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
+_BEFORE = 200_000_000
+"""Odometry before a scan [ns] that goes with it: the velocity between two samples is mostly their noise, at 50 Hz."""
 _REPORT_EVERY = 5.0  # seconds of wall time between two messages about the same cause
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
 _SMALLEST_NORM, _LARGEST_NORM = 1e-6, 1e6  # quaternions beyond are no orientation, whatever their direction
@@ -45,8 +47,9 @@ class Synchroniser:
 
     `add_odometry` and `add_scan` return the frames that became ready, in order of the scans' arrival; only a scan
     stamped ahead of the newest odometry by more than the timeout is overtaken by others that are ready.  A frame's
-    track holds the samples within the scan plus the nearest one before and after; one sample alone where its stamp is
-    that of an instantaneous scan.  After the last message, `flush` emits what still waits.
+    track holds the samples within the scan, those of the last `_BEFORE` before it, at least one, and of those after it
+    as many as span ``settings.odometry_margin``, at least one; one sample alone where its stamp is that of an
+    instantaneous scan.  After the last message, `flush` emits what still waits.
 
     ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_huge_quaternion,
     odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place),
@@ -60,6 +63,7 @@ class Synchroniser:
 
     def __init__(self, settings: Input, report: Report | None = None) -> None:
         self._settings = settings
+        self._margin = round(settings.odometry_margin * _SECOND)
         self._report = report or _log_report
         self.counts: Counter[str] = Counter()
         self.resets = 0
@@ -160,9 +164,9 @@ class Synchroniser:
             if first < 0 or scan.end - self._stamps[-1] > reach:
                 self._count("scans_without_odometry", scan.source, scan.start, "dropped: no odometry reaches it")
                 continue
-            self.counts["scans_held_odometry"] += 1
+            self.counts["scans_held_odometry"] += scan.end > self._stamps[-1]
             self.counts["frames"] += 1
-            frames.append(_framed(scan, self._stamps[first:], self._poses[first:]))
+            frames.append(self._framed(scan))
             # What stood behind the scan in the queue may be ready already.
             frames += self._ready()
         return frames
@@ -255,7 +259,7 @@ class Synchroniser:
         waiting: list[_Scan] = []
         while self._pending and self._stamps:
             scan = self._pending.popleft()
-            if scan.end > self._stamps[-1]:
+            if scan.end + self._margin > self._stamps[-1]:
                 waiting.append(scan)
                 if scan.end - self._stamps[-1] > far:
                     continue  # a stamp from the future must not hold up what stands behind it
@@ -266,11 +270,18 @@ class Synchroniser:
                 lead = (self._stamps[0] - scan.start) / _SECOND
                 self._count(cause, scan.source, scan.start, f"dropped: {lead:.3f} s before the first odometry at hand")
                 continue
-            last = bisect_left(self._stamps, scan.end) + 1
             self.counts["frames"] += 1
-            frames.append(_framed(scan, self._stamps[first:last], self._poses[first:last]))
+            frames.append(self._framed(scan))
         self._pending.extendleft(reversed(waiting))
         return frames
+
+    def _framed(self, scan: _Scan) -> Frame:
+        """The scan with the samples around it; there is one before it or at its stamp."""
+        at = bisect_left(self._stamps, scan.start)
+        of_itself = scan.start == scan.end and at < len(self._stamps) and self._stamps[at] == scan.start
+        first = at if of_itself else max(0, bisect_right(self._stamps, scan.start - _BEFORE) - 1)
+        last = at + 1 if of_itself else bisect_left(self._stamps, scan.end + self._margin) + 1
+        return _framed(scan, self._stamps[first:last], self._poses[first:last])
 
     def _count(self, cause: str, topic: str, stamp: int, text: str) -> None:
         """Count, and say so: the first time at once, then at most every few seconds a cause."""

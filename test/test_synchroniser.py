@@ -60,7 +60,7 @@ def test_a_scan_waits_until_odometry_has_passed_it():
     assert room.scan(30) == []
     assert room.sync.waiting == 1
     (frame,) = room.odom(40)
-    assert _track(frame) == [20, 40]
+    assert _track(frame) == [0, 20, 40]
     assert frame.odometry.at(frame.stamp)[0] == pytest.approx(30)
     assert frame.planar
     assert room.said == []
@@ -73,21 +73,33 @@ def test_an_exact_stamp_is_enough_for_an_instantaneous_scan():
     assert _track(frame) == [20]
 
 
-def test_the_track_spans_the_sweep_with_one_sample_more_at_each_end():
+def test_the_track_spans_the_sweep_with_one_sample_more_behind_and_a_fifth_of_a_second_before():
     room = Room()
-    room.odom(*range(0, 100, 10))
-    assert room.scan(25, [0.0, 0.1]) == []
-    assert room.odom(110, 120) == []
-    (frame,) = room.odom(130)
-    assert _track(frame) == [20, 30, 40, 50, 60, 70, 80, 90, 110, 120, 130]
+    room.odom(*range(0, 400, 10))
+    assert room.scan(325, [0.0, 0.1]) == []
+    assert room.odom(410, 420) == []
+    (frame,) = room.odom(430)
+    assert _track(frame) == [*range(120, 400, 10), 410, 420, 430]
     np.testing.assert_allclose(frame.times, [0.0, 0.1])
+
+
+def test_with_a_margin_a_scan_waits_for_so_much_more_and_takes_it_along():
+    room = Room(odometry_margin=0.05)
+    room.odom(*range(0, 100, 20))
+    assert room.scan(35) == []
+    (frame,) = room.odom(100, 120)
+    assert _track(frame) == [0, 20, 40, 60, 80, 100]
+    assert room.scan(115) == []
+    (frame,) = room.sync.flush()
+    assert _track(frame) == [0, 20, 40, 60, 80, 100, 120]
+    assert "scans_held_odometry" not in room.counts, "odometry spans it"
 
 
 def test_times_before_the_stamp_reach_back():
     room = Room()
     room.odom(*range(0, 100, 10))
     (frame,) = room.scan(75, [-0.05, 0.0])
-    assert _track(frame) == [20, 30, 40, 50, 60, 70, 80]
+    assert _track(frame) == [0, 10, 20, 30, 40, 50, 60, 70, 80]
 
 
 def test_scans_leave_in_order_of_arrival():
@@ -216,7 +228,7 @@ def test_odometry_slightly_out_of_order_is_put_in_its_place():
     room = Room()
     room.odom(0, 40, 20, 30)
     (frame,) = room.scan(25)
-    assert _track(frame) == [20, 30]
+    assert _track(frame) == [0, 20, 30]
     assert room.counts["odometry_backwards"] == 2
     assert "scan" not in " ".join(room.said)
 
@@ -262,11 +274,11 @@ def test_the_same_complaint_is_not_repeated_at_once():
 
 def test_flush_holds_the_last_odometry_but_not_for_ever():
     room = Room(odometry_timeout=1.0)
-    room.odom(0, 100)
-    for stamp in (150, 2000):
+    room.odom(0, 100, 400)
+    for stamp in (450, 2000):
         room.scan(stamp)
     (frame,) = room.sync.flush()
-    assert _track(frame) == [100]
+    assert _track(frame) == [100, 400]
     assert room.counts["scans_held_odometry"] == 1
     assert room.counts["scans_without_odometry"] == 1
     assert room.sync.waiting == 0
@@ -285,7 +297,7 @@ def test_memory_is_bounded_and_a_scan_older_than_what_is_kept_is_told():
     assert room.scan(5) == []
     assert room.counts["scans_too_old"] == 1
     (frame,) = room.scan(89_985)
-    assert _track(frame) == [89_980, 89_990]
+    assert _track(frame) == [*range(89_780, 90_000, 10)]
 
 
 def test_paired_scans_take_their_own_odometry_whatever_the_order():

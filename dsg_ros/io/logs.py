@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,10 @@ def _foreign(path: Path, data: bytes) -> str:
     return f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}"
 
 
+MARGIN = 0.2
+"""Odometry beyond a scan [s] that goes with it at least: in a log, nobody waits for it."""
+
+
 class Frames(Iterator[Frame]):
     """The frames of a log, in order, with what was left out on the way in ``counts`` by cause (complete once
     exhausted).
@@ -81,7 +86,8 @@ class Frames(Iterator[Frame]):
 
     def __init__(self, log: Log, settings: Input, report: Report | None = None) -> None:
         self.log = log
-        self.synchroniser = Synchroniser(settings, report)
+        margin = max(settings.odometry_margin, MARGIN)
+        self.synchroniser = Synchroniser(replace(settings, odometry_margin=margin), report)
         self.scans_read = 0
         self._counts: Counter[str] = Counter()
         self._frames = self._paired() if log.paired else self._bracketed()
