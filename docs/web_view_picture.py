@@ -38,6 +38,7 @@ def main(log: str, picture: str) -> None:
         with Chromium(1500, 1000) as browser:
             browser.open(url.group())
             until(browser.points, "picture of the map", PATIENCE)
+            until(lambda: any(inked > 200 for inked, _ in browser.curves()), "curves", PATIENCE)
             time.sleep(5.0)
             browser.evaluate("document.querySelector('.mantine-Notification-closeButton')?.click()")
             time.sleep(2.0)

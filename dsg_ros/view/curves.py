@@ -163,9 +163,9 @@ def banded(parameters: Sequence[Parameter]) -> Mapping[str, float]:
 
 
 def told(parameters: Sequence[Parameter]) -> str:
-    """Parameters with their standard deviations, as a table."""
-    rows = [f"| {p.name} | {p.value:.4g} ± {p.sigma:.2g} {p.unit} | {p.status} |" for p in parameters]
-    return "\n".join(["| parameter | value | |", "|:--|:--|:--|", *rows])
+    """Parameters with their standard deviations, one a line."""
+    lines = [f"**{p.name}** {p.value:.4g} ± {p.sigma:.2g} {p.unit}, {p.status}" for p in parameters]
+    return "<br>".join(line.replace(" ,", ",") for line in lines)
 
 
 def some(dropped: History) -> tuple[str, ...]:
