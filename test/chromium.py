@@ -30,7 +30,7 @@ SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--igno
 # Counts what is really drawn: points of each frame, by WebGL, and where lines go on the canvases of the curves.
 WITNESS = """
 (() => {
-  window.drawn = {points: 0, frames: 0, history: [], lines: {}};
+  window.drawn = {points: 0, frames: 0, history: []};
   let now = 0;
   const count = (mode, n) => { if (mode === WebGL2RenderingContext.POINTS) now += n; };
   const wrap = (name, at) => {
