@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.clouds import clouds
 from benchmarks.measuring import stopwatch
+from benchmarks.rates import rates
 from benchmarks.table import Row
 
 
@@ -48,7 +49,7 @@ def killian(folder: Path) -> list[Row]:
 
 
 PROCESSES: dict[str, Callable[[Path], list[Row]]] = {
-    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds
+    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds, "rates": rates
 }  # fmt: skip
 
 

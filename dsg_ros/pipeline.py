@@ -74,12 +74,20 @@ class Slam:
         """Choose the kind of scan and compile every kernel, so that nothing compiles while scans come in."""
         self._prepare(planar)
         self._warm = True
-        warm_up.compile_mapping(self._settings, self._mapper)
+        stages = {
+            "registration and voxels": lambda: warm_up.compile_mapping(self._settings, self._mapper),
+            "the graph's solvers": self._compile_graph,
+            "the occupancy grid": lambda: warm_up.compile_grid(self._settings.grid, planar=planar),
+            "learning": lambda: self._calibration.warm_up(planar),
+        }
+        for number, (name, compile_) in enumerate(stages.items(), 1):
+            _log.info("compiling, or fetching from the cache, %d of %d: %s", number, len(stages), name)
+            compile_()
+        self._compiled = compilations()
+
+    def _compile_graph(self) -> None:
         graph = warm_up.compile_back_end(self._settings, self._mapper.axes, self._calibration.theta)
         Sensitivity(graph, self._calibration.theta, ()).effect("odometry.scale")
-        warm_up.compile_grid(self._settings.grid, planar=planar)
-        self._calibration.warm_up(planar)
-        self._compiled = compilations()
 
     def _prepare(self, planar: bool) -> None:
         s = self._settings

@@ -19,6 +19,10 @@ Array = NDArray[np.float64]
 
 IDENTITY: Array = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 IDENTITY.setflags(write=False)
+FARTHEST = 1e7
+"""Metres from an origin beyond which no measured pose is believed to be; UTM coordinates stay below it."""
+LEAST_NORM, LARGEST_NORM = 1e-6, 1e6
+"""Norms between which a measured quaternion is an orientation that only wants normalising."""
 _CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
 _NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
 

@@ -30,7 +30,6 @@ _BEFORE = 200_000_000
 """Odometry before a scan [ns] that goes with it: the velocity between two samples is mostly their noise, at 50 Hz."""
 _REPORT_EVERY = 5.0  # seconds of wall time between two messages about the same cause
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
-_SMALLEST_NORM, _LARGEST_NORM = 1e-6, 1e6  # quaternions beyond are no orientation, whatever their direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,9 @@ class Synchroniser:
     as many as span ``settings.odometry_margin``, at least one; one sample alone where its stamp is that of an
     instantaneous scan.  After the last message, `flush` emits what still waits.
 
-    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_zero_quaternion, odometry_huge_quaternion,
-    odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards (used, put in its place),
-    odometry_too_old;
+    ``counts`` by cause: odometry_received, odometry_not_finite, odometry_far_away, odometry_zero_quaternion,
+    odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
+    (used, put in its place), odometry_too_old;
     scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_without_odometry
     (older than the first sample or, at the end, farther than the timeout from the last one), scans_too_old (older
     than the samples kept), scans_odometry_silent (waited, or still wait, because odometry stopped),
@@ -176,11 +175,14 @@ class Synchroniser:
         if not np.isfinite(checked).all():
             self._count("odometry_not_finite", topic, stamp, f"refused: the pose holds {_non_finite(checked)}")
             return None
+        if (farthest := float(np.abs(checked[:3]).max())) > poses.FARTHEST:
+            self._count("odometry_far_away", topic, stamp, f"refused: the position is {farthest:.4g} m away")
+            return None
         norm = math.hypot(*checked[3:])
-        if norm <= _SMALLEST_NORM:
+        if norm <= poses.LEAST_NORM:
             self._count("odometry_zero_quaternion", topic, stamp, "refused: the orientation is a zero quaternion")
             return None
-        if norm >= _LARGEST_NORM:
+        if norm >= poses.LARGEST_NORM:
             self._count("odometry_huge_quaternion", topic, stamp, f"refused: the quaternion's norm is {norm:.4g}")
             return None
         if abs(norm - 1.0) > _UNIT:

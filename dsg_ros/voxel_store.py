@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,16 +64,14 @@ class VoxelStore:
             rows, old = self._assign(change.ids)
             chunks = np.floor(change.means / self._edge).astype(np.int32)
             moved = ~old | (self._chunks[rows] != chunks).any(axis=1)
-            before = self._chunks[rows[moved]].tolist()
-            for row, known, former, chunk in zip(
-                rows[moved].tolist(), old[moved].tolist(), before, chunks[moved].tolist(), strict=True
-            ):
+            there, here = _tuples(self._chunks[rows[moved]]), _tuples(chunks[moved])
+            for row, known, former, chunk in zip(rows[moved].tolist(), old[moved].tolist(), there, here, strict=True):
                 if known:
-                    self._leave(tuple(former), row)
-                self._members.setdefault(tuple(chunk), set()).add(row)
+                    self._leave(former, row)
+                self._members.setdefault(chunk, set()).add(row)
             self._means[rows], self._normals[rows], self._counts[rows] = change.means, change.normals, change.counts
             self._chunks[rows] = chunks
-            self._dirty.update(map(tuple, np.unique(chunks, axis=0).tolist()))
+            self._dirty.update(_tuples(_distinct(chunks)))
 
     def touch(self) -> None:
         """Have every chunk reported again, for a listener that came late."""
@@ -135,3 +134,21 @@ class VoxelStore:
         if not members:
             del self._members[chunk]
         self._dirty.add(chunk)
+
+
+def _tuples(rows: NDArray[np.int32]) -> Iterator[Chunk]:
+    """The rows of ``rows`` (n, 3), one after the other: a list of so many has the garbage collector look at each."""
+    x, y, z = rows.T.tolist()
+    return zip(x, y, z, strict=True)
+
+
+def _distinct(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The different rows among ``rows`` (n, 3), n >= 1.
+
+    `numpy.unique` with an axis compares whole rows, and holds the interpreter's lock for 50 ms over 50,000 of them:
+    map->odom would come late.
+    """
+    ordered = rows[np.lexsort(rows.T)]
+    first = np.ones(len(rows), bool)
+    first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return ordered[first]

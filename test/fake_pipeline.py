@@ -101,7 +101,13 @@ class Counting:
         """All frames so far move by the change along x."""
         if parameter != "scale":
             raise UserError(f"parameter {parameter!r} is not one")
-        amount, zeros = float(change), np.zeros((len(self.frames), 6))
+        try:
+            amount = float(change)
+        except ValueError:
+            raise UserError(f"{change!r} is no change") from None
+        if not self.frames:
+            raise UserError("there is no map yet")
+        zeros = np.zeros((len(self.frames), 6))
         moved = np.tile([amount, 0, 0, 0, 0, 0], (len(self.frames), 1))
         return Effect("scale", "ratio", 1.0, 0.01, "learned", amount, moved, moved, zeros)
 

@@ -193,6 +193,15 @@ def test_odometry_that_is_not_finite_is_refused(bad, column):
     assert ("x", "qz")[column == 5] in room.said[0]
 
 
+@pytest.mark.parametrize("position", [1.1e7, -1e300])
+def test_odometry_from_beyond_this_planet_is_refused(position):
+    synchroniser = Synchroniser(Input())
+    assert synchroniser.add_odometry(0, [0.0, position, 0.0, 0.0, 0.0, 0.0, 1.0]) == []
+    assert synchroniser.counts == {"odometry_received": 1, "odometry_far_away": 1}
+    synchroniser.add_odometry(1, [0.0, 9.9e6, 0.0, 0.0, 0.0, 0.0, 1.0])  # a northing of UTM
+    assert synchroniser.counts["odometry_far_away"] == 1
+
+
 def test_zero_quaternions_are_refused_and_others_normalised():
     room = Room()
     room.sync.add_odometry(0, [0, 0, 0, 0, 0, 0, 0])

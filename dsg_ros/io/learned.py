@@ -53,7 +53,7 @@ def read_learned(path: Path, known: Collection[str] = ()) -> Learned:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(document, dict) or "format_version" not in document:
         raise UserError(f"{path}: not a file of learned parameters (format_version is missing)")
@@ -88,10 +88,16 @@ def _parameter(path: Path, index: int, entry: Any) -> Parameter:
     if missing := required - entry.keys():
         raise UserError(f"{where}: {', '.join(sorted(missing))} is missing")
     values = dict(entry)
+    for name in values.keys() - {"value", "sigma"}:
+        if not isinstance(values[name], str):
+            raise UserError(f"{where}: {name} {values[name]!r} is not text")
     for name in ("value", "sigma"):
         if not isinstance(values[name], int | float) or isinstance(values[name], bool):
             raise UserError(f"{where} ({values['name']}): {name} {values[name]!r} is not a number")
-        values[name] = float(values[name])
+        try:
+            values[name] = float(values[name])
+        except OverflowError as error:
+            raise UserError(f"{where} ({values['name']}): {name} has too many digits") from error
     if not math.isfinite(values["value"]) or not values["sigma"] >= 0:
         raise UserError(f"{where} ({values['name']}): value {values['value']} with sigma {values['sigma']}")
     if values["status"] not in _STATES:

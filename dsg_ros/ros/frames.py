@@ -6,6 +6,7 @@ it: the latest transform between two frames.  Both answer `lookup` and `explain`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +18,17 @@ from tf2_msgs.msg import TFMessage
 
 from dsg_ros import poses
 from dsg_ros.ros import convert
+from dsg_ros.ros.inputs import LONGEST_FRAME_ID, Account, Refused, Say
+
+MOST_FRAMES = 4096
+"""Frames that are remembered: no robot has so many, and memory is bounded whatever is published."""
 
 
 class Frames(Protocol):
-    """The latest transforms heard on /tf and /tf_static."""
+    """The latest transforms heard on /tf and /tf_static; ``accounts`` of them, where they come through here."""
+
+    @property
+    def accounts(self) -> Sequence[Account]: ...
 
     def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:
         """``target_from_source`` (7,), or None while it is not known."""
@@ -36,13 +44,19 @@ class TransformTree:
         self._parents: dict[str, tuple[str, NDArray[np.float64]]] = {}
 
     def take(self, message: TFMessage) -> None:
+        """Remember what is a transform; `Refused` where the message has others too, or there is no room."""
+        refused = 0
         for transform in message.transforms:
             child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
             pose = convert.transform_pose(transform)
-            norm = float(np.linalg.norm(pose[3:]))
-            if child and parent and child != parent and np.isfinite(pose).all() and norm > 1e-6:
-                pose[3:] /= norm
+            if _named(child, parent) and convert.make_rigid(pose):
+                if child not in self._parents and len(self._parents) >= MOST_FRAMES:
+                    raise Refused("too_many_frames", f"{MOST_FRAMES} frames are known already: {child[:20]!r} is not")
                 self._parents[child] = parent, pose
+            else:
+                refused += 1
+        if refused:
+            raise Refused("no_transforms", f"{refused} of {len(message.transforms)} transforms are none")
 
     def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:
         of_target, of_source = self._chain(target.lstrip("/")), self._chain(source.lstrip("/"))
@@ -68,21 +82,28 @@ class TransformTree:
         return chain
 
 
+def _named(child: str, parent: str) -> bool:
+    return bool(child and parent) and child != parent and max(len(child), len(parent)) <= LONGEST_FRAME_ID
+
+
 class Listener(TransformTree):
     """A `TransformTree` that subscribes."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, say: Say) -> None:
         super().__init__()
+        self.accounts = [Account(topic.lstrip("/"), self.take, say) for topic in ("/tf", "/tf_static")]
         moving = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
         static = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self.take, moving),
-            node.create_subscription(TFMessage, "/tf_static", self.take, static),
+            node.create_subscription(TFMessage, "/tf", self.accounts[0], moving),
+            node.create_subscription(TFMessage, "/tf_static", self.accounts[1], static),
         ]
 
 
 class Tf2Frames:
     """tf2_ros behind the same two questions."""
+
+    accounts: Sequence[Account] = ()
 
     def __init__(self, node: Node, tf2_ros: Any) -> None:
         self._tf2 = tf2_ros
@@ -104,10 +125,10 @@ class Tf2Frames:
         return "known by now"
 
 
-def listen(node: Node) -> Frames:
-    """Frames as the environment offers them."""
+def listen(node: Node, say: Say) -> Frames:
+    """Frames as the environment offers them; ``say`` logs."""
     try:
         import tf2_ros
     except ImportError:
-        return Listener(node)
+        return Listener(node, say)
     return Tf2Frames(node, tf2_ros)

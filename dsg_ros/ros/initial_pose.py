@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,10 +10,11 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
+from dsg_ros import poses
 from dsg_ros.interface import Hint
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
-from dsg_ros.ros.inputs import Say
+from dsg_ros.ros.inputs import Account, Say
 
 SIGMAS = 3.0
 LEAST_RADIUS, LEAST_TURN = 0.5, 0.3
@@ -28,11 +30,13 @@ def hint(message: PoseWithCovarianceStamped, map_frame: str) -> Hint:
     covariance = np.array(message.pose.covariance).reshape(6, 6)
     if not np.isfinite(pose).all() or not np.isfinite(covariance).all():
         raise MalformedMessage("it holds numbers that are not finite")
-    norm = float(np.linalg.norm(pose[3:]))
-    if norm < 1e-6:
-        raise MalformedMessage("its orientation is a zero quaternion")
+    if float(np.abs(pose[:3]).max()) > poses.FARTHEST:
+        raise MalformedMessage(f"it is more than {poses.FARTHEST:g} m from the origin of {map_frame!r}")
+    norm = math.hypot(*pose[3:])
+    if not poses.LEAST_NORM < norm < poses.LARGEST_NORM:
+        raise MalformedMessage(f"its orientation is a quaternion of norm {norm:g}")
     pose[3:] /= norm
-    position = float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0)))
+    position = min(poses.FARTHEST, float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0))))
     heading = float(np.sqrt(max(covariance[5, 5], 0.0)))
     return Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))
 
@@ -42,11 +46,12 @@ class InitialPose:
 
     def __init__(self, map_frame: str, request: Callable[[Hint], object], say: Say) -> None:
         self._map_frame, self._request, self._say = map_frame, request, say
+        self.account = Account("initialpose", self._take, say)
         self._subscription: Subscription | None = None
 
     def subscribe(self, node: Node) -> None:
         """Begin to listen."""
-        self._subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self._take, 10)
+        self._subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self.account, 10)
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening, if it did."""
@@ -56,10 +61,6 @@ class InitialPose:
 
     def _take(self, message: PoseWithCovarianceStamped) -> None:
         """Somebody, most often in rviz, says where the robot is."""
-        try:
-            found = hint(message, self._map_frame)
-        except MalformedMessage as error:
-            self._say("warning", f"initialpose: refused: {error}")
-            return
+        found = hint(message, self._map_frame)
         self._request(found)
         self._say("info", f"initialpose: looking for the robot within {found.radius:.1f} m of it")

@@ -24,6 +24,18 @@ Say = Callable[[str, str], None]
 """``say(level, text)``, level as in `logging` but lower case."""
 
 
+LONGEST_FRAME_ID = 256
+"""Characters; a longer one is noise, and would be sent on with every transform and said in every warning."""
+
+
+class Refused(Exception):
+    """A message that is not used, counted under its ``cause``."""
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
 class Throttle:
     """Passes a message on when its kind was not heard for ``period`` seconds of wall time."""
 
@@ -36,6 +48,38 @@ class Throttle:
         if now - self._latest.get(kind, -math.inf) >= self._period:
             self._latest[kind] = now
             self._say(level, text)
+
+
+class Account:
+    """A callback with its accounts, ``received == used + sum(refused.values())``; whatever a message holds, it goes on.
+
+    ``handle`` raises `MalformedMessage` for what makes no sense, and `Refused` for what does not now.
+    """
+
+    def __init__(self, topic: str, handle: Callable[[Any], None], say: Say) -> None:
+        self.topic = topic
+        self._handle, self._throttled = handle, Throttle(say)
+        self.received = 0
+        self.refused: Counter[str] = Counter()
+
+    def __call__(self, message: Any) -> None:
+        self.received += 1
+        try:
+            self._handle(message)
+        except Refused as error:
+            self.refused[error.cause] += 1
+            self._throttled("warning", error.cause, f"{self.topic}: refused: {error}")
+        except MalformedMessage as error:
+            self.refused["malformed"] += 1
+            self._throttled("warning", "malformed", f"{self.topic}: refused: {error}")
+        except Exception as error:  # noqa: BLE001 - one message, whatever is wrong with it, must not end the node
+            self.refused["unexpected"] += 1
+            trace = "".join(traceback.format_exception(error))
+            self._throttled("error", "unexpected", f"{self.topic}: refused, unexpectedly:\n{trace}")
+
+    def figures(self) -> dict[str, Any]:
+        """For diagnostics."""
+        return {"received": self.received, "refused": dict(self.refused)}
 
 
 class Latencies:
@@ -156,6 +200,10 @@ class Input:
         if isinstance(message, Odometry):
             frames["child_frame_id"] = message.child_frame_id
         for field, frame in frames.items():
+            if len(frame) > LONGEST_FRAME_ID:
+                raise MalformedMessage(
+                    f"{field} has {len(frame)} characters, at most {LONGEST_FRAME_ID} are believed: {frame[:20]!r}..."
+                )
             before = self._frames.get(field)
             if before and frame != before:
                 self.frame_changes += 1

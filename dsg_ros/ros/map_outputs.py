@@ -11,6 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
 from dsg_ros.interface import Estimate
+from dsg_ros.ros.inputs import Account, Say
 from dsg_ros.ros.output import World
 from dsg_ros.ros.outputs import OUTPUTS
 from dsg_ros.ros.ticker import Ticker
@@ -20,7 +21,7 @@ from dsg_ros.voxel_store import VoxelStore
 class MapOutputs:
     """All outputs of a node, from configure to cleanup.
 
-    ``request`` asks the worker, ``on_error`` is told of what failed to be published.
+    ``request`` asks the worker, ``on_error`` is told of what failed to be published, ``say`` logs.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class MapOutputs:
         now: Callable[[], int],
         request: Callable[[session.Command], Future[Any]],
         on_error: Callable[[Exception], None],
+        say: Say,
     ) -> None:
         self._world = World(
             config().map_frame,
@@ -38,6 +40,7 @@ class MapOutputs:
             lambda since: request(session.Grid(since)),
             lambda: config().grid_rate,
             lambda parameter, change: request(session.WhatIf(parameter, change)),
+            say,
         )
         self._outputs = [output(node, self._world) for output in OUTPUTS]
         self._on_error = on_error
@@ -55,6 +58,11 @@ class MapOutputs:
         """Take the topics back, after `stop`."""
         for output in self._outputs:
             output.destroy()
+
+    @property
+    def accounts(self) -> list[Account]:
+        """Of the messages that are answered."""
+        return [output.account for output in self._outputs if output.account is not None]
 
     def take(self, estimate: Estimate) -> None:
         """Note what an estimate brought, and publish what is small of it; quick, and raises nothing."""

@@ -88,7 +88,7 @@ class HeroNode(LifecycleNode):
             tolerance=lambda: self.config.transform_tolerance,
             on_error=self._tf_trouble,
         )
-        self.frames = frames.listen(self)
+        self.frames = frames.listen(self, self.say)
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
@@ -114,7 +114,7 @@ class HeroNode(LifecycleNode):
         )
         self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
-        self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble)
+        self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)
         self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
         self._reporter = Ticker("report", lambda: 1.0, self.report, self._trouble)
         self.worker = worker
@@ -199,6 +199,8 @@ class HeroNode(LifecycleNode):
         paused = self.sensors.paused and self.state in ("ready", "running")
         state = "paused" if paused else self.state
         figures = status.figures(state, self.sensors, self.worker.status(), self.tf, self._estimate)
+        accounts = [*self.frames.accounts, *self._outputs.accounts, self._initial_pose.account]
+        figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
         if self._view is not None:

@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
+from dsg_ros.ros.inputs import Account, Say
 from dsg_ros.voxel_store import VoxelStore
 
 MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -25,6 +26,7 @@ class World:
 
     ``ask_grid`` asks the worker for what changed in the occupancy grid after a version, ``grid_rate`` is how often;
     ``ask_what_if`` asks it what a change, as people write it, of the parameter of this name would do.
+    ``say`` logs.
     """
 
     frame: str
@@ -33,6 +35,7 @@ class World:
     ask_grid: Callable[[int], Future[GridUpdate]]
     grid_rate: Callable[[], float]
     ask_what_if: Callable[[str, str], Future[Effect]]
+    say: Say
 
 
 class Output:
@@ -41,6 +44,8 @@ class Output:
     topic: str
     message: Any
     qos: QoSProfile | int = MAP_QOS
+    account: Account | None = None
+    """Of the messages it answers, if it does."""
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         self._world = world

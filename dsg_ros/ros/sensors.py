@@ -203,6 +203,7 @@ class Sensors:
 
 _NOT_FOR_TF = (
     "odometry_not_finite",
+    "odometry_far_away",
     "odometry_zero_quaternion",
     "odometry_huge_quaternion",
     "odometry_repeated_stamp",

@@ -14,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from dsg_ros.effect import Effect
 from dsg_ros.ros import convert
+from dsg_ros.ros.inputs import Account, Refused
 from dsg_ros.ros.output import Output, World
 
 MOST_WAITING = 10
@@ -38,7 +39,8 @@ class WhatIfOutput(Output):
         self._name = node.get_fully_qualified_name()
         self._waiting = 0
         self._lock = threading.Lock()
-        self._questions = node.create_subscription(KeyValue, "~/what_if", self._ask, MOST_WAITING)
+        self.account = Account("what_if", self._ask, world.say)
+        self._questions = node.create_subscription(KeyValue, "~/what_if", self.account, MOST_WAITING)
 
     def destroy(self) -> None:
         self._node.destroy_subscription(self._questions)
@@ -46,7 +48,7 @@ class WhatIfOutput(Output):
 
     def _ask(self, question: KeyValue) -> None:
         if not self._publisher.is_activated:
-            return
+            raise Refused("not_active", "the node is not active")
         if max(len(question.key), len(question.value)) > MOST_CHARACTERS:
             short = KeyValue(key=question.key[:MOST_CHARACTERS], value=question.value[:MOST_CHARACTERS])
             self._refuse(short, f"the name or the change has over {MOST_CHARACTERS} characters")
@@ -68,7 +70,10 @@ class WhatIfOutput(Output):
             self._refuse(question, str(error))
             return
         effect = done.result()
-        self._tell(question, DiagnosticStatus.OK, effect.sentence, effect.figures())
+        try:
+            self._tell(question, DiagnosticStatus.OK, effect.sentence, effect.figures())
+        except Exception as fault:  # noqa: BLE001 - every question is answered, and the thread that reads lives on
+            self._refuse(question, f"the answer cannot be told: {fault!r}")
 
     def _refuse(self, question: KeyValue, why: str) -> None:
         self._tell(question, DiagnosticStatus.ERROR, why, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -65,8 +66,9 @@ class Robot:
         """Exact poses (n, 7) of the base in world, ``seconds`` (n,) after it set off."""
         return self._way.at(self._schedule.travelled(seconds))
 
-    def records(self) -> Iterator[tuple[int, Record]]:
-        """Everything in the order it becomes known, with the time [ns] when it does.
+    def records(self, begin: float = -math.inf, end: float = math.inf) -> Iterator[tuple[int, Record]]:
+        """Everything in the order it becomes known, with the time [ns] when it does; only what becomes known from
+        ``begin`` until before ``end`` [s] after it set off.
 
         A scan or cloud has the stamp of its sweep's beginning and comes at its end, after the odometry and the
         reference of all that time.  References are at the times of the odometry and at the beginnings of sweeps.
@@ -82,9 +84,11 @@ class Robot:
         due = [(self._stamp(t), 0, k) for k, t in enumerate(ticks.tolist())]
         due += [(self._stamp((k + 1) * self._sweep_time), 1, k) for k in range(self.sweeps)]
         for time, swept, k in sorted(due):
+            if not begin <= (time - self._start) / _SECOND < end:
+                continue
             if swept:
-                begin = k * self._sweep_time
-                yield time, Reference(self._stamp(begin), self.truth(np.array([begin]))[0])
+                began = k * self._sweep_time
+                yield time, Reference(self._stamp(began), self.truth(np.array([began]))[0])
                 yield time, self.sweep(k)
             else:
                 yield time, OdometryRecord(time + offset, odometry[k], "odom", "base_link")

@@ -41,6 +41,34 @@ def test_the_node_refuses_what_it_does_not_know(arguments, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("tf_rat: 30.0", ["unknown parameter 'tf_rat'", "close: tf_rate"]),
+        ("tf_rate: fast", ["tf_rate", "expected float", "'fast'"]),
+        ("tf_rate: [1.0, 2.0]", ["tf_rate", "expected float"]),
+        ("tf_rate: .nan", ["tf_rate", "finite"]),
+        ("tf_rate: -.inf", ["tf_rate", "finite"]),
+        ("queue: 0", ["queue", "outside [1, 10000]"]),
+        ("queue: 1.5", ["queue", "expected int"]),
+        ("keyframes: {distance: 1.0e+300}", ["keyframes.distance", "outside [0.01, 10] m"]),
+        ("keyframes: {distanse: 1.0}", ["unknown parameter 'keyframes.distanse'", "keyframes.distance"]),
+        ("keyframes: 3", ["unknown parameter 'keyframes'"]),
+        ("sensors: true", ["sensors", "expected str"]),
+        ("map_frame: {", ["params.yaml"]),
+        ("map_frame: \xff\xfe", ["params.yaml"]),
+        ("tf_rat: 30.0\n    queue: 0", ["tf_rat", "queue"]),
+    ],
+)
+def test_the_node_refuses_parameter_files_that_make_no_sense(tmp_path, content, words):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"/**:\n  ros__parameters:\n    {content}\n", encoding="latin-1")
+    done = dsg_ros("node", "--ros-args", "--params-file", path)
+    assert done.returncode == 2, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_node_ends_in_order_at_any_time(tmp_path, number):
     for delay in (0.5, 3.0):

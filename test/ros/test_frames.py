@@ -6,6 +6,7 @@ from tf2_msgs.msg import TFMessage
 
 from dsg_ros import poses
 from dsg_ros.ros import convert, frames
+from dsg_ros.ros.inputs import Refused
 
 
 @pytest.fixture(params=["own", "tf2_ros"])
@@ -52,12 +53,35 @@ def test_what_is_missing_is_named(tree):
     assert "connect" in found.explain("base", "lidar")
 
 
-def test_transforms_that_are_none_are_left_out():
+@pytest.mark.parametrize(
+    ("child", "pose"),
+    [
+        ("a", np.zeros(7)),
+        ("a", np.full(7, np.nan)),
+        ("a", [0, 0, 0, 1e200, 1e200, 0, 0]),  # its norm is no number
+        ("a", [1e8, 0, 0, 0, 0, 0, 1]),
+        ("base", A),
+        ("", A),
+        ("a" * 1000, A),
+    ],
+)
+def test_transforms_that_are_none_are_left_out_and_the_others_used(child, pose):
     own = frames.TransformTree()
-    own.take(TFMessage(transforms=[convert.transform("base", "a", 0, np.zeros(7))]))
-    own.take(TFMessage(transforms=[convert.transform("base", "b", 0, np.full(7, np.nan))]))
-    own.take(TFMessage(transforms=[convert.transform("c", "c", 0, A)]))
-    assert own.lookup("base", "a") is own.lookup("base", "b") is own.lookup("base", "c") is None
+    bad = convert.transform("base", child, 0, np.array(pose, float))
+    with pytest.raises(Refused, match="1 of 2 transforms are none"):
+        own.take(TFMessage(transforms=[bad, convert.transform("base", "good", 0, A)]))
+    assert child == "base" or own.lookup("base", child) is None
+    np.testing.assert_allclose(own.lookup("base", "good"), A, atol=1e-12)
+
+
+def test_memory_is_bounded_whatever_is_published():
+    own = frames.TransformTree()
+    for i in range(frames.MOST_FRAMES):
+        own.take(TFMessage(transforms=[convert.transform("base", str(i), 0, A)]))
+    with pytest.raises(Refused, match="frames are known already"):
+        own.take(TFMessage(transforms=[convert.transform("base", "more", 0, A)]))
+    own.take(TFMessage(transforms=[convert.transform("base", "7", 0, B)]))  # those that are known still move
+    np.testing.assert_allclose(own.lookup("base", "7"), B, atol=1e-12)
 
 
 def test_a_loop_ends():

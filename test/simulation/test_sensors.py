@@ -176,3 +176,11 @@ def test_the_same_seed_makes_the_same_drive_and_a_longer_one_begins_alike() -> N
     ]
     begun = len(odometry[0]) // 2  # before the shorter one brakes
     np.testing.assert_array_equal(odometry[0][:begun], odometry[1][:begun])
+
+
+def test_a_drive_can_be_told_in_parts() -> None:
+    robot = Robot(SHORT, start=7)
+    parts = [robot.records(end=0.55), robot.records(0.55, 0.8), robot.records(0.8)]
+    told = [(time, type(record), record.stamp) for part in parts for time, record in part]
+    assert told == [(time, type(record), record.stamp) for time, record in robot.records()]
+    assert len(list(robot.records(0.55, 0.8))) > 5
