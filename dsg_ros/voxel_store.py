@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class VoxelStore:
         with self._lock:
             self.size = 0.0
             self.version = getattr(self, "version", 0) + 1
-            self._dirty: set[Chunk] = set(self._ids)
+            self._dirty: dict[Chunk, None] = dict.fromkeys(self._ids)
             self._rows: dict[int, int] = {}
             self._free: list[int] = []
             self._members: dict[Chunk, set[int]] = {}
@@ -71,25 +72,31 @@ class VoxelStore:
                 self._members.setdefault(chunk, set()).add(row)
             self._means[rows], self._normals[rows], self._counts[rows] = change.means, change.normals, change.counts
             self._chunks[rows] = chunks
-            self._dirty.update(_tuples(_distinct(chunks)))
+            self._dirty.update(dict.fromkeys(_tuples(_distinct(chunks))))
 
     def touch(self) -> None:
         """Have every chunk reported again, for a listener that came late."""
         with self._lock:
-            self._dirty.update(self._ids)
-            self._dirty.update(self._members)
+            self._dirty.update(dict.fromkeys(self._ids))
+            self._dirty.update(dict.fromkeys(self._members))
 
-    def take_changes(self) -> list[ChunkContent]:
-        """Content of the chunks that changed since the last call."""
+    def take_changes(self, most: float = math.inf) -> list[ChunkContent]:
+        """Content of the chunks that changed and were not taken since, those first that changed first.
+
+        When they come to ``most`` voxels the others wait for the next call.
+        """
         with self._lock:
-            changes = []
-            for chunk in sorted(self._dirty):
+            changes, count = [], 0
+            for chunk in list(self._dirty):
+                if count >= most:
+                    break
+                del self._dirty[chunk]
                 rows = sorted(self._members.get(chunk, ()))
                 if not rows and chunk not in self._ids:
                     continue  # filled and emptied between two calls: nobody knows it
                 identity = self._ids.setdefault(chunk, len(self._ids))
                 changes.append(ChunkContent(identity, self._means[rows], self._counts[rows]))
-            self._dirty.clear()
+                count += len(rows)
             return changes
 
     def all(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
@@ -133,7 +140,7 @@ class VoxelStore:
         members.discard(row)
         if not members:
             del self._members[chunk]
-        self._dirty.add(chunk)
+        self._dirty[chunk] = None
 
 
 def _tuples(rows: NDArray[np.int32]) -> Iterator[Chunk]:

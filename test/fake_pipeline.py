@@ -101,6 +101,8 @@ class Counting:
         """All frames so far move by the change along x."""
         if parameter != "scale":
             raise UserError(f"parameter {parameter!r} is not one")
+        if change == "fail":
+            raise ValueError("a change that nobody foresaw")
         try:
             amount = float(change)
         except ValueError:

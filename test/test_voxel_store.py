@@ -79,3 +79,16 @@ def test_rows_are_used_again():
         store.update(update(fresh, list(range(i - 100, i))))
     assert len(store) == 100
     assert len(store._means) <= 1024
+
+
+def test_what_is_not_taken_waits_and_comes_in_its_turn():
+    store = VoxelStore(EDGE)
+    for i, x in enumerate((0.5, 4.5, 8.5, 12.5)):
+        store.update(update({10 * i + k: (x, 0.5, 0.5) for k in range(3)}, []))
+    assert [c.means[0, 0] for c in store.take_changes(4)] == [0.5, 4.5]  # the second one was begun
+    store.update(update({0: (0.6, 0.5, 0.5), 30: (12.6, 0.5, 0.5)}, []))
+    assert store.take_changes(0) == []
+    assert store.take_changes(-5) == []
+    assert [len(store.take_changes(1)) for _ in range(4)] == [1, 1, 1, 0]
+    store.update(update({0: (0.7, 0.5, 0.5)}, []))
+    assert [c.means[0, 0].round(1) for c in store.take_changes()] == [np.float32(0.7)]

@@ -100,7 +100,8 @@ def test_a_question_that_makes_no_sense_is_refused_with_the_reason(robot):
     for question, why in (
         (("colour", "1"), "WhatIf refused: parameter 'colour' is not one"),
         (("", ""), "WhatIf refused: parameter '' is not one"),
-        (("scale", "red"), "WhatIf failed: could not convert string to float: 'red'"),
+        (("scale", "red"), "WhatIf refused: 'red' is no change"),
+        (("scale", "fail"), "WhatIf failed: a change that nobody foresaw"),
         (("scale" * 1000, "1"), "over 100 characters"),
         (("scale", "1" * 1000), "over 100 characters"),
     ):
