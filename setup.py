@@ -47,8 +47,8 @@ setup(
         "typing_extensions>=4.13",
         "tyro>=0.9.24",
     ],
-    # `learn --ray` alone: a cluster's workers share a fleet's logs.
-    extras_require={"fleet": ["ray>=2.40"]},
+    # fleet: `learn --ray` alone, a cluster's workers share a fleet's logs.  web: the web view.
+    extras_require={"fleet": ["ray>=2.40"], "web": ["viser>=1.1.0"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

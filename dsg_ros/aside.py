@@ -110,6 +110,10 @@ class Aside(Iterator[Any]):
             self._sender.join()  # whatever it was sending to nobody has failed by now
         self._connection.close()
 
+    def kill(self) -> None:
+        """End the process wherever it is; whoever waits for an item gets `RuntimeError`."""
+        self._process.kill()
+
     def send(self, value: Any) -> None:
         """Hand an object over, as it is now, without waiting until it is taken; a process that has ended is told of by
         the next item.

@@ -371,6 +371,11 @@ class Node(Slam):
         bool, Doc("Go on from the checkpoint in map_folder, if there is one, instead of making a new map")
     ] = False
     localisation: Annotated[bool, Doc("Localise in the map of map_folder instead of making one")] = False
+    view: Annotated[Literal["none", "web"], Doc("web: map, trajectories and curves live in a browser")] = "none"
+    view_host: Annotated[str, Doc("Address the web view listens on; the default cannot be reached from elsewhere")] = (
+        "127.0.0.1"
+    )
+    view_port: Annotated[int, Doc("Port of the web view; 0: one that is free"), Range(0, 65535)] = 8080
     queue: Annotated[int, Doc("Scans waiting for the pipeline; the oldest is dropped beyond"), Range(1, 10000)] = 100
     qos: InputQos = InputQos()
 

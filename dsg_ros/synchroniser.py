@@ -11,7 +11,7 @@ import math
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -316,3 +316,11 @@ _FIELDS = ("x", "y", "z", "qx", "qy", "qz", "qw")
 
 def _log_report(level: str, text: str) -> None:
     logging.getLogger(__name__).log(getattr(logging, level.upper()), "%s", text)
+
+
+_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
+
+
+def dropped_scans(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of a `Synchroniser`'s ``counts``, or a log's, those of scans that were not used, by cause."""
+    return {cause: n for cause, n in counts.items() if not cause.startswith(_NOT_DROPS)}

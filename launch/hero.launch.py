@@ -26,6 +26,10 @@ ARGUMENTS = {
     "rviz": ("true", "Open rviz2 with config/hero.rviz, where it is installed"),
     "bag": ("", "Bag to play; empty: the tutorial's simulator, or a robot"),
     "rate": ("1.0", "How many times faster than recorded the bag is played"),
+    "view": (
+        "",
+        "web: map and curves of hero_node live in a browser, at http://127.0.0.1:8080; empty: as the parameters say",
+    ),
     "namespace": ("", "Namespace of the node"),
     "simulator": ("auto", "The tutorial's simulator instead of hero_node (true, false, or auto: without a bag)"),
 }
@@ -49,8 +53,11 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         tutorial = {"package": "dsg_ros", "executable": "hero_simulator", "name": "hero"}
         started = [Node(**tutorial, namespace=namespace, output="screen")]
         sim_time = False
+        if given["view"] == "web":
+            started.append(LogInfo(msg="view:=web shows hero_node; the tutorial is seen in rviz"))
     else:
-        started = [mapper(given["params_file"], namespace, sim_time, remap=bool(bag))]
+        view = {"view": given["view"]} if given["view"] else {}
+        started = [mapper(given["params_file"], namespace, sim_time, view, remap=bool(bag))]
     if bag:
         play = ["play", bag, "--rate", given["rate"], "--wait", str(WARM_UP)]
         command = [ExecutableInPackage("dsg_ros", "dsg_ros"), *play]
@@ -60,7 +67,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return started
 
 
-def mapper(params_file: str, namespace: str, sim_time: bool, remap: bool) -> Node:
+def mapper(params_file: str, namespace: str, sim_time: bool, view: dict[str, str], remap: bool) -> Node:
     """hero_node.  A bag's topics keep their recorded names, so a node in a namespace is pointed to them."""
     topics = ("odom", "scan", "points")
     return Node(
@@ -68,7 +75,7 @@ def mapper(params_file: str, namespace: str, sim_time: bool, remap: bool) -> Nod
         executable="hero_node",
         name="hero",
         namespace=namespace,
-        parameters=[params_file, {"use_sim_time": sim_time}],
+        parameters=[params_file, {"use_sim_time": sim_time, **view}],
         remappings=[(topic, f"/{topic}") for topic in topics] if remap and namespace else [],
         output="screen",
         # On Ctrl-C it refines and saves the map, which takes longer than the five seconds that launch would give it.

@@ -62,7 +62,19 @@ RULES = [
         "readers and writers serve everybody",
     ),
     Rule(own("report"), own("ros", "commands", "experiments", "pipeline", "worker.*"), "a report needs results only"),
-    Rule(own("pipeline"), own("ros", "commands", "report"), "the pipeline serves node and command line alike"),
+    Rule(
+        own("view"),
+        own("ros", "io", "core", "mapping", "learning", "report", "commands", "experiments", "pipeline", "worker.*"),
+        "the view is handed records, and does not ask where they come from",
+    ),
+    Rule(r"dsg_ros", "viser", "the page has one process", except_=own(r"view\.(page|scene|curves)")),
+    Rule(
+        r"dsg_ros",
+        own(r"view\.(page|scene|curves)"),
+        "what imports viser is loaded in the page's process alone",
+        except_=own(r"view\.(page|scene|curves)"),
+    ),
+    Rule(own("pipeline"), own("ros", "commands", "report", "view"), "the pipeline serves node and command line alike"),
     Rule(
         r"dsg_ros",
         own("commands"),
@@ -114,6 +126,7 @@ NODE_PROCESS = [
     "dsg_ros.config",
     "dsg_ros.synchroniser",
     "dsg_ros.worker",
+    "dsg_ros.view.web",
     "dsg_ros.io.pointcloud",
     "dsg_ros.io.laserscan",
     "dsg_ros.ros.running",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dsg_ros.commands.demo import Options, Settled, find_run, main
+from dsg_ros.commands.demo import Options, Settled, Watch, _viewed, find_run, main
 from dsg_ros.errors import UserError
 from dsg_ros.processes import Failure, Follower, Process, free_domain
 
@@ -153,3 +153,37 @@ def test_a_short_demo(tmp_path):
     assert report["source"] == "killian.g2o.zip"
     assert report["counts"]["scans_sent"] == 150
     shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    ("view", "display", "served"),
+    [("auto", "", False), ("auto", ":0", True), ("web", "", True), ("none", ":0", False)],
+)
+def test_the_view_is_served_where_somebody_sees_it(monkeypatch, view, display, served):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    assert bool(_viewed(Options(view=view))) is served
+
+
+def test_a_browser_is_opened_once_when_the_page_is_there(tmp_path, monkeypatch, capsys):
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    browser.chmod(0o755)
+    program = (
+        "from dsg_ros.commands.demo import Watch\n"
+        "watch = Watch()\n"
+        "for url in ('', 'http://127.0.0.1:1', 'http://127.0.0.1:1'): watch({'view': url})"
+    )
+    environment = {**os.environ, "BROWSER": f"{browser} %s"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "web view: http://127.0.0.1:1\n"), done.stderr
+    assert opened.read_text() == "http://127.0.0.1:1\n"
+
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    Watch()({"view": "http://127.0.0.1:1"})
+    assert capsys.readouterr().out == "web view: http://127.0.0.1:1\n"
+    assert len(opened.read_text().splitlines()) == 1

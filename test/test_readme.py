@@ -69,7 +69,7 @@ def test_every_command_named_exists_and_every_command_is_named():
     assert named == set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/learning.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/learning.md", "docs/web_view.md"])
 def test_links_and_pictures_lead_somewhere(page):
     path = ROOT / page
     targets = re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -170,3 +171,41 @@ def test_a_log_without_a_usable_scan_says_what_was_left_out(tmp_path):
     (tmp_path / "blind.clf").write_text("FLASER 3 90 90 90 0 0 0 0 0 0 1.0 robot 1.0\n" * 3)
     with pytest.raises(UserError, match="no scan could be used"):
         main(Options(log=tmp_path / "blind.clf", out=tmp_path / "out"))
+
+
+def test_a_run_is_watched_in_a_browser_until_ctrl_c(room, tmp_path):
+    from view_client import Client  # skips where the view's library is not installed
+
+    terminal, stdin = os.openpty()  # where nobody sits at a terminal, the page goes with the run
+    words = ["run", room / "room.clf", "--out", tmp_path / "out", "--view", "web", "--set", "view_port=0"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dsg_ros", *map(str, words)],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    stays = "the web view stays at "
+    url = next(line.removeprefix(stays).split()[0] for line in run.stdout if line.startswith(stays))
+    result = json.loads((tmp_path / "out" / "report.json").read_text())["summary"]
+    with Client(url) as client:
+        client.until(lambda c: c.voxels == result["voxels"], "the whole map")
+        assert len(client.lines["/map/mapped"]) == result["keyframes"] - 1
+        assert any(text.startswith(f"{SCANS} scans") for text in client.texts.values())
+        assert client.chart("odometry.scale")
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30.0) == 0
+    run.stdout.close()
+    os.close(terminal)
+    os.close(stdin)
+
+
+def test_a_run_whose_view_has_no_port_ends_before_it_begins(room, tmp_path):
+    pytest.importorskip("viser", reason="the web view's library is not installed (pip install viser)")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1, port {port}"):
+            main(Options(room / "room.clf", tmp_path / "out", view="web", set=(f"view_port={port}",)))
+    assert not (tmp_path / "out").exists()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import statistics
 import sys
 import time
+import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typing_extensions import Doc
 
@@ -55,6 +57,10 @@ class Options:
     out: Annotated[Path, Doc("Folder for the results: new, empty, or of a former demo")] = Path("out/demo")
     rate: Annotated[float, Doc("How many times faster than real time the run is played")] = 40.0
     limit: Annotated[int, Doc("Use only this many scans; 0 takes all")] = 0
+    view: Annotated[
+        Literal["auto", "web", "none"],
+        Doc("Watch it in a browser; auto: where there is a display, web: the page is served even where there is none"),
+    ] = "auto"
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
 
@@ -122,13 +128,15 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
         "qos.odom.reliability": "reliable",
         "qos.scan.reliability": "reliable",
         "qos.scan.depth": str(DEPTH),
+        **_viewed(options),
     }
     arguments = ["node", "--ros-args", *(word for k, v in parameters.items() for word in ("-p", f"{k}:={v}"))]
     with Process("node", arguments, options.out / "node.log", environment) as node:
         follower = Follower(node, options.out / "status.json")
         log.info("the node starts; the first time on a machine it compiles for a minute or two")
-        follower.wait("be ready", START_UP, lambda status: status.get("state") in ("ready", "running"))
-        sent, rate = _play(bag, options, environment, follower)
+        watch = Watch()
+        follower.wait("be ready", START_UP, lambda status: status.get("state") in ("ready", "running"), watch)
+        sent, rate = _play(bag, options, environment, follower, watch)
         print("final refinement and saving ...", flush=True)
         node.interrupt()
         code = node.wait(SAVING)
@@ -141,7 +149,9 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
     return sent, status
 
 
-def _play(bag: Path, options: Options, environment: Mapping[str, str], follower: Follower) -> tuple[int, float]:
+def _play(
+    bag: Path, options: Options, environment: Mapping[str, str], follower: Follower, watch: Watch
+) -> tuple[int, float]:
     """Play and wait until the node has worked everything off: how many scans were sent, and the rate of map->odom [Hz].
 
     Before and after the play the ROS clock stands, and map->odom with it: the rate that counts is the one between.
@@ -154,6 +164,7 @@ def _play(bag: Path, options: Options, environment: Mapping[str, str], follower:
     ):
 
         def show(status: dict[str, Any]) -> None:
+            watch(status)
             rates.append(status["map_to_odom"]["rate_hz"])
             _show(advance, status)
 
@@ -164,6 +175,33 @@ def _play(bag: Path, options: Options, environment: Mapping[str, str], follower:
         settle = "work off the scans still waiting"
         follower.wait(settle, DRAIN, Settled(sent), lambda status: _show(advance, status), fresh=True)
     return sent, statistics.median([rate for rate in rates if rate] or [0.0])
+
+
+def _viewed(options: Options) -> dict[str, str]:
+    """The node's parameters for the web view, if there is to be one."""
+    if options.view == "none" or (options.view == "auto" and not display()):
+        return {}
+    return {"view": "web", "view_port": "0"}
+
+
+def display() -> bool:
+    """Whether a browser that is opened here would be seen."""
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+class Watch:
+    """Says where the web view is as soon as the node's status does, and opens a browser where it would be seen."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, status: Mapping[str, Any]) -> None:
+        url = status.get("view")
+        if url and not self._said:
+            self._said = True
+            print(f"web view: {url}", flush=True)
+            if display():
+                webbrowser.open(url)
 
 
 class Settled:

@@ -22,6 +22,7 @@ from typing_extensions import Doc
 from tyro.conf import Positional, UseAppendAction, arg
 
 from dsg_ros import config as configuration
+from dsg_ros.commands._view import View, Watched, watching
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, RunResult, SavedMap
 from dsg_ros.interruption import INTERRUPTED
@@ -72,6 +73,9 @@ class Options:
         Path | None, arg(metavar="FOLDER"), Doc("A map to localise in, OUT/map of another run; it is not changed")
     ] = None
     reference: Annotated[Path | None, FILE, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
+    view: Annotated[
+        View, Doc("web: watch it in a browser; where is set by view_host and view_port. It stays until Ctrl-C")
+    ] = "none"
     limit: Annotated[int, Doc("Stop after this many scans; 0 takes all")] = 0
     odom_topic: Annotated[str, TOPIC, Doc("Topic of the odometry in a bag; default: the first of its type")] = ""
     scan_topic: Annotated[str, TOPIC, Doc("Topic of the laser scans in a bag; default: the first of its type")] = ""
@@ -133,12 +137,17 @@ def main(options: Options) -> int:
     saved = None if options.map is None else read_map(options.map)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
     topics = Topics(options.odom_topic, options.scan_topic, options.points_topic)
-    with reading(options.log, topics, settings.input) as stream:
-        return _run(options, settings, saved, theta, stream)
+    with watching(options.view, settings) as watched, reading(options.log, topics, settings.input) as stream:
+        return _run(options, settings, saved, theta, stream, watched)
 
 
 def _run(
-    options: Options, settings: configuration.Slam, saved: SavedMap | None, theta: dict[str, Any], stream: Stream
+    options: Options,
+    settings: configuration.Slam,
+    saved: SavedMap | None,
+    theta: dict[str, Any],
+    stream: Stream,
+    watched: Watched | None,
 ) -> int:
     clock = Clock()
     slam: Slam | Localisation
@@ -158,9 +167,11 @@ def _run(
     log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, scans)
     with Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:
         with clock.phase("processing"):
-            _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt)
+            _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt, watched)
         with clock.phase("finish"):
             result = slam.result() if interrupt.asked else slam.finish()
+        if watched is not None:
+            watched.finish(result)
         figures = clock.metrics() | {
             "compilations_after_warm_up": float(compilations.count),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -176,12 +187,14 @@ def _run(
             if isinstance(slam, Slam):
                 write_map(options.out / IN_RUN, slam.saved_map(options.log.name))
     _tell(options, result, report, clock, interrupt.asked)
+    if watched is not None and not interrupt.asked:
+        watched.stay()
     if interrupt.asked:
         return INTERRUPTED
     return 1 if (report["evaluation"] or {}).get("error") else 0
 
 
-def _settings(options: Options) -> configuration.Slam:
+def _settings(options: Options) -> configuration.Node:
     # A file written for the node also holds the node's settings, hence `Node`, which is a `Slam` with more.
     settings = configuration.Node()
     if options.config is not None:
@@ -205,7 +218,13 @@ def _check(options: Options) -> None:
 
 
 def _process(
-    slam: Pipeline, source: Iterator[Any], stream: Stream, limit: int, clock: Clock, interrupt: Interrupt
+    slam: Pipeline,
+    source: Iterator[Any],
+    stream: Stream,
+    limit: int,
+    clock: Clock,
+    interrupt: Interrupt,
+    watched: Watched | None,
 ) -> None:
     """Every frame through the pipeline, until the log ends, ``limit`` is reached or Ctrl-C."""
     total = min(len(stream), limit or len(stream))
@@ -214,6 +233,8 @@ def _process(
             began = time.perf_counter()
             estimate = slam.process(frame)
             clock.scans.append(time.perf_counter() - began)
+            if watched is not None:
+                watched.take(estimate, stream.counts)
             if number % 10 == 0:
                 advance(number, _note(estimate))
             if interrupt.asked:

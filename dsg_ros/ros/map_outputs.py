@@ -15,7 +15,7 @@ from dsg_ros.ros.inputs import Account, Say
 from dsg_ros.ros.output import World
 from dsg_ros.ros.outputs import OUTPUTS
 from dsg_ros.ros.ticker import Ticker
-from dsg_ros.ros.voxel_store import VoxelStore
+from dsg_ros.voxel_store import VoxelStore
 
 
 class MapOutputs:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -34,13 +35,14 @@ from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate
 from dsg_ros.io.learned import read_learned
 from dsg_ros.io.map_folder import read_map
-from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status
+from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.map_outputs import MapOutputs
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
+from dsg_ros.view.web import WebView
 from dsg_ros.worker import Event, WorkerProcess
 
 Transition = Callable[["HeroNode", LifecycleState], TransitionCallbackReturn]
@@ -72,6 +74,8 @@ class HeroNode(LifecycleNode):
         self.state = "stopped"
         self._estimate: Estimate | None = None
         self._before: status.Figures | None = None
+        self._view: WebView | None = None
+        self._began = self._reported = time.monotonic()
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
         self._tf_publisher = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
@@ -100,6 +104,7 @@ class HeroNode(LifecycleNode):
         try:
             pipeline = self._pipeline()
             resume = checkpoints.resumed(self.config, self.say)
+            self._view = self._viewed()
         except UserError as error:
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -173,6 +178,11 @@ class HeroNode(LifecycleNode):
     def report(self) -> None:
         """Publish /diagnostics, write status.json, and say what is missing."""
         figures = self.figures()
+        if self._view is not None:
+            now = time.monotonic()
+            since, period = now - self._began, max(now - self._reported, 1e-3)
+            self._view.tell(web_view.health(figures, self._before, since, period))
+            self._reported = now
         name = self.get_fully_qualified_name()
         self._diagnostics.publish(status.diagnostics(figures, self._before, name, self._now()))
         self._before = figures
@@ -193,6 +203,8 @@ class HeroNode(LifecycleNode):
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
+        if self._view is not None:
+            figures["view"] = self._view.url
         if self.config.localisation and self._estimate is None:
             figures["localisation"] = "localising"
         return figures
@@ -210,6 +222,8 @@ class HeroNode(LifecycleNode):
         if estimate.known:
             self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
         self._outputs.take(estimate)
+        if self._view is not None:
+            self._view.take(estimate)
 
     def restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
@@ -223,6 +237,8 @@ class HeroNode(LifecycleNode):
         self._estimate = None
         self.tf.set(None)
         self._outputs.clear()
+        if self._view is not None:
+            self._view.clear()
 
     def _event(self, event: Event) -> None:
         severe = event.level >= logging.ERROR
@@ -269,6 +285,14 @@ class HeroNode(LifecycleNode):
         read_map(Path(self.config.map_folder))
         return session.LOCALISATION
 
+    def _viewed(self) -> WebView | None:
+        """The view that is asked for, started; `UserError` where that is not possible."""
+        if self.config.view == "none":
+            return None
+        view = WebView(self.config.view_host, self.config.view_port, self.say, self.config.chunk)
+        view.start()
+        return view
+
     def _change(self, changed: list[Parameter]) -> SetParametersResult:
         before = self.config.learning.enabled
         self.config, result = parameters.change(self.config, changed)
@@ -308,6 +332,9 @@ class HeroNode(LifecycleNode):
             self.worker.stop()
             self.worker = None
             self._outputs.destroy()
+        if self._view is not None:
+            self._view.stop()
+            self._view = None
         # The worker is gone: no late estimate can bring the old map's transform back.
         self.tf.set(None)
         self._estimate = self._before = None

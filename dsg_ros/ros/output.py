@@ -14,7 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
 from dsg_ros.ros.inputs import Account, Say
-from dsg_ros.ros.voxel_store import VoxelStore
+from dsg_ros.voxel_store import VoxelStore
 
 MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Maps: a listener that comes late still gets the latest."""

@@ -14,12 +14,11 @@ from dsg_ros.interface import Estimate
 from dsg_ros.ros import convert
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import TfBroadcaster
+from dsg_ros.synchroniser import dropped_scans
 from dsg_ros.worker import Status
 from dsg_ros.worker_session import resident_bytes
 
 Figures = dict[str, Any]
-
-_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
 
 
 def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, estimate: Estimate | None) -> Figures:
@@ -33,7 +32,7 @@ def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, est
     odometry = inputs["odom"]
     counts = dict(sensors.synchroniser.counts)
     refused = {f"{i.name}_{cause}": n for i in scans for cause, n in i.refused.items()}
-    dropped = {k: n for k, n in counts.items() if not k.startswith(_NOT_DROPS)}
+    dropped = dropped_scans(counts)
     metrics = dict(estimate.metrics) if estimate else {}
     median, high = latencies.percentiles()
     return {

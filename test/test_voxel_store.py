@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsg_ros.interface import VoxelUpdate
-from dsg_ros.ros.voxel_store import VoxelStore
+from dsg_ros.voxel_store import VoxelStore
 
 EDGE = 2.0
 

@@ -1,4 +1,4 @@
-"""The map as the node knows it: voxels by id, grouped in chunks of space, and which chunks changed."""
+"""The map as it is shown: voxels by id, grouped in chunks of space, and which chunks changed."""
 
 from __future__ import annotations
 
