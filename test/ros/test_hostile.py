@@ -259,7 +259,7 @@ def test_a_flood_of_odometry(attacker: Attacker) -> None:
     corrections = [m for m in attacker.graph.messages("/tf")[heard:] if m.transforms[0].header.frame_id == "map"]
     assert len(corrections) > 10 * seconds, f"{len(corrections)} in {seconds:.1f} s"
     status = attacker.node.status()
-    # How many are taken is the machine's business: more than the queue holds (qos.odom.depth), so it was emptied meanwhile.
+    # How many are taken is up to the machine: more than the queue holds (qos.odom.depth), so it was emptied meanwhile.
     assert status["odometry"]["received"] - before > 200
     assert status["memory_bytes"]["node"] < 1e9
 
