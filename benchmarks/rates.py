@@ -50,7 +50,7 @@ GRAPH = Scenario(
         drive=config.SimulatedDrive(metres=1900.0, speed=1.2, turn_rate=1.0),
         scanner=config.SimulatedScanner(rate=10.0),
     ),
-    seconds=1400.0,
+    seconds=1480.0,
     live=ALONE + SOLVING,
     settings=_SOLVED_WHEN_ASKED | {"keyframes.distance": 0.1, "keyframes.angle": 0.09},
 )
