@@ -14,6 +14,11 @@ from dsg_ros.interface import VoxelUpdate
 
 Chunk = tuple[int, int, int]
 
+_SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
+_DENSE = np.array([0.03, 0.19, 0.42, 1.0], np.float32)
+_MANY = 200.0
+"""Points merged in a voxel that is drawn in the full colour."""
+
 
 @dataclass(frozen=True)
 class ChunkContent:
@@ -141,6 +146,12 @@ class VoxelStore:
         if not members:
             del self._members[chunk]
         self._dirty[chunk] = None
+
+
+def colours(counts: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Colours (n, 4) from pale to dark with the number of points a voxel holds, on a logarithmic scale."""
+    share = np.clip(np.log1p(counts) / np.log1p(_MANY), 0.0, 1.0).astype(np.float32)[:, None]
+    return _SPARSE + share * (_DENSE - _SPARSE)
 
 
 def _tuples(rows: NDArray[np.int32]) -> Iterator[Chunk]:

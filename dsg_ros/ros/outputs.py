@@ -12,7 +12,6 @@ import time
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Path as PathMessage
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
@@ -24,14 +23,10 @@ from dsg_ros.ros.grid_output import GridOutput
 from dsg_ros.ros.output import Output, World
 from dsg_ros.ros.theta_output import ThetaOutput
 from dsg_ros.ros.what_if import WhatIfOutput
+from dsg_ros.voxel_store import colours
 
 MOST_CUBES = 20_000
 """Sent a second on ~/voxels, 40 bytes each: wireless links carry that beside everything else."""
-
-_SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
-_DENSE = np.array([0.03, 0.19, 0.42, 1.0], np.float32)
-_MANY = 200.0
-"""Points merged in a voxel that is drawn in the full colour."""
 
 
 class PoseOutput(Output):
@@ -138,9 +133,3 @@ OUTPUTS: tuple[type[Output], ...] = (
     ThetaOutput,
     WhatIfOutput,
 )
-
-
-def colours(counts: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Colours (n, 4) from pale to dark with the number of points a voxel holds, on a logarithmic scale."""
-    share = np.clip(np.log1p(counts) / np.log1p(_MANY), 0.0, 1.0).astype(np.float32)[:, None]
-    return _SPARSE + share * (_DENSE - _SPARSE)

@@ -21,8 +21,8 @@ from visualization_msgs.msg import MarkerArray
 
 from dsg_ros.ros import cdr, convert, parameters
 from dsg_ros.ros.output import MAP_QOS
-from dsg_ros.ros.outputs import colours
 from dsg_ros.ros.ticker import Ticker
+from dsg_ros.voxel_store import colours
 from dsg_ros.worker_session import Channel
 from dsg_ros.worker_tutorial import TutorialStep
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dsg_ros import poses
 from dsg_ros.interface import Path
 from dsg_ros.view.update import Sample, Update
-from dsg_ros.voxel_store import VoxelStore
+from dsg_ros.voxel_store import VoxelStore, colours
 
 Colouring = Literal["points", "height"]
 COLOURINGS: tuple[Colouring, ...] = ("points", "height")
@@ -21,10 +21,6 @@ MAPPED = (31, 105, 196)
 ODOMETRY = (230, 126, 34)
 LOOPS = (22, 160, 92)
 GRID = (205, 205, 205)
-_SPARSE = np.array([158, 194, 230], float)
-_DENSE = np.array([8, 48, 107], float)
-_MANY = 200.0
-"""Points merged in a voxel that is drawn in the full colour."""
 _LOW, _MIDDLE, _HIGH = np.array([44, 62, 160], float), np.array([46, 170, 130], float), np.array([240, 200, 40], float)
 _LIFT = 0.05
 """Lines are drawn this much [m] above the poses, so that a floor of voxels does not hide them."""
@@ -116,26 +112,25 @@ class Scene:
                     handle.remove()
                     del self._chunks[chunk.id]
                 continue
-            colours = self._colours(chunk.means, chunk.counts)
+            painted = self._colours(chunk.means, chunk.counts)
             if handle is None:
                 self._chunks[chunk.id] = self._scene.add_point_cloud(
                     f"/map/voxels/{chunk.id}",
                     chunk.means,
-                    colours,
+                    painted,
                     point_size=edge,
                     point_shape="square",
                     point_shading="flat",
                     precision="float32",  # half a float has steps of 6 cm at 100 m
                 )
             else:
-                handle.points, handle.colors = chunk.means, colours
+                handle.points, handle.colors = chunk.means, painted
             self._stretch(chunk.means)
 
     def _colours(self, means: NDArray[np.float32], counts: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Colours (n, 3) of voxels."""
         if self._colouring == "points":
-            share = np.clip(np.log1p(counts) / np.log1p(_MANY), 0.0, 1.0)[:, None]
-            return (_SPARSE + share * (_DENSE - _SPARSE)).astype(np.uint8)
+            return np.rint(255 * colours(counts)[:, :3]).astype(np.uint8)
         low, high = self._heights
         share = np.clip((means[:, 2] - low) / max(high - low, 1e-3), 0.0, 1.0)[:, None]
         below, above = np.minimum(2.0 * share, 1.0), np.maximum(2.0 * share - 1.0, 0.0)
