@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import Row
-from dsg_ros.processes import Follower, Process, free_domain
+from dsg_ros.processes import Follower, Process, free_domain, isolated
 
 CONFIG = Path(__file__).resolve().parents[1] / "config" / "lidar3d.yaml"
 START_UP, DRIVE, DRAIN, SAVING = 900.0, 600.0, 60.0, 300.0
@@ -19,7 +19,7 @@ def clouds(folder: Path) -> list[Row]:
     out = folder / "clouds"
     out.mkdir()
     # Compiled kernels are kept where they are for everybody: the figures are those of a node that is ready.
-    environment = {"ROS_DOMAIN_ID": str(free_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment = isolated(free_domain())
     # With the default, best effort, the middleware may drop a fragment of so large a message, and with it the message.
     reliable = [word for topic in ("odom", "points") for word in ("-p", f"qos.{topic}.reliability:=reliable")]
     node_words = ["--params-file", str(CONFIG), *reliable, "-p", f"output_folder:={out}"]

@@ -24,7 +24,7 @@ from benchmarks.table import Row
 from benchmarks.witness import Cubes, Witness, until
 from dsg_ros import config
 from dsg_ros.io.records import Record
-from dsg_ros.processes import Follower, Process, free_domain
+from dsg_ros.processes import Follower, Process, free_domain, isolated, node_arguments
 
 START_UP, FOUND = 900.0, 60.0
 """Longest waits [s]: for the node to be ready, and for it to map again."""
@@ -201,12 +201,10 @@ def _node(scenario: Scenario, out: Path, parameters: Mapping[str, object]) -> It
     domain = free_domain()
     given = {**scenario.settings, **parameters, "output_folder": out, "checkpoint_period": 0.0}
     given |= {"resume": True} if "map_folder" in parameters else {}
-    words = [word for name, value in given.items() for word in ("-p", f"{name}:={_text(value)}")]
     out.mkdir(exist_ok=True)
     (out / "status.json").unlink(missing_ok=True)
-    environment = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    with Process("node", ["node", "--ros-args", *words], out / "node.log", environment) as node:
+    os.environ |= isolated(domain)  # for the participants of this process
+    with Process("node", node_arguments(given), out / "node.log", {}) as node:
         yield node, Follower(node, out / "status.json"), domain
         node.interrupt()
         time.sleep(GIVEN_UP)
@@ -222,12 +220,10 @@ def _gaps(control: subprocess.Popen[str]) -> tuple[float, float]:
     """The largest and the 99th percentile [s] that `_CONTROL` met, which ends with this."""
     control.terminate()
     told, _ = control.communicate()
+    if not told:
+        raise RuntimeError(f"the process that only sleeps told nothing, and ended with code {control.returncode}")
     largest, usual = map(float, told.split())
     return largest, usual
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _said(log: Path, words: str) -> float:

@@ -10,7 +10,7 @@ the two.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +23,31 @@ FARTHEST = 1e7
 """Metres from an origin beyond which no measured pose is believed to be; UTM coordinates stay below it."""
 LEAST_NORM, LARGEST_NORM = 1e-6, 1e6
 """Norms between which a measured quaternion is an orientation that only wants normalising."""
+_FIELDS = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
 _NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
+
+
+class Flaw(NamedTuple):
+    """Why a measured pose is none: the ``cause`` is not_finite, far_away, zero_quaternion or huge_quaternion."""
+
+    cause: str
+    text: str
+
+
+def flaw(pose: Array) -> Flaw | None:
+    """What is wrong with a measured pose (7,), whose quaternion need not be normalised; None where it can be used."""
+    if not np.isfinite(pose).all():
+        wrong = (f"{name} = {value}" for name, value in zip(_FIELDS, pose, strict=True) if not math.isfinite(value))
+        return Flaw("not_finite", f"the pose holds {', '.join(wrong)}")
+    if (farthest := float(np.abs(pose[:3]).max())) > FARTHEST:
+        return Flaw("far_away", f"the position is {farthest:.4g} m away")
+    norm = math.hypot(*pose[3:])  # as NumPy's norm, but without overflow
+    if norm <= LEAST_NORM:
+        return Flaw("zero_quaternion", "the orientation is a zero quaternion")
+    if norm >= LARGEST_NORM:
+        return Flaw("huge_quaternion", f"the quaternion's norm is {norm:.4g}")
+    return None
 
 
 def cross(a: Array, b: Array) -> Array:

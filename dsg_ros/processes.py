@@ -1,4 +1,4 @@
-"""Child processes of the demo: started in groups of their own, followed by the status file, always ended."""
+"""Child processes: started in groups of their own, followed by the status file, always ended."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ log = logging.getLogger(__name__)
 
 POLL = 0.2
 """Seconds between two looks at a process or its status file."""
+
+
+def isolated(domain: int) -> dict[str, str]:
+    """Environment of a ROS process that meets only those of this machine on ``domain``."""
+    return {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+def node_arguments(parameters: Mapping[str, object]) -> list[str]:
+    """The command that runs the node with ``parameters``."""
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
+    return ["node", "--ros-args", *(word for name, text in texts.items() for word in ("-p", f"{name}:={text}"))]
 
 
 class Failure(Exception):

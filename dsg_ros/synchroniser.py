@@ -159,32 +159,22 @@ class Synchroniser:
         reach = self._settings.odometry_timeout * _SECOND
         while self._pending:
             scan = self._pending.popleft()
-            first = bisect_right(self._stamps, scan.start) - 1
-            if first < 0 or scan.end - self._stamps[-1] > reach:
+            if not self._stamps or scan.start < self._stamps[0] or scan.end - self._stamps[-1] > reach:
                 self._count("scans_without_odometry", scan.source, scan.start, "dropped: no odometry reaches it")
                 continue
             self.counts["scans_held_odometry"] += scan.end > self._stamps[-1]
             self.counts["frames"] += 1
-            frames.append(self._framed(scan))
+            frames.append(self._bracketed(scan))
             # What stood behind the scan in the queue may be ready already.
             frames += self._ready()
         return frames
 
     def _checked(self, stamp: int, pose: ArrayLike, topic: str) -> NDArray[np.float64] | None:
         checked = np.array(pose, np.float64)
-        if not np.isfinite(checked).all():
-            self._count("odometry_not_finite", topic, stamp, f"refused: the pose holds {_non_finite(checked)}")
-            return None
-        if (farthest := float(np.abs(checked[:3]).max())) > poses.FARTHEST:
-            self._count("odometry_far_away", topic, stamp, f"refused: the position is {farthest:.4g} m away")
+        if (flaw := poses.flaw(checked)) is not None:
+            self._count(f"odometry_{flaw.cause}", topic, stamp, f"refused: {flaw.text}")
             return None
         norm = math.hypot(*checked[3:])
-        if norm <= poses.LEAST_NORM:
-            self._count("odometry_zero_quaternion", topic, stamp, "refused: the orientation is a zero quaternion")
-            return None
-        if norm >= poses.LARGEST_NORM:
-            self._count("odometry_huge_quaternion", topic, stamp, f"refused: the quaternion's norm is {norm:.4g}")
-            return None
         if abs(norm - 1.0) > _UNIT:
             self._count("odometry_unnormalised", topic, stamp, f"the quaternion's norm is {norm:.4g}: normalised")
         checked[3:] /= norm
@@ -266,23 +256,24 @@ class Synchroniser:
                 if scan.end - self._stamps[-1] > far:
                     continue  # a stamp from the future must not hold up what stands behind it
                 break
-            first = bisect_right(self._stamps, scan.start) - 1
-            if first < 0:
+            if scan.start < self._stamps[0]:
                 cause = "scans_too_old" if self._trimmed else "scans_without_odometry"
                 lead = (self._stamps[0] - scan.start) / _SECOND
                 self._count(cause, scan.source, scan.start, f"dropped: {lead:.3f} s before the first odometry at hand")
                 continue
             self.counts["frames"] += 1
-            frames.append(self._framed(scan))
+            frames.append(self._bracketed(scan))
         self._pending.extendleft(reversed(waiting))
         return frames
 
-    def _framed(self, scan: _Scan) -> Frame:
+    def _bracketed(self, scan: _Scan) -> Frame:
         """The scan with the samples around it; there is one before it or at its stamp."""
         at = bisect_left(self._stamps, scan.start)
-        of_itself = scan.start == scan.end and at < len(self._stamps) and self._stamps[at] == scan.start
-        first = at if of_itself else max(0, bisect_right(self._stamps, scan.start - _BEFORE) - 1)
-        last = at + 1 if of_itself else bisect_left(self._stamps, scan.end + self._margin) + 1
+        if scan.start == scan.end and self._stamps[at : at + 1] == [scan.start]:
+            first, last = at, at + 1
+        else:
+            first = max(0, bisect_right(self._stamps, scan.start - _BEFORE) - 1)
+            last = bisect_left(self._stamps, scan.end + self._margin) + 1
         return _framed(scan, self._stamps[first:last], self._poses[first:last])
 
     def _count(self, cause: str, topic: str, stamp: int, text: str) -> None:
@@ -305,13 +296,6 @@ def _framed(scan: _Scan, stamps: list[int], track: list[NDArray[np.float64]]) ->
 
 def _nanoseconds(seconds: float) -> int:
     return round(float(seconds) * _SECOND)
-
-
-def _non_finite(pose: NDArray[np.float64]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in zip(_FIELDS, pose, strict=True) if not math.isfinite(value))
-
-
-_FIELDS = ("x", "y", "z", "qx", "qy", "qz", "qw")
 
 
 def _log_report(level: str, text: str) -> None:

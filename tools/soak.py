@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dsg_ros.processes import Follower, Process, free_domain
+from dsg_ros.processes import Follower, Process, free_domain, isolated, node_arguments
 
 START_UP, LOOP, DRAIN, ENDING = 900.0, 7200.0, 120.0, 120.0
 """Longest waits [s]."""
@@ -33,13 +33,12 @@ def main(bag: Path, loops: int, rate: float) -> int:
 
 
 def _soak(bag: Path, loops: int, rate: float, folder: Path) -> int:
-    environment = {"ROS_DOMAIN_ID": str(free_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment = isolated(free_domain())
     parameters = {
         "use_sim_time": "true", "output_folder": str(folder), "queue": str(QUEUE), "input.on_clock_jump": "reset",
         "qos.odom.reliability": "reliable", "qos.scan.reliability": "reliable", "qos.scan.depth": "1000",
     }  # fmt: skip
-    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    with Process("node", ["node", "--ros-args", *words], folder / "node.log", environment) as node:
+    with Process("node", node_arguments(parameters), folder / "node.log", environment) as node:
         follower = Follower(node, folder / "status.json")
         follower.wait("be ready", START_UP, lambda status: status.get("state") in ("ready", "running"))
         played = ["play", str(bag), "--rate", str(rate), "--loop", "--json"]

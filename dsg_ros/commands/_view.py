@@ -74,4 +74,4 @@ def watching(view: View, settings: config.Node) -> Iterator[Watched | None]:
 
 def say(level: str, text: str) -> None:
     """To the log, at the level of this name."""
-    log.log({"error": logging.ERROR, "warning": logging.WARNING}.get(level, logging.INFO), "%s", text)
+    log.log(getattr(logging, level.upper()), "%s", text)

@@ -22,7 +22,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.interruption import INTERRUPTED
 from dsg_ros.io.g2o import write_reference
 from dsg_ros.io.logs import open_log
-from dsg_ros.processes import Failure, Follower, Process, free_domain
+from dsg_ros.processes import Failure, Follower, Process, free_domain, isolated, node_arguments
 from dsg_ros.progress import Advance, progress
 from dsg_ros.report.save import FILES, amend, load_report
 
@@ -120,7 +120,7 @@ def _convert(archive: Path, options: Options) -> Path:
 
 def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]]:
     """How many scans the player sent, and the node's last status, after the node has saved; `Failure` otherwise."""
-    environment = {"ROS_DOMAIN_ID": str(free_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment = isolated(free_domain())
     parameters = {
         "use_sim_time": "true",
         "output_folder": str(options.out.resolve()),
@@ -130,8 +130,7 @@ def _play_through_node(bag: Path, options: Options) -> tuple[int, dict[str, Any]
         "qos.scan.depth": str(DEPTH),
         **_viewed(options),
     }
-    arguments = ["node", "--ros-args", *(word for k, v in parameters.items() for word in ("-p", f"{k}:={v}"))]
-    with Process("node", arguments, options.out / "node.log", environment) as node:
+    with Process("node", node_arguments(parameters), options.out / "node.log", environment) as node:
         follower = Follower(node, options.out / "status.json")
         log.info("the node starts; the first time on a machine it compiles for a minute or two")
         watch = Watch()

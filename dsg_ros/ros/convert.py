@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import math
 from typing import Any
 
 import numpy as np
@@ -53,18 +52,6 @@ def pose_values(message: Pose) -> list[float]:
 def transform_pose(message: TransformStamped) -> NDArray[np.float64]:
     """``parent_from_child`` (7,)."""
     return np.array(_pose(message.transform.translation, message.transform.rotation))
-
-
-def make_rigid(pose: NDArray[np.float64]) -> bool:
-    """Normalise the quaternion of ``pose`` (7,) in place; False, and nothing done, where that is no rigid transform:
-    not finite, farther than anything on Earth, or without a direction.
-    """
-    norm = math.hypot(*pose[3:])  # as NumPy's norm, but without overflow
-    near = np.isfinite(pose).all() and np.abs(pose[:3]).max() <= poses.FARTHEST
-    if not (near and poses.LEAST_NORM < norm < poses.LARGEST_NORM):
-        return False
-    pose[3:] /= norm
-    return True
 
 
 def _pose(position: Any, orientation: Any) -> list[float]:

@@ -49,9 +49,10 @@ class TransformTree:
         for transform in message.transforms:
             child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
             pose = convert.transform_pose(transform)
-            if _named(child, parent) and convert.make_rigid(pose):
+            if _named(child, parent) and poses.flaw(pose) is None:
                 if child not in self._parents and len(self._parents) >= MOST_FRAMES:
                     raise Refused("too_many_frames", f"{MOST_FRAMES} frames are known already: {child[:20]!r} is not")
+                pose[3:] /= np.linalg.norm(pose[3:])
                 self._parents[child] = parent, pose
             else:
                 refused += 1

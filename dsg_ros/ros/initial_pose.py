@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -28,14 +27,11 @@ def hint(message: PoseWithCovarianceStamped, map_frame: str) -> Hint:
         raise MalformedMessage(f"it is in the frame {frame!r}, not {map_frame!r}; set the fixed frame of rviz to that")
     pose = np.array(convert.pose_values(message.pose.pose))
     covariance = np.array(message.pose.covariance).reshape(6, 6)
-    if not np.isfinite(pose).all() or not np.isfinite(covariance).all():
-        raise MalformedMessage("it holds numbers that are not finite")
-    if float(np.abs(pose[:3]).max()) > poses.FARTHEST:
-        raise MalformedMessage(f"it is more than {poses.FARTHEST:g} m from the origin of {map_frame!r}")
-    norm = math.hypot(*pose[3:])
-    if not poses.LEAST_NORM < norm < poses.LARGEST_NORM:
-        raise MalformedMessage(f"its orientation is a quaternion of norm {norm:g}")
-    pose[3:] /= norm
+    if (flaw := poses.flaw(pose)) is not None:
+        raise MalformedMessage(flaw.text)
+    if not np.isfinite(covariance).all():
+        raise MalformedMessage("its covariance holds numbers that are not finite")
+    pose[3:] /= np.linalg.norm(pose[3:])
     position = min(poses.FARTHEST, float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0))))
     heading = float(np.sqrt(max(covariance[5, 5], 0.0)))
     return Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))
