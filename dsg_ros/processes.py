@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 POLL = 0.2
 """Seconds between two looks at a process or its status file."""
+PARTICIPANTS = 10
+"""Of a ROS domain, whose ports are looked at: one that has been left over need not be the first."""
 
 
 def isolated(domain: int) -> dict[str, str]:
@@ -163,14 +165,23 @@ class Follower:
 
 
 def free_domain() -> int:
-    """A ROS domain on which no participant of this machine listens (its first unicast discovery port is free)."""
+    """A ROS domain on which no participant of this machine listens: the discovery ports of the first are free, also
+    where those that came before them have gone.
+    """
     first = os.getpid() % 100
     for offset in range(100):
         domain = 1 + (first + offset) % 100  # 1...100: above 101 the ports collide with Linux's ephemeral range
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7410 + 250 * domain))  # RTPS 2.2, 9.6.1.1: 7400 + 250 domain + 10
-            except OSError:
-                continue
-        return domain
+        # RTPS 2.2, 9.6.1.1: 7400 + 250 domain + 10 + 2 participant
+        if all(_free(7410 + 250 * domain + 2 * participant) for participant in range(PARTICIPANTS)):
+            return domain
     raise Failure("no free ROS domain among 1...100: are other ROS programs left over?")
+
+
+def _free(port: int) -> bool:
+    """Whether nobody listens on this UDP port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,6 +86,13 @@ def test_settled_when_all_is_accounted_for():
 
 def test_a_domain_is_free_for_all_who_ask():
     assert 1 <= free_domain() <= 100
+
+
+def test_a_domain_is_not_free_where_the_first_participant_has_gone_and_another_has_not():
+    domain = free_domain()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third:
+        third.bind(("", 7410 + 250 * domain + 2 * 2))
+        assert free_domain() != domain
 
 
 def test_foreign_folders_are_left_alone(tmp_path):
