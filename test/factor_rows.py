@@ -56,6 +56,17 @@ def random_row(cls: type[Factor], rng):
     return cls(**(keys | {n: np.asarray(v) for n, v in random_fields(cls, rng).items()})), values
 
 
+ANY_THETA = to_float64(
+    Theta.neutral().replace(
+        scale=np.asarray(0.03), turn_per_metre=np.asarray(0.05), lever=np.array([0.1, -0.05, 0.02]),
+        extrinsic=np.array([0.1, 0.2, -0.1, 0.02, -0.03, 0.05]), odometry_noise=np.linspace(-0.5, 0.5, 6),
+        registration_noise=np.asarray(0.3), loop_noise=np.asarray(-0.2), voxel_noise=np.asarray(0.4),
+        bias=np.linspace(0.0, 0.01, 6),
+    )
+)  # fmt: skip
+"""Every leaf that rows share away from 0."""
+
+
 def small_world(types=FACTOR_TYPES, count=5, seed=0, noise=0.03, learned=False, loops=True):
     """A closed chain of poses seeing voxels, with rows of ``types`` and priors that fix the gauge."""
     rng = np.random.default_rng(seed)

@@ -28,6 +28,7 @@ from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
 from dsg_ros.core.solvers.sparse import SparseFactor
 from dsg_ros.core.theta import Mask, Theta, directions
+from dsg_ros.core.theta_products import theta_vjp
 from dsg_ros.core.variables import State
 
 _log = logging.getLogger(__name__)
@@ -122,12 +123,12 @@ def _inverse_hessian(
 def _host_vjp(
     problem: Problem, theta: Theta, solution: Solution, cotangent: State, exact: bool
 ) -> tuple[Theta, float | None]:
-    chunks = Chunks(problem)
     # In NumPy: JAX would compile each of these steps for each size of a growing graph.
     turned = poses.pull_back(np.asarray(solution.state.poses), np.asarray(cotangent.poses))
-    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * chunks.free
-    inner, left = _host_inverse_hessian(chunks, theta, solution, right, exact)
-    return jax.tree.map(np.negative, chunks.theta_vjp(theta, solution.state, inner)), left
+    free = np.concatenate([np.ravel(problem.free_poses), np.repeat(problem.free_voxels, 3)])
+    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * free
+    inner, left = _host_inverse_hessian(Chunks(problem) if exact else None, theta, solution, right)
+    return jax.tree.map(np.negative, theta_vjp(problem, theta, solution.state, inner)), left
 
 
 def _host_jacobian(
@@ -137,14 +138,15 @@ def _host_jacobian(
     right = chunks.theta_jacobian(theta, solution.state, ways)
     if not exact:
         return -solution.factorisation.solve(right), None
-    found = [_host_inverse_hessian(chunks, theta, solution, column, True) for column in right.T]
+    found = [_host_inverse_hessian(chunks, theta, solution, column) for column in right.T]
     return -np.stack([column for column, _ in found], axis=1), [left or 0.0 for _, left in found]
 
 
 def _host_inverse_hessian(
-    chunks: Chunks, theta: Theta, solution: Solution, right: np.ndarray, exact: bool
+    chunks: Chunks | None, theta: Theta, solution: Solution, right: np.ndarray
 ) -> tuple[np.ndarray, float | None]:
-    if not exact:
+    """With the exact Hessian of the rows in ``chunks``, or without."""
+    if chunks is None:
         return np.asarray(solution.factorisation.solve(right)), None
     return conjugate_gradients(
         lambda v: chunks.hessian_product(theta, solution.state, v), solution.factorisation.solve, right

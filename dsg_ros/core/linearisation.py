@@ -61,14 +61,13 @@ class RelativeRows(NamedTuple):
 class CompiledGroup:
     """Rows in one of the forms of `native`; ``chosen`` are those that take part, ``costs`` (n,) theirs."""
 
-    def __init__(
-        self, cls: type[base.Factor], keys: Ints, columns: dict[str, Any], form: base.HostForm, places: Ints
-    ) -> None:
-        self.cls, self.kinds, self.keys, self.form, self.places = cls, base.kinds(cls), keys, form, places
+    def __init__(self, stack: base.Factor, keys: Ints, form: base.HostForm, places: Ints) -> None:
+        self.cls, self.kinds = type(stack), base.kinds(type(stack))
+        self.keys, self.form, self.places = keys, form, places
         self._data: list[Floats] = [plain(np.asarray(part, float)) for part in form]
-        self.weights = plain(np.asarray(columns["weight"], float))
-        self.kernels = np.ascontiguousarray(columns["kernel"], np.int32)
-        self.widths = plain(np.asarray(columns["kernel_width"], float))
+        self.weights = plain(np.asarray(stack.weight, float))
+        self.kernels = np.ascontiguousarray(stack.kernel, np.int32)
+        self.widths = plain(np.asarray(stack.kernel_width, float))
         self.chosen = np.arange(len(keys))
         self.costs = np.zeros(len(keys))
 
@@ -269,20 +268,32 @@ class HostRows:
         return State(*out)
 
 
+def used_rows(factor: base.Factor) -> tuple[base.Factor, Ints, Ints] | None:
+    """The rows of a stack that have weight, as NumPy arrays; their ``keys`` (n, k) and their places in it (n,).
+
+    None where no row has.
+    """
+    weight = np.asarray(factor.weight)
+    used = np.flatnonzero(weight > 0)
+    if not len(used):
+        return None
+    cls, chosen = type(factor), slice(None) if len(used) == len(weight) else used
+    columns = {f.name: np.asarray(getattr(factor, f.name))[chosen] for f in base.key_fields(cls)}
+    keys = np.stack(list(columns.values()), axis=1).astype(np.int64)
+    columns |= {name: np.asarray(getattr(factor, name))[chosen] for name in base.data_fields(cls)}
+    return cls.of(columns), keys, used
+
+
 def _groups(problem: Problem, theta: Theta) -> list[Group]:
     groups: list[Group] = []
     for factor in problem.factors:
-        used = np.flatnonzero(np.asarray(factor.weight) > 0)
-        if not len(used):
+        rows = used_rows(factor)
+        if rows is None:
             continue
-        cls = type(factor)
-        keys = np.stack([np.asarray(getattr(factor, f.name))[used] for f in base.key_fields(cls)], axis=1)
-        columns: dict[str, Any] = {name: np.asarray(getattr(factor, name))[used] for name in base.data_fields(cls)}
-        named: dict[str, Any] = {f.name: keys[:, i] for i, f in enumerate(base.key_fields(cls))}
-        stack = cls(**named, **columns)
+        stack, keys, used = rows
         form = stack.host_form(theta)
         if form is None:
             groups.append(_Chunked(problem, factor, theta, used))
         else:
-            groups.append(CompiledGroup(cls, keys.astype(np.int64), columns, form, used))
+            groups.append(CompiledGroup(stack, keys, form, used))
     return groups

@@ -166,6 +166,16 @@ class Factor(eqx.Module):
         """
         return None
 
+    @host_method
+    def pull_back(self, theta: Theta, by_measured: np.ndarray, by_columns: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Gradient in leaves of theta, by name, of something summed over a stack of rows (NumPy) that are
+        `RelativePoses` at ``theta``, given its gradients in their form: ``by_measured`` (n, 6) in ``measured`` moved by
+        ``exp`` from the right, ``by_columns`` (n, 6) in the logarithms of scales of ``sqrt_info``'s columns.
+
+        None where there is none: then JAX differentiates these rows.
+        """
+        return None
+
     @classmethod
     def stack(cls, rows: int, **fields: Any) -> Self:
         """``rows`` rows as NumPy arrays, fields not named at their neutral value; for padding and tests."""

@@ -41,3 +41,7 @@ class Loop(Factor):
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
         return RelativePoses(np.asarray(self.measured), self.sqrt_info * np.exp(-np.asarray(theta.loop_noise)))
+
+    @host_method
+    def pull_back(self, theta: Theta, by_measured: np.ndarray, by_columns: np.ndarray) -> dict[str, np.ndarray]:
+        return {"loop_noise": -by_columns.sum()}

@@ -13,6 +13,8 @@ from dsg_ros.core import geometry
 from dsg_ros.core.factors.base import Factor, RelativePoses, Values, data, pose_key
 from dsg_ros.core.factors.between import relative_along, relative_error, relative_jacobians
 from dsg_ros.core.methods import host_method
+from dsg_ros.core.native import plain
+from dsg_ros.core.native.relative_products import exp_pull_back
 from dsg_ros.core.theta import Theta
 
 
@@ -40,16 +42,24 @@ def linear_map(theta: Theta) -> Float[Array, "7 6"]:
     return calibrated(theta, unit, jnp.zeros(7).at[6].set(1.0))
 
 
+CALIBRATION = (
+    "scale", "rotation_gain", "turn_per_metre", "lateral_slip", "lever", "lever_rotation", "bias"
+)  # fmt: skip
+"""Leaves of theta that `calibrated` reads."""
+
+
+@jax.jit
+def _pull_back_map(theta: Theta, by_map: Float[Array, "7 6"]) -> Theta:
+    """Gradient in theta given that in `linear_map`."""
+    return jax.vjp(linear_map, theta)[1](by_map)[0]
+
+
 _mapped: dict[bytes, NDArray[np.float64]] = {}
 
 
 def _host_map(theta: Theta) -> NDArray[np.float64]:
     """`linear_map` on the host, kept from one call to the next while the calibration stays."""
-    leaves = (
-        theta.scale, theta.rotation_gain, theta.turn_per_metre, theta.lateral_slip, theta.lever, theta.lever_rotation,
-        theta.bias,
-    )  # fmt: skip
-    key = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+    key = b"".join(np.asarray(getattr(theta, name)).tobytes() for name in CALIBRATION)
     if key not in _mapped:
         _mapped.clear()
         _mapped[key] = np.asarray(linear_map(theta))
@@ -101,15 +111,50 @@ class OdomSE3(Factor):
 
     @host_method
     def host_form(self, theta: Theta) -> RelativePoses:
+        sigmas = np.stack([part.sum(axis=1) for part in self._deviations(theta)], axis=1)
+        information = (1 / np.repeat(sigmas, 3, axis=1))[:, :, None] * np.eye(6)
+        return RelativePoses(poses.exp(self._tangents(theta)), information)
+
+    @host_method
+    def pull_back(self, theta: Theta, by_measured: np.ndarray, by_columns: np.ndarray) -> dict[str, np.ndarray]:
+        by_tangent = np.empty_like(by_measured)
+        exp_pull_back(self._tangents(theta), plain(by_measured), by_tangent)
+        out: dict[str, np.ndarray] = {}
+        learned = np.asarray(self.learned)
+        if theta.odom.shape[0]:
+            own = learned >= 0
+            out["odom"] = np.zeros(theta.odom.shape)
+            np.add.at(out["odom"], learned[own], by_tangent[own])
+            by_tangent = np.where(own[:, None], 0.0, by_tangent)
+        if by_tangent.any():
+            measured = self.measured + float(theta.time_offset) * self.rate
+            by_map = np.concatenate([measured.T @ by_tangent, np.asarray(self.duration)[None] @ by_tangent])
+            shared = theta.replace(
+                odom=np.zeros((0, 6)), obs=np.zeros((0, 3))
+            )  # else a program for each number of them
+            calibration = _pull_back_map(shared, by_map)
+            out |= {name: np.asarray(getattr(calibration, name)) for name in CALIBRATION}
+            out["time_offset"] = np.sum(self.rate * (by_tangent @ _host_map(theta)[:6].T))
+        parts = zip(self._deviations(theta), (by_columns[:, :3], by_columns[:, 3:]), strict=True)
+        shares = [-(by.sum(axis=1) / part.sum(axis=1)) @ part for part, by in parts]
+        return out | {"odometry_noise": np.concatenate(shares)}
+
+    @host_method
+    def _tangents(self, theta: Theta) -> NDArray[np.float64]:
+        """Logarithms (n, 6) of what `increment` makes of a stack of rows, on the host."""
         rows = _host_map(theta)
         measured = self.measured + float(theta.time_offset) * self.rate
-        tangent = measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]
+        tangents: NDArray[np.float64] = measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]
         if theta.odom.shape[0]:
             learned = np.asarray(self.learned)
-            tangent = np.where(learned[:, None] >= 0, np.asarray(theta.odom)[np.maximum(learned, 0)], tangent)
+            tangents = np.where(learned[:, None] >= 0, np.asarray(theta.odom)[np.maximum(learned, 0)], tangents)
+        return tangents
+
+    @host_method
+    def _deviations(self, theta: Theta) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What adds up to the deviations of translation and of rotation, each (n, 3)."""
         growth = np.exp(np.asarray(theta.odometry_noise))
-        sigmas = np.stack([self.sigma_translation @ growth[:3], self.sigma_rotation @ growth[3:]], axis=1)
-        return RelativePoses(poses.exp(tangent), (1 / np.repeat(sigmas, 3, axis=1))[:, :, None] * np.eye(6))
+        return self.sigma_translation * growth[:3], self.sigma_rotation * growth[3:]
 
 
 def noise(

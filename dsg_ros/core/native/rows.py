@@ -41,7 +41,7 @@ def robust(kernel: int, width: float, s: float) -> tuple[float, float]:
 
 
 @compiled
-def _relative(first: Floats, second: Floats, out: Floats) -> None:
+def relative_pose(first: Floats, second: Floats, out: Floats) -> None:
     """``first^-1 second`` as rotation quaternion and translation, in the layout of a pose."""
     ax, ay, az, aw = -first[3], -first[4], -first[5], first[6]
     bx, by, bz, bw = second[3], second[4], second[5], second[6]
@@ -57,7 +57,7 @@ def _relative(first: Floats, second: Floats, out: Floats) -> None:
 
 
 @compiled
-def _logarithm(pose: Floats, out: Floats) -> tuple[float, float]:
+def logarithm(pose: Floats, out: Floats) -> tuple[float, float]:
     """Tangent of a pose; returns ``c = 1/a^2 - cot(a/2) / (2 a)`` and its derivative in ``a^2``."""
     sign = -1.0 if pose[6] < 0 else 1.0
     vx, vy, vz, w = sign * pose[3], sign * pose[4], sign * pose[5], sign * pose[6]
@@ -90,14 +90,14 @@ def _logarithm(pose: Floats, out: Floats) -> tuple[float, float]:
 def tangent_between(first: Floats, second: Floats, out: Floats) -> None:
     """``log(first^-1 second)`` into ``out`` (6,)."""
     relative = np.empty(7)
-    _relative(first, second, relative)
-    _logarithm(relative, out)
+    relative_pose(first, second, relative)
+    logarithm(relative, out)
 
 
 @compiled
 def _log_jacobian(pose: Floats, error: Floats, jacobian: Floats) -> None:
     """`log_jlog` of `dsg_ros.core.geometry`: error (6,) and its derivative (6, 6) under a right perturbation."""
-    c, slope = _logarithm(pose, error)
+    c, slope = logarithm(pose, error)
     wx, wy, wz = error[3], error[4], error[5]
     tx, ty, tz = pose[0], pose[1], pose[2]
     x = wx * wx + wy * wy + wz * wz
@@ -194,9 +194,9 @@ def relative_error(
     first: Floats, second: Floats, measured: Floats, root: Floats, room: Scratch, whitened: Floats
 ) -> None:
     """``root log(measured^-1 first^-1 second)`` into ``whitened`` (6,)."""
-    _relative(first, second, room.relative)
-    _relative(measured, room.relative, room.difference)
-    _logarithm(room.difference, room.error)
+    relative_pose(first, second, room.relative)
+    relative_pose(measured, room.relative, room.difference)
+    logarithm(room.difference, room.error)
     for i in range(6):
         whitened[i] = 0.0
         for k in range(6):
@@ -211,8 +211,8 @@ def relative_row(
     """That, and its derivatives (6, 2 d) along the ``axes`` of the first pose, then of the second."""
     relative, error, by_second, turn, both = room.relative, room.error, room.by_second, room.turn, room.both
     d = len(axes)
-    _relative(first, second, relative)
-    _relative(measured, relative, room.difference)
+    relative_pose(first, second, relative)
+    relative_pose(measured, relative, room.difference)
     _log_jacobian(room.difference, error, by_second)
     # -by_second Ad(relative^-1), with Ad(T^-1) = [R^T, -R^T [t]x; 0, R^T].
     rotation(relative, turn)
@@ -273,7 +273,7 @@ def pose_priors(
     white = np.empty((6, d))
     for n in range(len(chosen)):
         r = chosen[n]
-        _relative(means[r], poses[keys[r, 0]], difference)
+        relative_pose(means[r], poses[keys[r, 0]], difference)
         _log_jacobian(difference, error, jacobian)
         for i in range(6):
             w[i] = 0.0
