@@ -124,7 +124,9 @@ def _host_vjp(
     problem: Problem, theta: Theta, solution: Solution, cotangent: State, exact: bool
 ) -> tuple[Theta, float | None]:
     # In NumPy: JAX would compile each of these steps for each size of a growing graph.
-    turned = poses.pull_back(np.asarray(solution.state.poses), np.asarray(cotangent.poses))
+    by_pose = np.asarray(cotangent.poses)
+    turned, asked = np.zeros((len(by_pose), 6)), np.flatnonzero(by_pose.any(axis=1))
+    turned[asked] = poses.pull_back(np.asarray(solution.state.poses)[asked], by_pose[asked])
     free = np.concatenate([np.ravel(problem.free_poses), np.repeat(problem.free_voxels, 3)])
     right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * free
     inner, left = _host_inverse_hessian(Chunks(problem) if exact else None, theta, solution, right)

@@ -129,9 +129,8 @@ class OdomSE3(Factor):
         if by_tangent.any():
             measured = self.measured + float(theta.time_offset) * self.rate
             by_map = np.concatenate([measured.T @ by_tangent, np.asarray(self.duration)[None] @ by_tangent])
-            shared = theta.replace(
-                odom=np.zeros((0, 6)), obs=np.zeros((0, 3))
-            )  # else a program for each number of them
+            # Without single factors' numbers: there would be a program for each count of them.
+            shared = theta.replace(odom=np.zeros((0, 6)), obs=np.zeros((0, 3)))
             calibration = _pull_back_map(shared, by_map)
             out |= {name: np.asarray(getattr(calibration, name)) for name in CALIBRATION}
             out["time_offset"] = np.sum(self.rate * (by_tangent @ _host_map(theta)[:6].T))
@@ -142,12 +141,15 @@ class OdomSE3(Factor):
     @host_method
     def _tangents(self, theta: Theta) -> NDArray[np.float64]:
         """Logarithms (n, 6) of what `increment` makes of a stack of rows, on the host."""
+        learned = np.asarray(self.learned)
+        own = learned >= 0 if theta.odom.shape[0] else np.zeros(len(learned), bool)
+        single = np.asarray(theta.odom)
+        if own.all():
+            return single[learned]
         rows = _host_map(theta)
         measured = self.measured + float(theta.time_offset) * self.rate
         tangents: NDArray[np.float64] = measured @ rows[:6] + np.asarray(self.duration)[:, None] * rows[6]
-        if theta.odom.shape[0]:
-            learned = np.asarray(self.learned)
-            tangents = np.where(learned[:, None] >= 0, np.asarray(theta.odom)[np.maximum(learned, 0)], tangents)
+        tangents[own] = single[learned[own]]
         return tangents
 
     @host_method
