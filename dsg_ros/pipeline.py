@@ -110,7 +110,7 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
-            moment = self._calibration.moment(frame.odometry, frame.stamp, odometry)
+            moment = self._calibration.moment(frame, odometry)
             points = scan.deskew(frame, self._calibration.corrected)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
