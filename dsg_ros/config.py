@@ -222,6 +222,20 @@ class Learning:
     )
     noise: Annotated[bool, Doc("Learn the odometry's noise in heading too, from told values that are far off")] = True
     noise_of_translation: Annotated[bool, Doc("With it, that in translation")] = False
+    teacher: Annotated[
+        Literal["scans", "reference", "both"],
+        Doc("What calibrated odometry is held to: scans, poses from elsewhere (topic reference, run --teach), or both"),
+    ] = "scans"
+    reference_translation: Annotated[
+        float, Doc("Deviation of such a pose's position where it tells none itself"), Range(1e-4, 10.0, "m")
+    ] = 0.02
+    reference_rotation: Annotated[float, Doc("And of its orientation"), Range(1e-4, 1.0, "rad")] = 0.01
+    reference_gap: Annotated[
+        float, Doc("Poses farther apart are not interpolated between"), Range(0.01, 10.0, "s")
+    ] = 0.5  # fmt: skip
+    reference_patience: Annotated[
+        float, Doc("A keyframe waits so long for poses that come late"), Range(0.0, 600.0, "s")
+    ] = 5.0  # fmt: skip
     robust_width: Annotated[
         float, Doc("Cauchy kernel of held-out innovations, in sigmas a direction"), Range(0.1, 100.0)
     ] = 3.0
@@ -359,6 +373,10 @@ class Node(Slam):
         Literal["auto", "scan", "points"],
         Doc("Topics to map with; auto listens to both, expects scan and compiles again if points come first"),
     ] = "auto"
+    reference_message: Annotated[
+        Literal["pose", "odometry"],
+        Doc("Type of the topic reference: PoseWithCovarianceStamped or Odometry; heard where learning.teacher says so"),
+    ] = "pose"
     identity_extrinsic: Annotated[
         bool, Doc("Take base and sensor as one frame where TF has no transform between them")
     ] = False

@@ -80,12 +80,24 @@ class Hint:
 
 
 @dataclass(frozen=True)
+class ReferencePose:
+    """Where something better than this program says the base was: ``pose`` (7,) in a frame of its own at ``stamp``
+    [ns], with ``covariance`` (6, 6) in its own tangent; all zero: not told.
+    """
+
+    stamp: int
+    pose: NDArray[np.float64]
+    covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
+
+
+@dataclass(frozen=True)
 class Frame:
     """One scan with the odometry that spans it.
 
     ``points`` (n, 3) float32 in the sensor frame, finite, inside the configured ranges.  ``times`` (n,) float32 seconds
     after ``stamp`` at which each point was measured, or None for an instantaneous scan.  ``base_from_sensor`` (7,).
     ``planar``: the points come from a LaserScan, so height, roll and pitch cannot be observed from them.
+    ``reference`` are poses to learn from that came since the frame before; they may be of any time.
     """
 
     stamp: int
@@ -94,6 +106,7 @@ class Frame:
     base_from_sensor: NDArray[np.float64] = field(default_factory=poses.IDENTITY.copy)
     times: NDArray[np.float32] | None = None
     planar: bool = False
+    reference: tuple[ReferencePose, ...] = ()
 
     @property
     def sweep(self) -> int:

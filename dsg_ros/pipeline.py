@@ -114,6 +114,7 @@ class Slam:
 
     def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
+        self._calibration.hear(frame.reference)
         with self._stopwatch("register"):
             moment = self._calibration.moment(frame, odometry)
             points = scan.deskew(frame, self._calibration.corrected)
@@ -164,7 +165,8 @@ class Slam:
             relative = se3.between(self._back_end.pose(last), tracked.own)
             information = self._mapper.registration_information(tracked.information)
             self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
-            self._calibration.add(key, Link(measured, seconds, relative, information, gained))
+            link = Link(measured, seconds, relative, information, gained)
+            self._calibration.add(key, link, int(self._keyframes.stamps.values[last]), stamp)
             self._mounting.add(measured, relative)
         self._moment = moment
         self._map_keyframe(key, stamp, cloud, odometry, tracked.pose)

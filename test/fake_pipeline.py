@@ -58,6 +58,7 @@ class Counting:
         pose = frame.odometry.at(frame.stamp)
         path, update = self._map()
         counts = {"scans": len(self.frames), "points": len(frame.points), "learning": int(self.learning)}
+        counts["reference_poses"] = sum(len(f.reference) for f in self.frames)
         told = (Parameter("odometry.scale", 1.0 + 0.01 * len(self.frames), 0.002, "ratio", "frozen", "for a test"),)
         return Estimate(frame.stamp, pose, pose, np.eye(6), True, path, update, told, {}, counts)
 

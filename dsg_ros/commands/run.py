@@ -10,7 +10,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from dsg_ros import config as configuration
 from dsg_ros.commands._view import View, Watched, watching
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, RunResult, SavedMap
+from dsg_ros.interface import Estimate, Frame, ReferencePose, RunResult, SavedMap
 from dsg_ros.interruption import INTERRUPTED
 from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
@@ -73,6 +74,12 @@ class Options:
         Path | None, arg(metavar="FOLDER"), Doc("A map to localise in, OUT/map of another run; it is not changed")
     ] = None
     reference: Annotated[Path | None, FILE, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
+    teach: Annotated[
+        Path | None,
+        FILE,
+        Doc("Poses of the base from elsewhere (TUM) to learn the calibration from instead of the scans, or, with"
+            " --set learning.teacher=both, beside them"),
+    ] = None  # fmt: skip
     view: Annotated[
         View, Doc("web: watch it in a browser; where is set by view_host and view_port. It stays until Ctrl-C")
     ] = "none"
@@ -134,11 +141,14 @@ def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
     settings = _settings(options)
     _check(options)
+    if settings.learning.teacher != "scans" and options.teach is None:
+        raise UserError(f"learning.teacher is {settings.learning.teacher}: name the poses to learn from with --teach")
     saved = None if options.map is None else read_map(options.map)
+    taught = None if options.teach is None else reference_poses(options.teach)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
     topics = Topics(options.odom_topic, options.scan_topic, options.points_topic)
     with watching(options.view, settings) as watched, reading(options.log, topics, settings.input) as stream:
-        return _run(options, settings, saved, theta, stream, watched)
+        return _run(options, settings, saved, theta, stream, watched, taught)
 
 
 def _run(
@@ -148,6 +158,7 @@ def _run(
     theta: dict[str, Any],
     stream: Stream,
     watched: Watched | None,
+    taught: Sequence[ReferencePose] | None,
 ) -> int:
     clock = Clock()
     slam: Slam | Localisation
@@ -163,11 +174,14 @@ def _run(
     with clock.phase("start_up"):
         slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
-    doing, scans = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
-    log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, scans)
+    doing, count = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
+    log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, count)
     with Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:
         with clock.phase("processing"):
-            _process(slam, itertools.chain([first], stream), stream, options.limit, clock, interrupt, watched)
+            scans: Iterator[Frame] = itertools.chain([first], stream)
+            if taught is not None:
+                scans = with_reference(scans, taught, settings.learning.reference_gap)
+            _process(slam, scans, stream, options.limit, clock, interrupt, watched)
         with clock.phase("finish"):
             result = slam.result() if interrupt.asked else slam.finish()
         if watched is not None:
@@ -202,6 +216,8 @@ def _settings(options: Options) -> configuration.Node:
     settings = apply_assignments(settings, options.set)
     if options.freeze_theta is not None:
         settings = configuration.replace(settings, {"learning.enabled": False})
+    if options.teach is not None and settings.learning.teacher == "scans":
+        settings = configuration.replace(settings, {"learning.teacher": "reference"})
     return settings
 
 
@@ -211,6 +227,8 @@ def _check(options: Options) -> None:
         raise UserError(f"--limit {options.limit}: expected 0 (all) or a positive number")
     if options.map is not None and options.freeze_theta is not None:
         raise UserError("--freeze-theta with --map: a map brings its own learned parameters")
+    if options.teach is not None and (options.map is not None or options.freeze_theta is not None):
+        raise UserError("--teach with --map or --freeze-theta: nothing is learned there")
     check_folder(options.out)
     check_map_folder(options.out / IN_RUN)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
@@ -219,7 +237,7 @@ def _check(options: Options) -> None:
 
 def _process(
     slam: Pipeline,
-    source: Iterator[Any],
+    source: Iterator[Frame],
     stream: Stream,
     limit: int,
     clock: Clock,
@@ -239,6 +257,24 @@ def _process(
                 advance(number, _note(estimate))
             if interrupt.asked:
                 return
+
+
+def reference_poses(path: Path) -> list[ReferencePose]:
+    """The poses of a TUM file, of which nothing tells how sure they are.  `UserError` for a file without any."""
+    stamps, found = read_tum(path)
+    if not len(stamps):
+        raise UserError(f"{path}: the file holds no pose to learn from")
+    return [ReferencePose(stamp, pose) for stamp, pose in zip(stamps.tolist(), found, strict=True)]
+
+
+def with_reference(frames: Iterable[Frame], taught: Sequence[ReferencePose], ahead: float) -> Iterator[Frame]:
+    """The frames, each with the poses up to ``ahead`` [s] after it that no frame before has."""
+    waiting = deque(taught)
+    for frame in frames:
+        end, due = frame.stamp + frame.sweep + round(ahead * 1e9), []
+        while waiting and waiting[0].stamp <= end:
+            due.append(waiting.popleft())
+        yield dataclasses.replace(frame, reference=tuple(due)) if due else frame
 
 
 def _note(estimate: Estimate) -> str:

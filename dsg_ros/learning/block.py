@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +18,9 @@ from dsg_ros.core.factors import OdomSE3, Registration
 from dsg_ros.core.factors.odometry import noise
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.variables import State
+
+Teacher = Literal["scans", "reference", "both"]
+"""Whose opinions of a motion are held out: `dsg_ros.config.Learning`."""
 
 RELATIVE_RANK = 1e-9
 """Eigenvalues of an information below this share of the largest are rounding: the direction is not observed."""
@@ -33,6 +37,7 @@ class Link:
     ``measured`` (7,) raw odometry increment over ``seconds``; ``relative`` (7,) the scan matcher's opinion of the same
     motion, with ``information`` (6, 6) in the tangent of ``relative``; zero in directions it does not observe.
     ``rate`` (6,) is what the tangent of ``measured`` gains a second when odometry is taken later at both ends.
+    ``reference`` (7,) is a second opinion, with ``reference_information`` (6, 6): that of poses from elsewhere.
     """
 
     measured: NDArray[np.float64]
@@ -40,6 +45,8 @@ class Link:
     relative: NDArray[np.float64]
     information: NDArray[np.float64]
     rate: NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
+    reference: NDArray[np.float64] = field(default_factory=poses.IDENTITY.copy)
+    reference_information: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
 
     @property
     def valid(self) -> bool:
@@ -48,7 +55,8 @@ class Link:
         # A quaternion that is not finite has no length within bounds.
         unit = all(abs(sum(q * q for q in pose[3:]) - 1.0) <= 1e-3 for pose in (measured, relative))
         finite = all(map(math.isfinite, (*measured[:3], *relative[:3], self.seconds)))
-        return unit and finite and bool(np.isfinite(self.information).all() and np.isfinite(self.rate).all())
+        arrays = (self.information, self.rate, self.reference, self.reference_information)
+        return unit and finite and all(bool(np.isfinite(array).all()) for array in arrays)
 
     @property
     def moves(self) -> bool:
@@ -80,15 +88,19 @@ class Block(eqx.Module):
         )
 
 
-def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.Odometry) -> Block:
+def make_block(
+    links: Sequence[Link], pairs: NDArray[np.int64], noises: config.Odometry, teacher: Teacher = "scans"
+) -> Block:
     """A block of ``links``, scored between the keyframes (first, second) of ``pairs`` (m, 2), counted from the
-    block's own first.
+    block's own first; with both teachers each pair is scored twice.
 
     A scan is matched to a map of many keyframes, so its error does not add up along the way: the relative pose over
     several links, which is composed from theirs, has the information of its last link.
     """
     measured = np.stack([link.measured for link in links])
-    start, seen = _chain(measured), _chain(np.stack([link.relative for link in links]))
+    start = _chain(measured)
+    told = [[(link.relative, link.information), (link.reference, link.reference_information)] for link in links]
+    opinions = {"scans": (0,), "reference": (1,), "both": (0, 1)}[teacher]
     steps = np.arange(len(links))
     translation = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
     rotation = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
@@ -101,14 +113,18 @@ def make_block(links: Sequence[Link], pairs: NDArray[np.int64], noises: config.O
         rate=np.stack([link.rate for link in links]),
         **noise(measured, translation, rotation),
     )
-    roots = np.stack([_square_root(link.information) for link in links])[pairs[:, 1] - 1]
+    chains = [_chain(np.stack([link[which][0] for link in told])) for which in opinions]
+    roots = np.concatenate(
+        [np.stack([_square_root(link[which][1]) for link in told])[pairs[:, 1] - 1] for which in opinions]
+    )
+    scored = np.tile(pairs, (len(opinions), 1)).astype(np.int32)
     held_out = Registration.stack(
-        len(pairs),
-        first=pairs[:, 0].astype(np.int32),
-        second=pairs[:, 1].astype(np.int32),
-        measured=poses.between(seen[pairs[:, 0]], seen[pairs[:, 1]]),
+        len(scored),
+        first=scored[:, 0],
+        second=scored[:, 1],
+        measured=np.concatenate([poses.between(seen[pairs[:, 0]], seen[pairs[:, 1]]) for seen in chains]),
         sqrt_info=roots,
-        weight=np.ones(len(pairs)),
+        weight=np.ones(len(scored)),
     )
     return Block(start, odometry, held_out, np.count_nonzero(roots.any(axis=2), axis=1).astype(np.float64))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
-from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter
+from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, ReferencePose
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
@@ -26,6 +26,7 @@ from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
+from dsg_ros.learning.reference import Reference
 from dsg_ros.state import State, nested, packed, part, unpacked
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ HISTORY = 5000
 RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
 
-LINK = ("measured", "seconds", "relative", "information", "rate")
+LINK = ("measured", "seconds", "relative", "information", "rate", "reference", "reference_information")
 """Fields of a `Link`, in their order."""
 
 TOLERATED = 0.01
@@ -84,6 +85,8 @@ class Calibration:
         self._told_history: deque[bytes] = deque(maxlen=HISTORY)
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self.counts["changes_detected"] = 0
+        teacher = settings.learning.teacher
+        self._reference = Reference(settings.learning, self.counts) if teacher != "scans" else None
         self._use(self._used)
 
     @property
@@ -140,6 +143,8 @@ class Calibration:
         """What comes next does not follow what came before: the block begun is dropped, and nothing is wrong."""
         self._links.clear()
         self._last_key = None
+        if self._reference:
+            self._reference.forget()
 
     def state(self) -> State:
         """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
@@ -163,7 +168,8 @@ class Calibration:
         facts = unpacked(state["facts"])
         if tuple(facts["names"]) != self._names:
             raise ValueError(f"learned are {', '.join(facts['names'])}, not {', '.join(self._names)}")
-        self._on, self._last_key, self.counts = facts["on"], facts["last_key"], facts["counts"]
+        self._on, self._last_key = facts["on"], facts["last_key"]
+        self.counts.update(facts["counts"])
         self._changed_at = facts["changed_at"]
         self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
         self._start_vector = parameters.numbers(self._start, self._learned)
@@ -195,14 +201,31 @@ class Calibration:
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
-    def add(self, key: int, link: Link) -> None:
-        """What is known between keyframes ``key - 1`` and ``key``.
+    def hear(self, told: Sequence[ReferencePose]) -> None:
+        """Poses from elsewhere, for ``learning.teacher`` to be held to."""
+        if self._reference and told:
+            self._reference.hear(told)
+
+    def add(self, key: int, link: Link, start: int = 0, end: int = 0) -> None:
+        """What is known between keyframes ``key - 1`` and ``key``, which are stamped ``start`` and ``end`` [ns].
 
         A link that is not finite, or that does not follow the one before, ends the block begun: it is counted, and the
-        next block starts behind it.
+        next block starts behind it.  Where a reference teaches it is used once that has come so far.
         """
         if not self._on:
             return
+        if self._reference is None:
+            self._take(key, link)
+            return
+        self._reference.expect(key, link, start, end)
+        for number, taught, heard in self._reference.taught(end):
+            if heard or self._settings.learning.teacher == "both":
+                self._take(number, taught)
+            else:  # the next block begins behind it
+                self._links.clear()
+                self._last_key = None
+
+    def _take(self, key: int, link: Link) -> None:
         follows = self._last_key is None or key == self._last_key + 1
         self._last_key = key
         if not (follows and link.valid):
@@ -332,7 +355,7 @@ class Calibration:
         return [Parameter(spec.name, value, sigma, spec.unit, status, reason) for spec, value, sigma in told]
 
     def _block(self, links: Sequence[Link]) -> Block:
-        return make_block(links, self._pairs, self._settings.odometry)
+        return make_block(links, self._pairs, self._settings.odometry, self._settings.learning.teacher)
 
     def _cost(self, block: Block, deviation: Vector) -> Score:
         width = self._settings.learning.robust_width

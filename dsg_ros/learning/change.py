@@ -143,7 +143,10 @@ class ChangeDetector:
 
 def _squared(total: Vector, spread: Matrix) -> float:
     """``total^T spread^-1 total``.  Directions that no block has seen have neither."""
-    regular = spread + 1e-9 * np.trace(spread) * np.eye(len(total))
+    size = float(np.trace(spread))
+    if not size > 0.0:  # scans that see nothing
+        return 0.0
+    regular = spread + 1e-9 * size * np.eye(len(total))
     return float(total @ np.linalg.solve(regular, total))
 
 

@@ -90,6 +90,12 @@ def fixed_axis_covariance(values: NDArray[np.float64], covariance: NDArray[np.fl
     return both @ covariance @ both.T
 
 
+def tangent_covariance(values: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The other way round: covariance (6, 6) in the own tangent of a pose (7,), of one as messages have it."""
+    turned: NDArray[np.float64] = fixed_axis_covariance(poses.inverse(values), covariance)
+    return turned
+
+
 def pose_with_covariance(
     frame: str, stamp: int, values: NDArray[np.float64], covariance: NDArray[np.float64]
 ) -> PoseWithCovarianceStamped:

@@ -39,6 +39,7 @@ from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, servic
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.map_outputs import MapOutputs
+from dsg_ros.ros.reference_input import ReferenceInput
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
@@ -114,7 +115,11 @@ class HeroNode(LifecycleNode):
             self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points", resume,
             self._standby,
         )  # fmt: skip
-        self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
+        self._reference = ReferenceInput(lambda: self.config, self.frames, lambda: self.sensors.base_frame, self.say)
+        self.sensors = Sensors(
+            lambda: self.config, self.frames, lambda frame: worker.submit(self._reference.attached(frame)),
+            self._odometry, self._jumped, self.say,
+        )  # fmt: skip
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
         self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)
         self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
@@ -135,6 +140,7 @@ class HeroNode(LifecycleNode):
         self.sensors.subscribe(self)
         if self.config.localisation:
             self._initial_pose.subscribe(self)
+        self._reference.subscribe(self)
         topics = ", ".join(source.topic for source in self.sensors.inputs.values())
         self.get_logger().info(f"active: listening to {topics}")
         return TransitionCallbackReturn.SUCCESS
@@ -144,6 +150,7 @@ class HeroNode(LifecycleNode):
         """Fall silent; the map is kept."""
         self.sensors.unsubscribe(self)
         self._initial_pose.unsubscribe(self)
+        self._reference.unsubscribe(self)
         self.tf.stop()
         return super().on_deactivate(state)
 
@@ -202,6 +209,7 @@ class HeroNode(LifecycleNode):
         state = "paused" if paused else self.state
         figures = status.figures(state, self.sensors, self.worker.status(), self.tf, self._estimate)
         accounts = [*self.frames.accounts, *self._outputs.accounts, self._initial_pose.account]
+        accounts += [self._reference.account] if self._reference.wanted else []
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
@@ -331,6 +339,7 @@ class HeroNode(LifecycleNode):
             self._outputs.stop()
             self.sensors.unsubscribe(self)
             self._initial_pose.unsubscribe(self)
+            self._reference.unsubscribe(self)
             self.worker.stop()
             self.worker = None
             self._outputs.destroy()
