@@ -358,6 +358,9 @@ class Node(Slam):
     tf_rate: Annotated[float, Doc("Broadcasts of map->odom a second"), Range(1.0, 200.0, "Hz")] = 50.0
     transform_tolerance: Annotated[float, Doc("How far map->odom is dated ahead"), Range(0.0, 5.0, "s")] = 0.1
     publish_odom_tf: Annotated[bool, Doc("Also broadcast odom->base, for bags without that transform")] = False
+    publish_extrinsic_tf: Annotated[
+        bool, Doc("Also broadcast base->SENSOR_learned, where the sensor sits by what was learned")
+    ] = False
     map_rate: Annotated[float, Doc("Publications of path and voxels a second, at most"), Range(0.1, 50.0, "Hz")] = 2.0
     grid_rate: Annotated[
         float,

@@ -139,7 +139,7 @@ class RunWriter:
         else:
             bag.add_topic("/scan", "sensor_msgs/msg/LaserScan", offered_qos())
         if reference:
-            bag.add_topic("/reference", "geometry_msgs/msg/PoseStamped", offered_qos())
+            bag.add_topic("/reference", "geometry_msgs/msg/PoseWithCovarianceStamped", offered_qos())
         bag.add_topic("/tf", "tf2_msgs/msg/TFMessage", offered_qos(depth=100))
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", offered_qos(depth=1, latched=True))
 
@@ -203,7 +203,10 @@ class RunWriter:
 
     def reference(self, stamp: int, pose: NDArray[np.float64], frame: str, came: int | None = None) -> None:
         """Write the exact pose (7,) of the base in ``frame`` on /reference."""
-        message = self._make("geometry_msgs/msg/PoseStamped", header=self._header(stamp, frame), pose=self._pose(pose))
+        exact = self._make("geometry_msgs/msg/PoseWithCovariance", pose=self._pose(pose), covariance=np.zeros(36))
+        message = self._make(
+            "geometry_msgs/msg/PoseWithCovarianceStamped", header=self._header(stamp, frame), pose=exact
+        )
         self._write("/reference", stamp, message, came)
 
     def transform(

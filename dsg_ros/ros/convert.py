@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped, TransformStamped
+from geometry_msgs.msg import Pose, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField
@@ -104,11 +104,6 @@ def pose_with_covariance(
     message.pose.pose = pose(values)
     message.pose.covariance = fixed_axis_covariance(values, covariance).ravel()
     return message
-
-
-def pose_stamped(frame: str, stamp: int, values: NDArray[np.float64]) -> PoseStamped:
-    """Message of a pose (7,) in ``frame``."""
-    return PoseStamped(header=header(stamp, frame), pose=pose(values))
 
 
 def odometry(frame: str, child_frame: str, stamp: int, values: NDArray[np.float64]) -> Odometry:

@@ -36,6 +36,7 @@ from dsg_ros.interface import Estimate
 from dsg_ros.io.learned import read_learned
 from dsg_ros.io.map_folder import read_map
 from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status, web_view
+from dsg_ros.ros.extrinsic_tf import ExtrinsicTf
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.map_outputs import MapOutputs
@@ -91,6 +92,9 @@ class HeroNode(LifecycleNode):
             on_error=self._tf_trouble,
         )
         self.frames = frames.listen(self, self.say)
+        self._extrinsic_tf = ExtrinsicTf(
+            self, lambda: self.config.publish_extrinsic_tf, lambda: self.sensors.mounting, self._now
+        )
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
@@ -231,6 +235,7 @@ class HeroNode(LifecycleNode):
         self._estimate = estimate
         if estimate.known:
             self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
+        self._extrinsic_tf.take(estimate.parameters)
         self._outputs.take(estimate)
         if self._view is not None:
             self._view.take(estimate)

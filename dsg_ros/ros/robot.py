@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
-from geometry_msgs.msg import PoseStamped
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -32,6 +33,7 @@ AHEAD = 64
 """Records that are made before they are due: half a second of odometry, and the next sweeps."""
 LATE = 0.05
 """Seconds behind which it says so."""
+EXACT = np.zeros((6, 6))
 PATIENCE = 600.0
 """Longest wait [s] for somebody who takes the sweeps: a node listens when it has compiled everything."""
 
@@ -49,7 +51,7 @@ class RobotSimulator(Node):
         self._planar, self._frame = robot.planar, robot.sweep(0).frame
         kind, topic = (LaserScan, "scan") if self._planar else (PointCloud2, "points")
         self._laser = self.create_publisher(kind, topic, 20)
-        self._reference = self.create_publisher(PoseStamped, "reference", 200)
+        self._reference = self.create_publisher(PoseWithCovarianceStamped, "reference", 200)
         self._tf = self.create_publisher(TFMessage, "/tf", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._static = self.create_publisher(TFMessage, "/tf_static", latched)
@@ -99,7 +101,7 @@ class RobotSimulator(Node):
             self._tf.publish(TFMessage(transforms=[convert.transform(record.frame, BASE, record.stamp, record.pose)]))
             self.sent["odom"] += 1
         elif isinstance(record, Reference):
-            self._reference.publish(convert.pose_stamped(WORLD, record.stamp, record.pose))
+            self._reference.publish(convert.pose_with_covariance(WORLD, record.stamp, record.pose, EXACT))
             self.sent["reference"] += 1
         elif isinstance(record, CloudRecord):
             self._laser.publish(convert.point_cloud(record.frame, record.stamp, record.points, record.times))

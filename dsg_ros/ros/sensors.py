@@ -38,6 +38,15 @@ class _Held:
     planar: bool
 
 
+@dataclass(frozen=True)
+class Mounting:
+    """Where a sensor's ``frame`` sits in that of the ``base``: ``pose`` (7,)."""
+
+    base: str
+    frame: str
+    pose: NDArray[np.float64]
+
+
 class Sensors:
     """Subscriptions to odom, scan and points, joined to frames by the `Synchroniser`.
 
@@ -64,6 +73,8 @@ class Sensors:
         self.odom_frame, self.base_frame = config().odom_frame, config().base_frame
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
+        self.mounting: Mounting | None = None
+        """Of the sensor whose scan came last, as told."""
         self.paused = False
         """Scans that come are dropped and counted as paused; odometry is followed, so that the way is not lost."""
         handlers = {"odom": self._odometry, "scan": self._scan, "points": self._cloud}
@@ -167,6 +178,7 @@ class Sensors:
 
     def _hand_over(self, scan: _Held, extrinsic: NDArray[np.float64]) -> None:
         points = scan.points
+        self.mounting = Mounting(self.base_frame, scan.frame, extrinsic)
         self._emit(
             self.synchroniser.add_scan(
                 scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic

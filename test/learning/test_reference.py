@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_poses_between_are_interpolated_and_gaps_are_not() -> None:
     reference = where(links)
     between = [  # a quarter of a second away from every keyframe
         ReferencePose(one.stamp + STEP // 2, poses.interpolate(one.pose, other.pose, 0.5), COVARIANCE)
-        for one, other in zip(reference[:-1], reference[1:], strict=True)
+        for one, other in pairwise(reference)
     ]
     told = {k + 1: [pose] for k, pose in enumerate(between)}
     fine = Calibration(settings("reference", **{"learning.reference_gap": 0.5}))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 
+import fake_pipeline
 import numpy as np
 import pytest
 from dds import Graph, NodeProgram, wait_until
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import LaserScan
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config, poses
@@ -62,15 +62,9 @@ def test_odometry_of_another_frame_on_the_robot_is_brought_to_the_base() -> None
     assert "marker" in said[-1]
     tree.take(TFMessage(transforms=[convert.transform("marker", "base_link", 0, base)]))
     told.account(odometry)
-    frame = told.attached(convert_frame())
+    frame = told.attached(fake_pipeline.frame(1))
     np.testing.assert_allclose(frame.reference[0].pose, poses.compose(marker, base), atol=1e-12)
-    assert not told.attached(convert_frame()).reference
-
-
-def convert_frame():  # noqa: ANN201
-    import fake_pipeline
-
-    return fake_pipeline.frame(1)
+    assert not told.attached(fake_pipeline.frame(1)).reference
 
 
 def test_it_reaches_the_pipeline_over_dds(tmp_path: Path) -> None:
@@ -80,7 +74,7 @@ def test_it_reaches_the_pipeline_over_dds(tmp_path: Path) -> None:
     try:
         reference = graph.node.create_publisher(PoseWithCovarianceStamped, "/reference", 100)
         odom = graph.node.create_publisher(Odometry, "/odom", 100)
-        scans = graph.node.create_publisher(*scan_type(), 100)
+        scans = graph.node.create_publisher(LaserScan, "/scan", 100)
         with NodeProgram(program, tmp_path / "out", graph.context.get_domain_id(), **parameters) as node:
             node.wait(lambda s: s["state"] == "ready", "ready node")
             for publisher in (reference, odom, scans):
@@ -107,14 +101,8 @@ def test_it_reaches_the_pipeline_over_dds(tmp_path: Path) -> None:
         graph.close()
 
 
-def scan_type() -> tuple[type, str]:
-    from sensor_msgs.msg import LaserScan
-
-    return LaserScan, "/scan"
-
-
-def scan(stamp: int):  # noqa: ANN201
-    made = scan_type()[0](header=convert.header(stamp, "base_link"))
+def scan(stamp: int) -> LaserScan:
+    made = LaserScan(header=convert.header(stamp, "base_link"))
     made.angle_min, made.angle_max, made.angle_increment = -1.0, 1.0, 0.1
     made.range_min, made.range_max, made.ranges = 0.1, 10.0, [2.0] * 21
     return made

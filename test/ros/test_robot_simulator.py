@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dds import Graph, NodeProgram, Program
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import LaserScan, PointCloud2
@@ -37,7 +37,7 @@ def drive(fake_node: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ite
     graph = Graph(domain)
     graph.listen("/points", PointCloud2, 1000)
     graph.listen("/odom", Odometry, 1000)
-    graph.listen("/reference", PoseStamped, 1000)
+    graph.listen("/reference", PoseWithCovarianceStamped, 1000)
     graph.listen("/tf", TFMessage, 1000)
     graph.listen("/tf_static", TFMessage, QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     with NodeProgram(fake_node, folder / "out", domain, sensors="points", **RELIABLE) as node:
@@ -71,7 +71,8 @@ def test_clouds_come_in_real_time_with_the_time_of_every_point(drive: Drive) -> 
 
 def test_reference_and_transforms_fit_the_clouds(drive: Drive) -> None:
     exact = {
-        convert.nanoseconds(m.header.stamp): convert.pose_values(m.pose) for m in drive.graph.messages("/reference")
+        convert.nanoseconds(m.header.stamp): convert.pose_values(m.pose.pose)
+        for m in drive.graph.messages("/reference")
     }
     assert {convert.nanoseconds(cloud.header.stamp) for cloud in drive.clouds} <= set(exact)
     (mounted,) = [t for m in drive.graph.messages("/tf_static") for t in m.transforms]
