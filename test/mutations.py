@@ -20,7 +20,7 @@ from dsg_ros.ros import convert
 SECOND = 1_000_000_000
 KINDS = {
     "odom": Odometry, "scan": LaserScan, "points": PointCloud2, "tf": TFMessage,
-    "initialpose": PoseWithCovarianceStamped, "what_if": KeyValue,
+    "initialpose": PoseWithCovarianceStamped, "reference": PoseWithCovarianceStamped, "what_if": KeyValue,
 }  # fmt: skip
 BASE, LASER = "base_link", "laser"
 
@@ -39,7 +39,7 @@ def good(topic: str, stamp: int) -> Any:
         return convert.point_cloud(LASER, stamp, points, times)
     if topic == "tf":
         return TFMessage(transforms=[convert.transform(BASE, LASER, stamp, poses.from_planar(0.1, 0.0, 0.0))])
-    if topic == "initialpose":
+    if topic in ("initialpose", "reference"):
         return convert.pose_with_covariance("map", stamp, poses.from_planar(1.0, 2.0, 0.3), np.eye(6))
     return KeyValue(key="scale", value="0.1")
 
@@ -114,7 +114,7 @@ def whole(draw: st.DrawFn, topic: str) -> Any:
             _fill(draw, transform.transform.rotation, "x y z w", _double)
         return message
     draw(_header(message))
-    if topic in ("odom", "initialpose"):
+    if topic in ("odom", "initialpose", "reference"):
         _pose(draw, message.pose.pose)
         message.pose.covariance = np.array(draw(st.lists(_double, min_size=36, max_size=36)))
         if topic == "odom":

@@ -90,6 +90,10 @@ def _settings(options: Options) -> configuration.Slam:
     settings = apply_assignments(settings, options.set)
     if not settings.learning.enabled:
         raise UserError("learning.enabled is off: nothing would be learned")
+    if settings.learning.teacher != "scans":
+        raise UserError(
+            f"learning.teacher is {settings.learning.teacher}: several logs are learned from by their scans"
+        )
     return settings
 
 

@@ -24,6 +24,8 @@ KEPT = 20_000
 """Newest poses kept: over three minutes at 100 Hz."""
 _APART, _TURNED, _SHARE = 0.3, 0.3, 0.5
 """Motion that reference and odometry may tell differently [m, rad], or that share of what odometry tells."""
+_SMALLEST, _LARGEST = 1e-14, 1e8
+"""Variances [m^2, rad^2] outside are none."""
 _log = logging.getLogger(__name__)
 
 
@@ -111,7 +113,9 @@ class Reference:
         return dataclasses.replace(waiting.link, reference=relative, reference_information=information)
 
     def _at(self, stamp: int) -> ReferencePose | None:
-        """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted."""
+        """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted: the configured one where the
+        told one cannot.
+        """
         after = bisect.bisect_left(self._stamps, stamp)
         if after < len(self._stamps) and self._stamps[after] == stamp:
             found, covariance = self._poses[after].pose, self._covariance(self._poses[after])
@@ -131,5 +135,12 @@ class Reference:
     def _covariance(self, told: ReferencePose) -> NDArray[np.float64]:
         s = self._settings
         own = np.diag([s.reference_translation**2] * 3 + [s.reference_rotation**2] * 3)
-        values = np.linalg.eigvalsh(told.covariance)
-        return told.covariance if values[0] > 1e-12 else own
+        variances = np.diag(told.covariance)
+        if not ((variances > _SMALLEST) & (variances < _LARGEST)).all():
+            return own
+        deviations = np.sqrt(variances)
+        correlations = 0.5 * (told.covariance + told.covariance.T) / np.outer(deviations, deviations)
+        if np.abs(correlations).max() > 1.0 + 1e-9 or np.linalg.eigvalsh(correlations)[0] < 1e-9:
+            return own
+        covariance: NDArray[np.float64] = correlations * np.outer(deviations, deviations)
+        return covariance

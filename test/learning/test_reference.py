@@ -147,6 +147,20 @@ def test_poses_between_are_interpolated_and_gaps_are_not() -> None:
     assert coarse.counts["reference_missing"] == 39  # the last one waits
 
 
+@pytest.mark.parametrize(
+    "covariance",
+    [np.full((6, 6), 1e300), -np.eye(6), np.ones((6, 6)), 1e-200 * np.eye(6), np.diag([1.0] * 5 + [0.0])],
+)
+def test_a_covariance_that_is_none_is_not_believed(covariance: np.ndarray) -> None:
+    links = links_of(TRUE, drive("rooms", 100), seed=9)
+    told = in_time([dataclasses.replace(pose, covariance=covariance) for pose in where(links)])
+    calibration, plain = Calibration(settings("reference")), Calibration(settings("reference"))
+    found = learn(calibration, blind(links), told)
+    zero = in_time([dataclasses.replace(pose, covariance=np.zeros((6, 6))) for pose in where(links)])
+    assert found == learn(plain, blind(links), zero)
+    assert calibration.counts["links_refused"] == 0
+
+
 def test_a_pose_that_tells_no_covariance_has_the_configured_one() -> None:
     links = links_of(TRUE, drive("rooms", 200), seed=9)
     told = in_time([dataclasses.replace(pose, covariance=np.zeros((6, 6))) for pose in where(links)])

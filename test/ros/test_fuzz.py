@@ -20,13 +20,16 @@ from hypothesis import strategies as st
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
+from dsg_ros import config
 from dsg_ros.processes import free_domain
 from dsg_ros.ros.frames import TransformTree
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.inputs import Account
+from dsg_ros.ros.reference_input import ReferenceInput
 
 pytestmark = pytest.mark.timeout(3600)  # with --fuzz 10000 a test takes some minutes
 
+TAUGHT = config.replace(config.Node(), {"learning.teacher": "reference"})
 SENSORS = ("odom", "scan", "points")
 DEPTH = 10_000
 """Of both histories: what is told apart here is what the node refuses, not what a short queue loses."""
@@ -42,7 +45,12 @@ class Callbacks:
         self.hints: list[Any] = []
         said = self.robot.said
         pose = InitialPose("map", self.hints.append, lambda level, text: said.append((level, text)))
-        self.accounts = {"tf": Account("tf", tree.take, pose._say), "initialpose": pose.account}
+        self.reference = ReferenceInput(lambda: TAUGHT, tree, lambda: mutations.BASE, pose._say)
+        self.accounts = {
+            "tf": Account("tf", tree.take, pose._say),
+            "initialpose": pose.account,
+            "reference": self.reference.account,
+        }
         self.tree = tree
 
     def take(self, topic: str, message: Any) -> None:
@@ -63,7 +71,7 @@ class Callbacks:
         received = sum(each.received for each in scans)
         assert received == len(self.robot.frames) + sensors.waiting + dropped + refused
         for frame in self.robot.frames[-3:]:
-            check_frame(frame)
+            check_frame(self.reference.attached(frame))
         assert all(mutations.poses.LEAST_NORM < abs(pose[3:]).max() <= 1.0 for _, pose in self.tree._parents.values())
 
 
@@ -74,10 +82,14 @@ def check_frame(frame: Any) -> None:
     assert np.isfinite(frame.base_from_sensor).all()
     assert np.isfinite(frame.odometry.poses).all()
     assert (np.diff(frame.odometry.stamps) > 0).all()
+    for told in frame.reference:
+        assert np.isfinite(told.pose).all()
+        assert np.isfinite(told.covariance).all()
+        assert np.linalg.norm(told.pose[3:]) == pytest.approx(1.0)
     assert frame.times is None or (len(frame.times) == len(frame.points) and np.isfinite(frame.times).all())
 
 
-@pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "initialpose"])
+@pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "initialpose", "reference"])
 def test_any_values_in_whole_messages(topic: str, request: pytest.FixtureRequest) -> None:
     callbacks, number = Callbacks(), 0
 
@@ -115,6 +127,7 @@ def attacked(fake_node: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     domain = free_domain()
     graph = Graph(domain)
     reliable = {f"qos.{topic}.{key}": value for topic in SENSORS for key, value in RELIABLE.items()}
+    reliable |= {"learning.teacher": "both"}
     with NodeProgram(fake_node, tmp_path_factory.mktemp("fuzz") / "out", domain, **reliable) as node:
         node.wait(lambda s: s["state"] == "ready", "active node")
         yield graph, node
@@ -126,7 +139,7 @@ def attacked(fake_node: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 RELIABLE = {"reliability": "reliable", "depth": DEPTH}
 
 
-@pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "what_if"])
+@pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "reference", "what_if"])
 def test_damaged_bytes_through_dds(
     topic: str, attacked: tuple[Graph, NodeProgram], request: pytest.FixtureRequest
 ) -> None:
