@@ -91,9 +91,7 @@ def _settings(options: Options) -> configuration.Slam:
     if not settings.learning.enabled:
         raise UserError("learning.enabled is off: nothing would be learned")
     if settings.learning.teacher != "scans":
-        raise UserError(
-            f"learning.teacher is {settings.learning.teacher}: several logs are learned from by their scans"
-        )
+        raise UserError(f"learning.teacher is {settings.learning.teacher}: of several logs the scans teach")
     return settings
 
 

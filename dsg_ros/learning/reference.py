@@ -113,8 +113,8 @@ class Reference:
         return dataclasses.replace(waiting.link, reference=relative, reference_information=information)
 
     def _at(self, stamp: int) -> ReferencePose | None:
-        """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted: the configured one where the
-        told one cannot.
+        """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted: where the told one cannot,
+        the configured one.
         """
         after = bisect.bisect_left(self._stamps, stamp)
         if after < len(self._stamps) and self._stamps[after] == stamp:
