@@ -222,6 +222,13 @@ class Learning:
     )
     noise: Annotated[bool, Doc("Learn the odometry's noise in heading too, from told values that are far off")] = True
     noise_of_translation: Annotated[bool, Doc("With it, that in translation")] = False
+    loss: Annotated[
+        Literal["held_out", "joint"],
+        Doc("How blocks are scored: by predicting the scans, or with calibration and poses solved together"),
+    ] = "held_out"
+    noise_loss: Annotated[
+        Literal["predictive", "laplace"], Doc("Likelihood that noise is learned from: of predictions, or of all rows")
+    ] = "predictive"
     teacher: Annotated[
         Literal["scans", "reference", "both"],
         Doc("What calibrated odometry is held to: scans, poses from elsewhere (topic reference, run --teach), or both"),

@@ -19,7 +19,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
 from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, ReferencePose
-from dsg_ros.learning import guards, losses, parameters
+from dsg_ros.learning import guards, parameters, scoring
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
@@ -359,13 +359,14 @@ class Calibration:
 
     def _cost(self, block: Block, deviation: Vector) -> Score:
         width = self._settings.learning.robust_width
-        return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names))
+        loss = self._settings.learning.loss
+        return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
 
 
 def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
     from dsg_ros.learning import noise  # here: it imports optax, which takes its time
 
-    return noise.NoiseLearner(start, noise.chosen(settings))
+    return noise.NoiseLearner(start, settings)
 
 
 # Programs of the module, not of an object: a second Calibration (after a clock jump, in tests) finds them compiled.
@@ -376,6 +377,12 @@ def _theta_at(start: Theta, deviation: Float[Array | Vector, " K"], *, names: tu
 
 @kept()
 def _score_at(
-    block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
+    block: Block,
+    start: Theta,
+    deviation: Float[Array | Vector, " K"],
+    *,
+    width: float,
+    names: tuple[str, ...],
+    loss: scoring.Loss,
 ) -> Score:
-    return losses.score(block, parameters.moved(start, deviation, names), mask(start, *names), width)
+    return scoring.SCORES[loss](block, parameters.moved(start, deviation, names), mask(start, *names), width)

@@ -18,7 +18,7 @@ from dsg_ros import config
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import Theta, mask, names, to_float64
 from dsg_ros.interface import Parameter
-from dsg_ros.learning import losses, noise, parameters
+from dsg_ros.learning import parameters, scoring
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 
 Vector = NDArray[np.float64]
@@ -113,8 +113,10 @@ class DriveEvidence:
 
         def evaluated(chunk: Block) -> tuple[Array, ...]:
             if question.about == "noise":
-                return _likelihoods(chunk, start, question.deviation, names=self._names)
-            return _scores(chunk, start, question.deviation, width=width, names=self._names)
+                loss = self._settings.learning.noise_loss
+                return _likelihoods(chunk, start, question.deviation, width=width, names=self._names, loss=loss)
+            loss_of = self._settings.learning.loss
+            return _scores(chunk, start, question.deviation, width=width, names=self._names, loss=loss_of)
 
         found = [jax.device_get(evaluated(chunk)) for chunk in chunks]
         rows = tuple(np.concatenate([np.asarray(part[i]) for part in found])[:count] for i in range(len(found[0])))
@@ -158,12 +160,18 @@ def _same(one: Question, other: Question) -> bool:
 
 @kept()
 def _scores(
-    chunk: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
+    chunk: Block,
+    start: Theta,
+    deviation: Float[Array | Vector, " K"],
+    *,
+    width: float,
+    names: tuple[str, ...],
+    loss: scoring.Loss,
 ) -> tuple[Float[Array, " n"], Float[Array, "n K"], Float[Array, "n K K"]]:
     theta, learned = parameters.moved(start, deviation, names), mask(start, *names)
 
     def one(block: Block) -> tuple[Array, Array, Array]:
-        found = losses.score(block, theta, learned, width)
+        found = scoring.SCORES[loss](block, theta, learned, width)
         return found.cost, found.gradient, found.hessian
 
     # Not vmap: with batches, XLA's calls to LAPACK wait for threads of the pool that they run on, for ever where there
@@ -174,15 +182,21 @@ def _scores(
 
 @kept()
 def _likelihoods(
-    chunk: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]
+    chunk: Block,
+    start: Theta,
+    deviation: Float[Array | Vector, " K"],
+    *,
+    width: float,
+    names: tuple[str, ...],
+    loss: scoring.NoiseLoss,
 ) -> tuple[Float[Array, " n"], Float[Array, "n 6"]]:
     theta = parameters.moved(start, deviation, names)
 
     def one(block: Block) -> tuple[Array, Array]:
-        def loss(logs: Array) -> Array:
-            return noise.negative_log_likelihood(block, theta.replace(odometry_noise=logs))
+        def likelihood(logs: Array) -> Array:
+            return scoring.LIKELIHOODS[loss](block, theta.replace(odometry_noise=logs), width)
 
-        found: tuple[Array, Array] = jax.value_and_grad(loss)(theta.odometry_noise)
+        found: tuple[Array, Array] = jax.value_and_grad(likelihood)(theta.odometry_noise)
         return found
 
     result: tuple[Array, Array] = jax.lax.map(one, chunk)

@@ -18,15 +18,10 @@ from numpy.typing import NDArray
 
 from dsg_ros import config
 from dsg_ros.core.programs import kept
-from dsg_ros.core.solve import solve
-from dsg_ros.core.solvers import DenseCholesky
 from dsg_ros.core.theta import SPECS, Theta
 from dsg_ros.learning.block import Block
-from dsg_ros.learning.losses import INNER, predict, whitened_spread
+from dsg_ros.learning.scoring import LIKELIHOODS, NoiseLoss
 from dsg_ros.state import State
-
-FREEDOM = 8.0
-"""Degrees of freedom of the Student t that innovations are taken to follow: a slipping wheel widens nothing."""
 
 RATE = 0.02
 """Adam's step: sigmas move by at most about this share a block."""
@@ -48,47 +43,32 @@ def chosen(settings: config.Learning) -> NDArray[np.bool_]:
     return EVERY if settings.noise_of_translation else ROTATION
 
 
-def negative_log_likelihood(block: Block, theta: Theta) -> Float[Array, ""]:
-    """Of the held-out rows under S, up to a constant; differentiable in theta.odometry_noise at a fixed solution.
-
-    (The minimum of a chain does not move with its sigmas, so nothing is lost by fixing it.)
-    """
-    problem = block.problem()
-    solution = jax.lax.stop_gradient(solve(problem, jax.lax.stop_gradient(theta), INNER))
-    held = predict(block, theta, solution)
-    _, normal = problem.linearise(theta, solution.state)
-    covariance = DenseCholesky().factorise(problem, normal, jnp.zeros(())).solve(jnp.eye(solution.state.dof))
-    lower, u = whitened_spread(held, covariance)
-    squared = jnp.sum(u**2, axis=1)
-    tails = 0.5 * (FREEDOM + block.directions) * jnp.log1p(squared / FREEDOM)
-    return jnp.sum(tails) + jnp.sum(jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)))
-
-
 @kept()
 def _step(
-    block: Block, theta: Theta, state: optax.OptState, start: Float[Array, " 6"]
+    block: Block, theta: Theta, state: optax.OptState, start: Float[Array, " 6"], *, loss: NoiseLoss, width: float
 ) -> tuple[Float[Array, " 6"], optax.OptState, Float[Array, " 6"]]:
-    def loss(logs: Array) -> Array:
-        moved = theta.replace(odometry_noise=logs)
-        return negative_log_likelihood(block, moved) + 0.5 * jnp.sum(((logs - start) / PRIOR) ** 2) / HORIZON
+    def posterior(logs: Array) -> Array:
+        told = LIKELIHOODS[loss](block, theta.replace(odometry_noise=logs), width)
+        return told + 0.5 * jnp.sum(((logs - start) / PRIOR) ** 2) / HORIZON
 
-    gradient = jax.grad(loss)(theta.odometry_noise)
+    gradient = jax.grad(posterior)(theta.odometry_noise)
     change, state = _adam.update(gradient, state)
     return theta.odometry_noise + change, state, gradient
 
 
 class NoiseLearner:
-    """Log sigmas of the odometry (6,), starting at those of ``start``; only those ``learned`` (6,) move."""
+    """Log sigmas of the odometry (6,), starting at those of ``start``; those move that ``settings`` have learned."""
 
-    def __init__(self, start: Theta, learned: NDArray[np.bool_] = EVERY) -> None:
-        self.learned, self.blocks = learned, 0
+    def __init__(self, start: Theta, settings: config.Learning) -> None:
+        self.learned, self.blocks = chosen(settings), 0
+        self._loss, self._width = settings.noise_loss, settings.robust_width
         self._start = start.odometry_noise
         self._state = _adam.init(self._start)
         self._information = np.diag(PRIOR**-2)
 
     def step(self, block: Block, theta: Theta) -> Any:
         """The log sigmas (6,) after one more block; those of ``theta`` where the block has no finite likelihood."""
-        found, state, gradient = _step(block, theta, self._state, self._start)
+        found, state, gradient = _step(block, theta, self._state, self._start, loss=self._loss, width=self._width)
         scatter = np.asarray(gradient)
         if not np.isfinite(scatter).all():
             return theta.odometry_noise
