@@ -29,7 +29,7 @@ from dsg_ros.core.theta import Mask, Theta, directions
 from dsg_ros.learning.block import Block
 from dsg_ros.learning.losses import Score
 
-INNER = LevenbergMarquardt(max_iterations=30)
+INNER = LevenbergMarquardt(max_iterations=50, tolerance=1e-14)
 
 
 def whole(block: Block, width: float) -> Problem:
