@@ -104,8 +104,8 @@ class Localisation:
                 cloud = cloud[:0]
                 self._counts["scans_of_other_kind"] += 1
             before = self._localiser.state
-            moment = self._calibration.moment(frame, odometry)
-            located = self._localiser.track(cloud, moment.odometry, frame.stamp)
+            there = self._calibration.there(frame, odometry)
+            located = self._localiser.track(cloud, there, frame.stamp)
         if located.state is not before:
             _tell(frame.stamp, located)
         self._counts["scans"] += 1

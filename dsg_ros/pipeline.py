@@ -116,7 +116,7 @@ class Slam:
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference)
         with self._stopwatch("register"):
-            moment = self._calibration.moment(frame, odometry)
+            there = self._calibration.there(frame, odometry)
             points = scan.deskew(frame, self._calibration.corrected)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan
@@ -124,16 +124,17 @@ class Slam:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
             if self._resumption is not None:
-                found = self._look_for_robot(self._resumption, matched, moment.odometry, frame.stamp)
+                found = self._look_for_robot(self._resumption, matched, there, frame.stamp)
                 if self._resumption is not None:
                     return self._not_found(self._resumption, frame.stamp, odometry)
                 if found is not None:
-                    self._moment = moment
+                    self._moment = self._calibration.moment(frame, there)
                     return self._take_up(found, frame, points, cloud, matched, odometry)
-            tracked = self._tracker.track(matched, moment.odometry, frame.stamp)
+            tracked = self._tracker.track(matched, there, frame.stamp)
         keyframe = not len(self._keyframes) or (usable and self._is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
+            moment = self._calibration.moment(frame, there)
             self._add_keyframe(frame.stamp, cloud, odometry, moment, self._settle(tracked))
             with self._stopwatch("grid"):
                 self._grid.add(points if usable else points[:0], frame.base_from_sensor)

@@ -116,9 +116,13 @@ class Calibration:
         newest = self._history[-1]
         return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
 
-    def moment(self, frame: Frame, odometry: Vector) -> Moment:
-        """Odometry at the moment of a scan, which has it at its stamp as ``odometry`` (7,)."""
-        return self._model.moment(frame.odometry, frame.stamp, odometry, frame.sweep)
+    def there(self, frame: Frame, odometry: Vector) -> Vector:
+        """Raw odometry (7,) at the moment of a scan, which has it at its stamp as ``odometry`` (7,)."""
+        return self._model.there(frame.odometry, frame.stamp, odometry)
+
+    def moment(self, frame: Frame, there: Vector) -> Moment:
+        """The same, ``there`` (7,), with its velocity: what increments to the next keyframe are made of."""
+        return self._model.moment(frame.odometry, frame.stamp, there, frame.sweep)
 
     def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
         """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""

@@ -46,16 +46,21 @@ class IncrementModel:
         self._translation = tuple(a * b for a, b in zip(told_t, growth[:3], strict=True))
         self._rotation = tuple(a * b for a, b in zip(told_r, growth[3:], strict=True))
 
-    def moment(self, track: OdometryTrack, stamp: int, odometry: Vector, sweep: int = 0) -> Moment:
-        """Odometry at the moment of a scan that is stamped ``stamp`` [ns], which it has as ``odometry`` (7,).
+    def there(self, track: OdometryTrack, stamp: int, odometry: Vector) -> Vector:
+        """Raw odometry (7,) at the moment of a scan stamped ``stamp`` [ns], which has it as ``odometry`` (7,) there."""
+        return plain(track.beyond(self._shifted(stamp))) if self._offset else odometry
+
+    def moment(self, track: OdometryTrack, stamp: int, there: Vector, sweep: int = 0) -> Moment:
+        """The same with its velocity, for a scan from which increments begin and end: ``there`` (7,) is from `there`.
 
         The velocity is of samples that are a ``sweep`` [ns] away at least: by those within it the scan was
         straightened, and what their noise makes of the scan's pose would go with the velocity.  In simulation that
         took 2 ms from the time offset, whatever it was, with sweeps of 0.2 s.
         """
-        shifted = stamp + round(1e9 * self._offset)
-        there = plain(track.beyond(shifted)) if self._offset else odometry
-        return Moment(there, track.velocity(shifted, sweep), self._offset)
+        return Moment(there, track.velocity(self._shifted(stamp), sweep), self._offset)
+
+    def _shifted(self, stamp: int) -> int:
+        return stamp + round(1e9 * self._offset)
 
     def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
         """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""

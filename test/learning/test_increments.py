@@ -12,7 +12,7 @@ from dsg_ros.core import geometry
 from dsg_ros.core.factors.odometry import calibrated, noise
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.interface import OdometryTrack
-from dsg_ros.learning.increments import IncrementModel, increment
+from dsg_ros.learning.increments import IncrementModel, Moment, increment
 
 NUMBERS = st.lists(st.floats(-1, 1), min_size=6, max_size=6)
 THETA = to_float64(
@@ -77,11 +77,16 @@ def told_late() -> IncrementModel:
     return IncrementModel(to_float64(Theta.neutral().replace(time_offset=np.array(0.06))), config.Odometry())
 
 
+def taken(model: IncrementModel, track: OdometryTrack, stamp: int) -> Moment:
+    """Odometry at the moment of a scan, as the pipeline takes it."""
+    return model.moment(track, stamp, model.there(track, stamp, track.at(stamp)))
+
+
 def test_odometry_is_taken_at_the_moment_of_the_scan() -> None:
     for stamp in (0, 110_000_000, 440_000_000):
-        moment = told_late().moment(late_track(), stamp, late_track().at(stamp))
+        moment = taken(told_late(), late_track(), stamp)
         np.testing.assert_allclose(moment.odometry, where(np.array(stamp)), atol=2e-4)
-    beyond = told_late().moment(late_track(), 490_000_000, late_track().at(490_000_000))
+    beyond = taken(told_late(), late_track(), 490_000_000)
     np.testing.assert_allclose(beyond.odometry, where(np.array(490_000_000)), atol=2e-3)
 
 
@@ -94,8 +99,7 @@ def test_an_increment_with_its_rate_is_right_whatever_offset_it_was_taken_with()
         ]
         track = late_track()
         first, second = (
-            model.moment(track, stamp, track.at(stamp))
-            for model, stamp in zip(models, (100_000_000, 400_000_000), strict=True)
+            taken(model, track, stamp) for model, stamp in zip(models, (100_000_000, 400_000_000), strict=True)
         )
         measured, gained = increment(first, second)
         np.testing.assert_allclose(poses.log(measured) + 0.06 * gained, true, atol=3e-3)
