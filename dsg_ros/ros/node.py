@@ -44,7 +44,7 @@ from dsg_ros.ros.reference_input import ReferenceInput
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
-from dsg_ros.view.web import WebView
+from dsg_ros.view.web import NoView, WebView
 from dsg_ros.worker import Event, Standby, WorkerProcess
 
 Transition = Callable[["HeroNode", LifecycleState], TransitionCallbackReturn]
@@ -77,7 +77,7 @@ class HeroNode(LifecycleNode):
         self.state = "stopped"
         self._estimate: Estimate | None = None
         self._before: status.Figures | None = None
-        self._view: WebView | None = None
+        self._view: WebView | NoView = NoView()
         self._began = self._reported = time.monotonic()
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
@@ -191,11 +191,10 @@ class HeroNode(LifecycleNode):
     def report(self) -> None:
         """Publish /diagnostics, write status.json, and say what is missing."""
         figures = self.figures()
-        if self._view is not None:
-            now = time.monotonic()
-            since, period = now - self._began, max(now - self._reported, 1e-3)
-            self._view.tell(web_view.health(figures, self._before, since, period))
-            self._reported = now
+        now = time.monotonic()
+        since, period = now - self._began, max(now - self._reported, 1e-3)
+        self._view.tell(web_view.health(figures, self._before, since, period))
+        self._reported = now
         name = self.get_fully_qualified_name()
         self._diagnostics.publish(status.diagnostics(figures, self._before, name, self._now()))
         self._before = figures
@@ -217,7 +216,7 @@ class HeroNode(LifecycleNode):
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
-        if self._view is not None:
+        if self.config.view != "none":
             figures["view"] = self._view.url
         if self.config.localisation and self._estimate is None:
             figures["localisation"] = "localising"
@@ -237,8 +236,7 @@ class HeroNode(LifecycleNode):
             self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
         self._extrinsic_tf.take(estimate.parameters)
         self._outputs.take(estimate)
-        if self._view is not None:
-            self._view.take(estimate)
+        self._view.take(estimate)
 
     def restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
@@ -252,8 +250,7 @@ class HeroNode(LifecycleNode):
         self._estimate = None
         self.tf.set(None)
         self._outputs.clear()
-        if self._view is not None:
-            self._view.clear()
+        self._view.clear()
 
     def _event(self, event: Event) -> None:
         severe = event.level >= logging.ERROR
@@ -300,10 +297,10 @@ class HeroNode(LifecycleNode):
         read_map(Path(self.config.map_folder))
         return session.LOCALISATION
 
-    def _viewed(self) -> WebView | None:
+    def _viewed(self) -> WebView | NoView:
         """The view that is asked for, started; `UserError` where that is not possible."""
         if self.config.view == "none":
-            return None
+            return NoView()
         view = WebView(self.config.view_host, self.config.view_port, self.say, self.config.chunk)
         view.start()
         return view
@@ -348,9 +345,8 @@ class HeroNode(LifecycleNode):
             self.worker.stop()
             self.worker = None
             self._outputs.destroy()
-        if self._view is not None:
-            self._view.stop()
-            self._view = None
+        self._view.stop()
+        self._view = NoView()
         # The worker is gone: no late estimate can bring the old map's transform back.
         self.tf.set(None)
         self._estimate = self._before = None

@@ -21,6 +21,24 @@ PATIENCE = 2.0
 SERVE = "dsg_ros.view.page:serve"
 
 
+class NoView:
+    """In the place of a `WebView` where none is asked for."""
+
+    url = ""
+
+    def take(self, estimate: Estimate) -> None:
+        """Nothing is shown."""
+
+    def tell(self, health: Health) -> None:
+        """Likewise."""
+
+    def clear(self) -> None:
+        """There is nothing to clear."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
 class WebView:
     """A page at ``http://host:port`` with all that it is handed over.
 
