@@ -49,8 +49,12 @@ class OdometryTrack:
         if not last:
             return np.zeros(6)
         if apart and self.stamps[0] <= stamp - apart - half and stamp + apart + half <= self.stamps[-1]:
-            sides = (stamp - apart - half, stamp - apart), (stamp + apart, stamp + apart + half)
-            return np.mean([self._mean_velocity(*side) for side in sides], axis=0)
+            last_before = int(np.searchsorted(self.stamps, stamp - apart, side="right")) - 1
+            first_after = int(np.searchsorted(self.stamps, stamp + apart))
+            start = int(np.searchsorted(self.stamps, stamp - apart - half, side="right")) - 1
+            end = int(np.searchsorted(self.stamps, stamp + apart + half))
+            if start < last_before and first_after < end:
+                return 0.5 * (self._between(start, last_before) + self._between(first_after, end))
         middle = min(max(stamp, int(self.stamps[0])), int(self.stamps[-1]))
         return self._mean_velocity(middle - half, middle + half)
 
@@ -58,7 +62,10 @@ class OdometryTrack:
         """That between the samples that enclose ``start`` to ``end`` [ns], or what the track has of it."""
         after = min(max(int(np.searchsorted(self.stamps, end)), 1), len(self.stamps) - 1)
         before = int(np.searchsorted(self.stamps, start, side="right")) - 1
-        before = min(max(before, 0), after - 1)
+        return self._between(min(max(before, 0), after - 1), after)
+
+    def _between(self, before: int, after: int) -> NDArray[np.float64]:
+        """Mean velocity (6,) from one sample to another."""
         step = poses.log(poses.between(self.poses[before], self.poses[after]))
         return step / ((self.stamps[after] - self.stamps[before]) * 1e-9)
 

@@ -114,7 +114,7 @@ class Slam:
 
     def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
-        self._calibration.hear(frame.reference)
+        self._calibration.hear(frame.reference, frame.stamp)
         with self._stopwatch("register"):
             there = self._calibration.there(frame, odometry)
             points = scan.deskew(frame, self._calibration.corrected)

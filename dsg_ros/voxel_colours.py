@@ -56,7 +56,7 @@ def colours(
     """Colours (n, 4) rgba in 0..1 of voxels at ``means`` (n, 3), the rest (n,) as in `dsg_ros.interface.VoxelUpdate`.
 
     Points: from pale to dark, on a logarithmic scale.  Else from blue over green to yellow: from low to high, from long
-    ago to just seen, from well to badly known.
+    ago to lately, from well to badly known.
     """
     if colouring == "points":
         share = np.clip(np.log1p(counts) / np.log1p(_MANY), 0.0, 1.0).astype(np.float32)[:, None]

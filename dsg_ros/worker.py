@@ -235,7 +235,10 @@ class WorkerProcess(Backend):
                 return
             self._frames.append(frame)
             if len(self._frames) > self._limit:
-                self._frames.popleft()
+                dropped = self._frames.popleft()
+                if dropped.reference:  # the scan is lost, what is told of the way is not
+                    told = dropped.reference + self._frames[0].reference
+                    self._frames[0] = dataclasses.replace(self._frames[0], reference=told)
                 self._dropped["queue_full"] += 1
                 self._sent += 1  # a command that stands behind the dropped frame must not wait for it
             self._changed.notify_all()
@@ -299,7 +302,8 @@ class WorkerProcess(Backend):
     def _spawn(self) -> None:
         self._process, ours = self._begin()
         channel = session.Channel(ours)
-        channel.send(self._setup)
+        with contextlib.suppress(OSError):  # one that has ended is noticed where its answers are read
+            channel.send(self._setup)
         with self._changed:
             self._channel, self._state = channel, "warming up"
 

@@ -178,7 +178,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ready:
-    """The pipeline is built and warmed up, ``seconds`` after the process began."""
+    """The pipeline is built and warmed up, ``seconds`` after it was told what for."""
 
     seconds: float
 
@@ -359,9 +359,10 @@ _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
 def _serve(channel: Channel) -> None:
-    began = time.monotonic()
     try:
-        session = Session(channel.receive())
+        setup = channel.receive()
+        began = time.monotonic()
+        session = Session(setup)
         session.warm_up()
         channel.send(Ready(time.monotonic() - began))
         while not isinstance(message := channel.receive(), Stop):

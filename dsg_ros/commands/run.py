@@ -141,8 +141,11 @@ def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
     settings = _settings(options)
     _check(options)
-    if settings.learning.teacher != "scans" and options.teach is None:
+    learns = settings.learning.enabled and options.map is None
+    if learns and settings.learning.teacher != "scans" and options.teach is None:
         raise UserError(f"learning.teacher is {settings.learning.teacher}: name the poses to learn from with --teach")
+    if options.teach is not None and not learns:
+        raise UserError("--teach with --map, --freeze-theta or learning.enabled=false: nothing is learned there")
     saved = None if options.map is None else read_map(options.map)
     taught = None if options.teach is None else reference_poses(options.teach)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
@@ -171,6 +174,9 @@ def _run(
         first = next(stream, None)
     if first is None:
         raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
+    if taught and taught[-1].stamp < first.stamp:
+        ends, begins = taught[-1].stamp * 1e-9, first.stamp * 1e-9
+        raise UserError(f"{options.teach}: its poses end at {ends:.3f} s, before the log begins at {begins:.3f} s")
     with clock.phase("start_up"):
         slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
@@ -184,6 +190,8 @@ def _run(
             _process(slam, scans, stream, options.limit, clock, interrupt, watched)
         with clock.phase("finish"):
             result = slam.result() if interrupt.asked else slam.finish()
+        if taught and not result.counts["reference_poses"]:
+            log.warning("%s: none of its poses is of a time within the log: nothing was learned", options.teach)
         if watched is not None:
             watched.finish(result)
         figures = clock.metrics() | {
@@ -227,8 +235,6 @@ def _check(options: Options) -> None:
         raise UserError(f"--limit {options.limit}: expected 0 (all) or a positive number")
     if options.map is not None and options.freeze_theta is not None:
         raise UserError("--freeze-theta with --map: a map brings its own learned parameters")
-    if options.teach is not None and (options.map is not None or options.freeze_theta is not None):
-        raise UserError("--teach with --map or --freeze-theta: nothing is learned there")
     check_folder(options.out)
     check_map_folder(options.out / IN_RUN)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:

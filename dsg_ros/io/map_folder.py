@@ -29,7 +29,7 @@ from dsg_ros.io import checked
 from dsg_ros.io.learned import read_learned, write_learned
 
 FORMAT = "dsg_ros map"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 IN_RUN = "map"
 """The folder of the map, in that of the run which made it."""

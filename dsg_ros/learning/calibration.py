@@ -26,7 +26,7 @@ from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.losses import Score
-from dsg_ros.learning.reference import Reference
+from dsg_ros.learning.reference import Expected, Reference
 from dsg_ros.state import State, nested, packed, part, unpacked
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ class Calibration:
         """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
         facts = {
             "on": self._on, "last_key": self._last_key, "counts": self.counts, "names": self._names,
+            "waiting": self._reference.waiting if self._reference else 0,
             "changed_at": self._changed_at,
             "status": self._verdict.status, "reason": self._verdict.reason,
         }  # fmt: skip
@@ -174,6 +175,9 @@ class Calibration:
             raise ValueError(f"learned are {', '.join(facts['names'])}, not {', '.join(self._names)}")
         self._on, self._last_key = facts["on"], facts["last_key"]
         self.counts.update(facts["counts"])
+        if facts["waiting"]:  # for poses that another process heard
+            self.counts["reference_missing"] += facts["waiting"]
+            self._last_key = None
         self._changed_at = facts["changed_at"]
         self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
         self._start_vector = parameters.numbers(self._start, self._learned)
@@ -200,15 +204,17 @@ class Calibration:
 
     def warm_up(self, planar: bool) -> None:
         """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
+        if self._reference:
+            self._reference.axes = np.array([0, 1, 5]) if planar else np.arange(6)
         block = self._still_block(planar)
         self._cost(block, self._used)
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
-    def hear(self, told: Sequence[ReferencePose]) -> None:
-        """Poses from elsewhere, for ``learning.teacher`` to be held to."""
+    def hear(self, told: Sequence[ReferencePose], now: int) -> None:
+        """Poses from elsewhere, for odometry to be held to; ``now`` is the newest scan's stamp [ns]."""
         if self._reference and told:
-            self._reference.hear(told)
+            self._reference.hear(told, now)
 
     def add(self, key: int, link: Link, start: int = 0, end: int = 0) -> None:
         """What is known between keyframes ``key - 1`` and ``key``, which are stamped ``start`` and ``end`` [ns].
@@ -221,13 +227,19 @@ class Calibration:
         if self._reference is None:
             self._take(key, link)
             return
-        self._reference.expect(key, link, start, end)
-        for number, taught, heard in self._reference.taught(end):
-            if heard or self._settings.learning.teacher == "both":
-                self._take(number, taught)
-            else:  # the next block begins behind it
-                self._links.clear()
-                self._last_key = None
+        self._reference.expect(key, link, start, end, self._expected(link))
+        for number, taught in self._reference.taught(end):
+            self._take(number, taught)
+
+    def _expected(self, link: Link) -> Expected:
+        """What the odometry makes of a link that is finite, and how far the priors of theta let it be off."""
+        if not link.valid:
+            return Expected(poses.IDENTITY, np.full(6, np.inf), (np.inf, np.inf))
+        pose, sigmas = self._model.predict(link.measured, link.seconds)
+        told = poses.log(pose)
+        way, turn = float(np.linalg.norm(told[:3])), float(np.linalg.norm(told[3:]))
+        by_way, by_turn = SPECS["scale"][0].prior_sigma, SPECS["lever"][0].prior_sigma
+        return Expected(pose, sigmas, (3 * (by_way * way + by_turn * turn), 3 * by_way * (way + turn)))
 
     def _take(self, key: int, link: Link) -> None:
         follows = self._last_key is None or key == self._last_key + 1
@@ -253,8 +265,10 @@ class Calibration:
     def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
         """Judge the last update by this block, which it has not seen; then learn from the block.
 
-        A block in which nothing ``moves`` says nothing of how noise grows.
+        A block in which nothing ``moves`` says nothing of how noise grows; one in which nothing was seen, nothing.
         """
+        if not block.directions.any():
+            return None
         before, after, own = each(
             [partial(self._cost, block, at) for at in (self._used, self._candidate, self._estimate)]
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,32 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.interface import ReferencePose
-from dsg_ros.learning.block import Link
+from dsg_ros.learning.block import STANDING, Link
 
 KEPT = 20_000
 """Newest poses kept: over three minutes at 100 Hz."""
-_APART, _TURNED, _SHARE = 0.3, 0.3, 0.5
-"""Motion that reference and odometry may tell differently [m, rad], or that share of what odometry tells."""
+AHEAD = 60.0
+"""Seconds after the newest scan beyond which a pose is of another time."""
+BEHIND = 1.0
+"""Seconds before the newest pose at which poses are taken to begin anew, as when a recording is played again."""
+SIGMAS = 4.0
+"""Deviations by which reference and calibrated odometry may differ, besides what the calibration may be off by."""
 _SMALLEST, _LARGEST = 1e-14, 1e8
 """Variances [m^2, rad^2] outside are none."""
+_EVERY = 5.0
+"""Seconds between two warnings about the same thing."""
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What calibrated odometry makes of a link: ``pose`` (7,), its ``sigmas`` (6,), and how far off [m, rad] it may be
+    because the calibration is not known yet.
+    """
+
+    pose: NDArray[np.float64]
+    sigmas: NDArray[np.float64]
+    off: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -35,87 +53,116 @@ class _Waiting:
     link: Link
     start: int
     end: int
+    expected: Expected
 
 
 class Reference:
     """Reference poses so far, and links that wait for them.
 
-    ``counts`` are counted up: reference_poses, reference_not_used (no pose, or not newer than the one before), and of
-    links reference_missing (poses too far apart, or none in time) and reference_disagrees.
+    ``counts`` are counted up: reference_poses, reference_not_used (no pose, not newer than the one before, or of
+    another time), and of links reference_missing (poses too far apart, or none in time) and reference_disagrees.
+    ``axes`` are those of the tangent that it tells: a planar robot is not asked for height, roll and pitch.
     """
 
     def __init__(self, settings: config.Learning, counts: dict[str, int]) -> None:
         self._settings = settings
+        self.axes: NDArray[np.int64] = np.arange(6)
         self.counts = counts
-        self._stamps: list[int] = []
-        self._poses: list[ReferencePose] = []
-        self._waiting: deque[_Waiting] = deque()
         counts |= dict.fromkeys(
             ("reference_poses", "reference_not_used", "reference_missing", "reference_disagrees"), 0
         )
+        self._stamps: list[int] = []
+        self._poses: list[ReferencePose] = []
+        self._waiting: deque[_Waiting] = deque()
+        self._warned: dict[str, float] = {}
 
-    def hear(self, told: Sequence[ReferencePose]) -> None:
-        """Take poses over; those that are none, or that go back in time, are counted and left out."""
+    @property
+    def waiting(self) -> int:
+        """Links that wait."""
+        return len(self._waiting)
+
+    def hear(self, told: Sequence[ReferencePose], now: int) -> None:
+        """Take poses over at the time of the newest scan [ns]; those that cannot be used are counted and left out."""
         for pose in told:
             self.counts["reference_poses"] += 1
-            backwards = bool(self._stamps) and pose.stamp <= self._stamps[-1]
-            if backwards or poses.flaw(pose.pose) is not None or not np.isfinite(pose.covariance).all():
+            why = self._flaw(pose, now)
+            if why:
                 self.counts["reference_not_used"] += 1
-                why = "is not newer than the one before" if backwards else "is none"
-                _log.warning("reference: the pose at %.6f s %s; not used", pose.stamp * 1e-9, why)
+                self._warn(why, f"the pose at {pose.stamp * 1e-9:.6f} s {why}; not used")
                 continue
+            if self._stamps and pose.stamp <= self._stamps[-1]:
+                self._warn("anew", "its poses begin anew, at an earlier time")
+                self._stamps.clear()
+                self._poses.clear()
             self._stamps.append(pose.stamp)
             self._poses.append(pose)
         if len(self._stamps) > 2 * KEPT:
             del self._stamps[:-KEPT], self._poses[:-KEPT]
 
-    def expect(self, key: int, link: Link, start: int, end: int) -> None:
+    def expect(self, key: int, link: Link, start: int, end: int, expected: Expected) -> None:
         """Have a link to keyframe ``key`` wait for the poses at its ends [ns]."""
-        self._waiting.append(_Waiting(key, link, start, end))
+        self._waiting.append(_Waiting(key, link, start, end, expected))
 
-    def taught(self, now: int) -> Iterator[tuple[int, Link, bool]]:
-        """Keys and links that need wait no longer at ``now`` [ns], in order, and whether the reference says something
-        of them: that is in the link then.
+    def taught(self, now: int) -> Iterator[tuple[int, Link]]:
+        """Keys and links that need wait no longer at ``now`` [ns], in order, with what the reference says of them: no
+        information where that is nothing.
         """
         while self._waiting:
             first = self._waiting[0]
-            late = now - first.end >= self._settings.reference_patience * 1e9
-            if not late and not (self._stamps and self._stamps[-1] >= first.end):
+            in_time = 0 <= now - first.end < self._settings.reference_patience * 1e9
+            if in_time and not (self._stamps and self._stamps[-1] >= first.end):
                 return
             self._waiting.popleft()
-            heard = self._with_reference(first)
-            yield first.key, heard or first.link, heard is not None
+            yield first.key, self._with_reference(first)
 
     def forget(self) -> None:
         """Links that wait have lost their place."""
+        self.counts["reference_missing"] += len(self._waiting)
         self._waiting.clear()
 
-    def _with_reference(self, waiting: _Waiting) -> Link | None:
+    def _flaw(self, told: ReferencePose, now: int) -> str:
+        if poses.flaw(told.pose) is not None or not np.isfinite(told.covariance).all():
+            return "is none"
+        if told.stamp > now + AHEAD * 1e9:
+            return "is of a time that has not come"
+        if self._stamps and self._stamps[-1] - BEHIND * 1e9 < told.stamp <= self._stamps[-1]:
+            return "is not newer than the one before"
+        return ""
+
+    def _with_reference(self, waiting: _Waiting) -> Link:
         start, end = self._at(waiting.start), self._at(waiting.end)
         where = f"between {waiting.start * 1e-9:.3f} and {waiting.end * 1e-9:.3f} s"
         if start is None or end is None:
             self.counts["reference_missing"] += 1
-            _log.warning("reference: no poses %s within %.2f s of each other", where, self._settings.reference_gap)
-            return None
+            self._warn("missing", f"no poses {where} within {self._settings.reference_gap:.2f} s of each other")
+            return waiting.link
         relative = poses.between(start.pose, end.pose)
-        away, told = poses.log(poses.between(waiting.link.measured, relative)), poses.log(waiting.link.measured)
-        apart, turned = float(np.linalg.norm(away[:3])), float(np.linalg.norm(away[3:]))
-        motion, turn = float(np.linalg.norm(told[:3])), float(np.linalg.norm(told[3:]))
-        if apart > max(_APART, _SHARE * motion) or turned > max(_TURNED, _SHARE * turn):
-            self.counts["reference_disagrees"] += 1
-            _log.warning(
-                "reference: %s it moves %.2f m and %.1f deg otherwise than odometry tells: it jumps; not used",
-                where, apart, np.degrees(turned),
-            )  # fmt: skip
-            return None
         back = poses.adjoint(poses.inverse(relative))
-        information = np.asarray(np.linalg.inv(back @ start.covariance @ back.T + end.covariance), np.float64)
+        covariance = back @ start.covariance @ back.T + end.covariance
+        why = self._disagreement(waiting, relative, covariance)
+        if why:
+            self.counts["reference_disagrees"] += 1
+            self._warn("disagrees", f"{where} {why}; not used")
+            return waiting.link
+        information, told = np.zeros((6, 6)), np.ix_(self.axes, self.axes)
+        information[told] = np.linalg.inv(covariance[told])
         return dataclasses.replace(waiting.link, reference=relative, reference_information=information)
 
+    def _disagreement(self, waiting: _Waiting, relative: NDArray[np.float64], covariance: NDArray[np.float64]) -> str:
+        """What is wrong with the motion ``relative`` (7,), if something is."""
+        expected = waiting.expected
+        moves = float(np.abs(poses.log(expected.pose)).max()) > 10 * STANDING
+        if moves and not np.abs(poses.log(relative)).max() > 1e-9:
+            return "it stands still to the last digit while the odometry moves"
+        away = poses.log(poses.between(expected.pose, relative))
+        spread = SIGMAS * np.sqrt(expected.sigmas**2 + np.diag(covariance))
+        apart, turned = float(np.linalg.norm(away[:3])), float(np.linalg.norm(away[3:]))
+        if apart > expected.off[0] + spread[:3].max() or turned > expected.off[1] + spread[3:].max():
+            return f"it moves {apart:.2f} m and {np.degrees(turned):.1f} deg otherwise than odometry can have: it jumps"
+        return ""
+
     def _at(self, stamp: int) -> ReferencePose | None:
-        """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted: where the told one cannot,
-        the configured one.
-        """
+        """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted."""
         after = bisect.bisect_left(self._stamps, stamp)
         if after < len(self._stamps) and self._stamps[after] == stamp:
             found, covariance = self._poses[after].pose, self._covariance(self._poses[after])
@@ -133,14 +180,21 @@ class Reference:
         return ReferencePose(stamp, unit, covariance)
 
     def _covariance(self, told: ReferencePose) -> NDArray[np.float64]:
+        """The told one; the configured one for axes of which it tells no variance, or where it is no covariance."""
         s = self._settings
-        own = np.diag([s.reference_translation**2] * 3 + [s.reference_rotation**2] * 3)
+        out = np.diag([s.reference_translation**2] * 3 + [s.reference_rotation**2] * 3)
         variances = np.diag(told.covariance)
-        if not ((variances > _SMALLEST) & (variances < _LARGEST)).all():
-            return own
-        deviations = np.sqrt(variances)
-        correlations = 0.5 * (told.covariance + told.covariance.T) / np.outer(deviations, deviations)
-        if np.abs(correlations).max() > 1.0 + 1e-9 or np.linalg.eigvalsh(correlations)[0] < 1e-9:
-            return own
-        covariance: NDArray[np.float64] = correlations * np.outer(deviations, deviations)
-        return covariance
+        axes = np.flatnonzero((variances > _SMALLEST) & (variances < _LARGEST))
+        if not len(axes):
+            return out
+        deviations, part = np.sqrt(variances[axes]), told.covariance[np.ix_(axes, axes)]
+        correlations = 0.5 * (part + part.T) / np.outer(deviations, deviations)
+        if np.abs(correlations).max() <= 1.0 + 1e-9 and np.linalg.eigvalsh(correlations)[0] >= 1e-9:
+            out[np.ix_(axes, axes)] = correlations * np.outer(deviations, deviations)
+        return out
+
+    def _warn(self, kind: str, text: str) -> None:
+        now = time.monotonic()
+        if now - self._warned.get(kind, -_EVERY) >= _EVERY:
+            self._warned[kind] = now
+            _log.warning("reference: %s", text)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from dsg_ros.core.factors.base import Kernel, robust_weight
 from dsg_ros.core.implicit import implicit_jacobian
 from dsg_ros.core.problem import Problem
-from dsg_ros.core.solution import Solution
+from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import DenseCholesky, LevenbergMarquardt
 from dsg_ros.core.theta import Mask, Theta, directions
@@ -60,6 +60,8 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     sensitivity = implicit_jacobian(problem, theta, solution, mask)
     change = jnp.sqrt(_weights(problem, residuals))[:, None] * jax.vmap(moved, (0, 1), 1)(ways, sensitivity)
     observed = jnp.maximum(jnp.sum(block.directions), 1.0)
+    # Where it is no minimum the gradient would be wrong, too: such a block is refused.
+    cost = jnp.where(solution.result == Result.CONVERGED, cost, jnp.inf)
     nis = jnp.sum(residuals**2) / observed
     return Score(2 * cost / observed, cost, jax.vmap(along)(ways), change.T @ change, nis)
 

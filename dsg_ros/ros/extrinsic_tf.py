@@ -23,9 +23,10 @@ _QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=Du
 
 
 class ExtrinsicTf:
-    """``base -> SENSOR_learned`` on /tf_static while ``wanted``: the told mounting moved by the learned lever.
+    """``base -> SENSOR_learned`` on /tf_static while ``wanted``: the told mounting moved by the lever in use.
 
-    The base is then the frame whose motion the odometry tells.  ``mounting`` is that of the newest scan.
+    The base is then the frame whose motion the odometry tells.  ``mounting`` is that of the newest scan.  Nothing is
+    sent before the lever is other than none; from then on it is followed, back to none too.
     """
 
     def __init__(
@@ -37,28 +38,26 @@ class ExtrinsicTf:
     ) -> None:
         self._wanted, self._mounting, self._now = wanted, mounting, now
         self._publisher = node.create_publisher(TFMessage, "/tf_static", _QOS)
-        self._sent: tuple[str, NDArray[np.float64]] | None = None
+        self._sent: dict[str, tuple[str, NDArray[np.float64]]] = {}
 
     def take(self, parameters: Sequence[Parameter]) -> None:
-        """What is learned as of now."""
-        mounting, lever = self._mounting(), learned_lever(parameters)
-        if not self._wanted() or mounting is None or lever is None:
+        """The parameters in use as of now."""
+        mounting, lever = self._mounting(), lever_of(parameters)
+        if not self._wanted() or mounting is None:
             return
         child, pose = f"{mounting.frame}{SUFFIX}", poses.compose(lever, mounting.pose)
-        if self._sent and self._sent[0] == child:
-            moved = poses.log(poses.between(self._sent[1], pose))
-            if float(np.abs(moved).max()) < MOVED:
-                return
-        self._publisher.publish(TFMessage(transforms=[convert.transform(mounting.base, child, self._now(), pose)]))
-        self._sent = child, pose
+        before = self._sent[child][1] if child in self._sent else mounting.pose
+        if float(np.abs(poses.log(poses.between(before, pose))).max()) < MOVED:
+            return
+        self._sent[child] = mounting.base, pose
+        # All there are: the topic keeps one message for who comes late.
+        now = self._now()
+        transforms = [convert.transform(base, name, now, there) for name, (base, there) in self._sent.items()]
+        self._publisher.publish(TFMessage(transforms=transforms))
 
 
-def learned_lever(parameters: Sequence[Parameter]) -> NDArray[np.float64] | None:
-    """The pose (7,) of the told base in the frame of the odometry, of numbers that are learned or given; None while
-    none is.
-    """
+def lever_of(parameters: Sequence[Parameter]) -> NDArray[np.float64]:
+    """The pose (7,) of the told base in the frame of the odometry, by the values in use."""
     found = {p.name.removeprefix("odometry.lever."): p for p in parameters if p.name.startswith("odometry.lever.")}
-    if not any(p.status == "learned" for p in found.values()):
-        return None
     x, y, z, rx, ry, rz = (found[name].value if name in found else 0.0 for name in ("x", "y", "z", "rx", "ry", "rz"))
     return np.concatenate([[x, y, z], poses.rotation_exp(np.array([rx, ry, rz]))])

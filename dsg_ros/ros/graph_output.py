@@ -34,6 +34,7 @@ class GraphOutput(Output):
         self._newest: Estimate | None = None
         self._sent: Estimate | None = None
         self._path: Path | None = None
+        self._ends: tuple[Path, list[Point]] | None = None
         self._cleared = False
 
     def take(self, estimate: Estimate) -> None:
@@ -51,6 +52,9 @@ class GraphOutput(Output):
         markers = [] if path is None else [self._loops(newest, path)]
         if newest.known:
             markers += [self._ellipsoid(newest), self._text(newest)]
+        else:  # nobody knows where it is
+            gone = (("position", Marker.SPHERE), ("theta", Marker.TEXT_VIEW_FACING))
+            markers += [self._marker(newest, name, kind, _TEXT, Marker.DELETE) for name, kind in gone]
         self._publisher.publish(MarkerArray(markers=markers))
         self._sent = newest
 
@@ -60,15 +64,20 @@ class GraphOutput(Output):
     def clear(self) -> None:
         self._newest, self._path, self._cleared = None, None, True
 
-    def _marker(self, estimate: Estimate, namespace: str, kind: int, colour: tuple[float, ...]) -> Marker:
-        marker = Marker(header=convert.header(estimate.stamp, self._world.frame), ns=namespace, type=kind)
+    def _marker(
+        self, estimate: Estimate, namespace: str, kind: int, colour: tuple[float, ...], action: int = Marker.ADD
+    ) -> Marker:
+        header = convert.header(estimate.stamp, self._world.frame)
+        marker = Marker(header=header, ns=namespace, type=kind, action=action)
         marker.color = ColorRGBA(**dict(zip("rgba", colour, strict=True)))
         marker.pose.orientation.w = 1.0
         return marker
 
     def _loops(self, estimate: Estimate, path: Path) -> Marker:
         marker = self._marker(estimate, "loops", Marker.LINE_LIST, _LOOP)
-        marker.points = [_point(end) for end in path.poses[path.loops.ravel()]]
+        if self._ends is None or self._ends[0] is not path:
+            self._ends = path, [_point(end) for end in path.poses[path.loops.ravel()]]
+        marker.points = self._ends[1]
         marker.scale = Vector3(x=_WIDTH)
         marker.action = Marker.ADD if marker.points else Marker.DELETE
         return marker

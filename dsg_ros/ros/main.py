@@ -22,13 +22,16 @@ def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] | None 
     after Ctrl-C while it still imports.
     """
     leave_on_interrupt("hero_node")
-    from dsg_ros.worker import Standby
+    if make is None:
+        from dsg_ros.worker import Standby
 
-    with closing(Standby()) as standby:
-        from dsg_ros.ros.node import HeroNode
-        from dsg_ros.ros.running import run
+        with closing(Standby()) as standby:
+            from dsg_ros.ros.node import HeroNode
 
-        return run(args, make or partial(HeroNode, standby=standby))
+            return main(args, partial(HeroNode, standby=standby))
+    from dsg_ros.ros.running import run
+
+    return run(args, make)
 
 
 if __name__ == "__main__":

@@ -234,13 +234,17 @@ class HeroNode(LifecycleNode):
         self._estimate = estimate
         if estimate.known:
             self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
-        self._extrinsic_tf.take(estimate.parameters)
+        try:
+            self._extrinsic_tf.take(estimate.parameters)
+        except Exception as error:  # noqa: BLE001 - the thread that reads from the worker must live
+            self._trouble(error)
         self._outputs.take(estimate)
         self._view.take(estimate)
 
     def restart(self) -> Future[Any]:
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
         assert self.worker is not None
+        self._reference.clear()
         future = self.worker.request(session.Reset(self.config.map_folder if self._checkpoints.on else ""))
         future.add_done_callback(lambda done: self.forget())
         return future
@@ -280,6 +284,7 @@ class HeroNode(LifecycleNode):
 
     def _jumped(self, reset: bool) -> None:
         """The clock jumped back: rviz has forgotten the map, so it gets a new one or the same again."""
+        self._reference.clear()
         if reset:
             self.restart()
         else:

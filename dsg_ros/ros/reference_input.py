@@ -42,8 +42,9 @@ class ReferenceInput:
 
     @property
     def wanted(self) -> bool:
-        """Whether it is learned from."""
-        return self._config().learning.teacher != "scans"
+        """Whether it is learned from: in a finished map nothing is."""
+        config = self._config()
+        return config.learning.teacher != "scans" and not config.localisation
 
     def subscribe(self, node: Node) -> None:
         """Begin to listen, where it is wanted."""
@@ -56,6 +57,12 @@ class ReferenceInput:
         if self._subscription is not None:
             node.destroy_subscription(self._subscription)
             self._subscription = None
+        self.clear()
+
+    def clear(self) -> None:
+        """What waits is of another time: the clock jumped, or another map is made."""
+        self.account.refused["cleared"] += len(self._waiting)
+        self._waiting.clear()
 
     def attached(self, frame: Frame) -> Frame:
         """The frame with what came since the one before."""
@@ -69,7 +76,9 @@ class ReferenceInput:
         child = message.child_frame_id if isinstance(message, Odometry) else ""
         found = reference_pose(convert.nanoseconds(message.header.stamp), message.pose)
         base = self._base()
-        if child and base and child != base:
+        if child and not base:
+            raise Refused("no_odometry", f"it is of {child!r}, and no odometry has told the base's frame yet")
+        if child and child != base:
             there = self._frames.lookup(child, base)
             if there is None:
                 raise Refused("no_transform", f"it is of {child!r}: {self._frames.explain(child, base)}")

@@ -43,7 +43,7 @@ def learn(calibration: Calibration, links: list[Link], told: dict[int, list[Refe
     """Feed links as the pipeline does; before the one to keyframe k what is ``told`` then."""
     size = config.Learning().every_keyframes
     for key, link in enumerate(links, 1):
-        calibration.hear(told.get(key, []))
+        calibration.hear(told.get(key, []), key * STEP)
         calibration.add(key, link, (key - 1) * STEP, key * STEP)
         if key % size == 0:
             calibration.step(key * STEP, 0.3 * key)
@@ -112,6 +112,60 @@ def test_a_reference_that_jumps_is_named_and_not_believed(caplog: pytest.LogCapt
     assert "it jumps; not used" in caplog.text
 
 
+def test_a_reference_that_repeats_its_last_pose_is_not_believed() -> None:
+    """As motion capture does that has lost sight of the robot."""
+    links = links_of(TRUE, drive("rooms", 300), seed=6)
+    reference = where(links)
+    frozen = [
+        dataclasses.replace(pose, pose=reference[k - k % 30].pose) if k % 30 < 6 else pose
+        for k, pose in enumerate(reference)
+    ]
+    calibration = Calibration(settings("reference"))
+    right(learn(calibration, blind(links), in_time(frozen)))
+    assert calibration.counts["reference_disagrees"] >= 50
+
+
+def test_a_recording_that_is_played_again_begins_anew() -> None:
+    links = links_of(TRUE, drive("rooms", 150), seed=5)
+    calibration = Calibration(settings("reference"))
+    learn(calibration, blind(links), in_time(where(links)))
+    calibration.interrupt()
+    right(learn(calibration, blind(links), in_time(where(links))))
+    assert calibration.counts["reference_missing"] <= 2
+    assert calibration.counts["reference_not_used"] == 0
+
+
+def test_a_planar_robot_is_not_asked_for_height_roll_and_pitch() -> None:
+    links = links_of(TRUE, drive("rooms", 200), seed=9)
+    told = in_time(where(links))
+    spatial, planar = Calibration(settings("reference")), Calibration(settings("reference"))
+    planar.warm_up(planar=True)
+    found, other = learn(planar, blind(links), told), learn(spatial, blind(links), told)
+    right(found)
+    name = "noise.odometry.rotation_per_radian"
+    assert found[name].value > other[name].value  # axes that never err tell of no noise
+
+
+def test_what_waits_when_learning_stops_is_counted() -> None:
+    links = links_of(TRUE, drive("rooms", 5), seed=5)
+    calibration = Calibration(settings("reference"))
+    learn(calibration, blind(links), {})
+    calibration.switch(False)
+    assert calibration.counts["reference_missing"] == 5
+
+
+def test_a_calibration_that_goes_on_elsewhere_counts_what_waited() -> None:
+    links = links_of(TRUE, drive("rooms", 25), seed=5)
+    one = Calibration(settings("reference"))
+    learn(one, blind(links), in_time(where(links)[:21]))
+    other = Calibration(settings("reference"))
+    other.restore(one.state())
+    assert other.counts["reference_missing"] == one.counts["reference_missing"] + 5
+    other.hear([], 0)
+    other.add(26, links[0], 25 * STEP, 26 * STEP)
+    assert other.counts["links_refused"] == one.counts["links_refused"]
+
+
 def test_a_reference_that_disagrees_with_itself_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     links = links_of(TRUE, drive("rooms", 100), seed=7)
     reference = where(links)
@@ -121,13 +175,15 @@ def test_a_reference_that_disagrees_with_itself_is_counted(caplog: pytest.LogCap
         ReferencePose(12 * STEP, np.array([np.nan, 0, 0, 0, 0, 0, 1.0])),
         ReferencePose(12 * STEP, np.zeros(7)),
         ReferencePose(12 * STEP, poses.IDENTITY, np.full((6, 6), np.inf)),
+        ReferencePose(10**18, poses.IDENTITY),
     ]
     told[11] = [*told[11], *again]
     calibration = Calibration(settings("reference"))
     with caplog.at_level(logging.WARNING):
         learn(calibration, blind(links), told)
-    assert calibration.counts["reference_not_used"] == 4
+    assert calibration.counts["reference_not_used"] == 5
     assert "is not newer than the one before" in caplog.text
+    assert "is of a time that has not come" in caplog.text
     assert not calibration.counts["reference_disagrees"]
 
 
@@ -149,7 +205,7 @@ def test_poses_between_are_interpolated_and_gaps_are_not() -> None:
 
 @pytest.mark.parametrize(
     "covariance",
-    [np.full((6, 6), 1e300), -np.eye(6), np.ones((6, 6)), 1e-200 * np.eye(6), np.diag([1.0] * 5 + [0.0])],
+    [np.full((6, 6), 1e300), -np.eye(6), np.ones((6, 6)), 1e-200 * np.eye(6)],
 )
 def test_a_covariance_that_is_none_is_not_believed(covariance: np.ndarray) -> None:
     links = links_of(TRUE, drive("rooms", 100), seed=9)
@@ -168,3 +224,19 @@ def test_a_pose_that_tells_no_covariance_has_the_configured_one() -> None:
     unsure = {"learning.reference_translation": 0.1, "learning.reference_rotation": 0.05}
     one, other = (learn(Calibration(settings("reference", **s)), blind(links), told) for s in (sure, unsure))
     assert other["odometry.scale"].sigma > 3 * one["odometry.scale"].sigma
+
+
+def test_axes_without_a_variance_have_the_configured_one() -> None:
+    """As of a localisation in the plane, which tells of x, y and yaw alone."""
+    links = links_of(TRUE, drive("rooms", 100), seed=9)
+    sigmas = {"learning.reference_translation": 0.01, "learning.reference_rotation": 0.005}
+    part, full = np.diag([1e-4, 1e-4, 0, 0, 0, 2.5e-5]), np.diag([1e-4] * 3 + [2.5e-5] * 3)
+    one, other = (
+        learn(
+            Calibration(settings("reference", **sigmas)), blind(links),
+            in_time([dataclasses.replace(pose, covariance=covariance) for pose in where(links)]),
+        )
+        for covariance in (part, full)
+    )  # fmt: skip
+    assert one["odometry.scale"].value == pytest.approx(other["odometry.scale"].value, abs=1e-9)
+    assert one["odometry.scale"].sigma == pytest.approx(other["odometry.scale"].sigma, rel=1e-6)
