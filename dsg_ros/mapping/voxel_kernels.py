@@ -185,7 +185,7 @@ def shape(
 
     A surface has its smallest variance below ``flatness`` times the next one.  ``noise`` [m] is added to every
     variance: range noise, and what the voxel model does not explain.  A deviation is infinite where a point is not
-    constrained: along a surface, and out of a planar scan's plane.
+    constrained: along a surface, out of a planar scan's plane, and in it where fewer than three points are known.
     """
     if planar:
         eigen_planar(covariance, deviations, axes)
@@ -193,10 +193,14 @@ def shape(
         eigen_spatial(covariance, deviations, axes)
     enough = count >= (3.0 if planar else 5.0)
     flat = enough and deviations[0] < flatness * deviations[1] and deviations[1] > noise**2
-    # Of a few points the spread is unknown: a quarter of the voxel stands for it.
+    # Of a few points the spread is unknown.  In a plane they are most often beams far apart on a wall, which would hold
+    # a robot back that sees a corridor's walls in the same pattern from everywhere: they tell nothing.  In space, where
+    # voxels are larger, a quarter of the voxel stands for it.
     unknown = 0.0 if enough else (0.25 * size) ** 2
     for i in range(3):
         deviations[i] = math.sqrt(max(deviations[i], 0.0) + noise**2 + unknown)
+    if planar and not enough:
+        deviations[:] = np.inf
     if flat:
         deviations[1] = deviations[2] = np.inf
     return flat

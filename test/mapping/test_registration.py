@@ -85,6 +85,19 @@ def test_in_a_corridor_the_scan_says_nothing_along_it(mapper: LocalMapper, in_co
     assert abs(match.pose[0] - start[0]) < 0.03
 
 
+def test_bare_walls_in_the_same_pattern_do_not_hold_the_robot_back(mapper: LocalMapper) -> None:
+    """From everywhere in a corridor the beams meet its walls in the same places, far ones one by one."""
+    angles = np.deg2rad(np.arange(-180.0, 180.0, 1.0))
+    ranges = np.minimum(1.0 / np.maximum(np.abs(np.sin(angles)), 1e-3), 20.0)
+    seen = np.stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros(360)], axis=1)[ranges < 20.0]
+    only = mapper.build(poses.IDENTITY[None], [seen])
+    moved = poses.from_planar(0.12, 0.0, 0.0)
+    odometry = np.diag([1 / 0.015**2] * 2 + [1e6] * 3 + [1 / 0.01**2])
+    match = mapper.register(only, seen, moved[None], moved, odometry)
+    assert match.pose[0] == pytest.approx(0.12, abs=0.01)
+    assert match.information[0, 0] < 0.1 * match.information[1, 1]
+
+
 def test_without_any_prior_a_corridor_gives_numbers_all_the_same(mapper: LocalMapper, in_corridor: LocalMap) -> None:
     truth = poses.from_planar(0.4, 0.1, 0.05)
     match = mapper.register(in_corridor, thinned(worlds.corridor(), truth, mapper), truth[None], truth, FREE)
