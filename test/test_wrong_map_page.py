@@ -57,6 +57,7 @@ def figures() -> set[str]:
     def nothing(*arguments: object) -> None: ...
 
     sensors = Sensors(config.Node, TransformTree(), nothing, nothing, nothing, nothing)
+    sensors.inputs["odom"].frame_changes = 1  # told only where it happens
     tf = TfBroadcaster(nothing, lambda: 0, lambda: 50.0, lambda: 0.1, nothing)
     told = status.figures("running", sensors, Status("ready"), tf, estimates[-1])
     found = {*names(told), *names(summarise(result, config.Node())), *names({"counts": there.counts})}
