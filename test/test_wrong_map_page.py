@@ -102,6 +102,8 @@ def test_figures_parameters_and_topics_exist(figures):
             apply_assignments(config.Node(), [f"{assignment[1]}={assignment[2]}"])
         elif name.startswith("python -m"):
             assert flaw(name.split()) is None, name
+        elif name.startswith("--"):
+            assert flaw(f"python -m dsg_ros simulate BAG {name}".split()) is None, name
         else:
             # A state, a status or a file: none of the families above, and a word of the code.
             assert not re.match(r"(scans|odometry|inputs|counts|metrics|noise|~?/)\b", name), name
