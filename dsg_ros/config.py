@@ -351,6 +351,10 @@ class Node(Slam):
         Range(0.05, 10.0, "Hz"),
     ] = 1.0
     chunk: Annotated[float, Doc("Voxels are sent in markers of this edge"), Range(0.5, 1000.0, "m")] = 8.0
+    voxel_colour: Annotated[
+        Literal["points", "height", "age", "deviation"],
+        Doc("What colours of ~/voxels tell: how many points, height, when last seen, how well known"),
+    ] = "points"
     sensors: Annotated[
         Literal["auto", "scan", "points"],
         Doc("Topics to map with; auto listens to both, expects scan and compiles again if points come first"),

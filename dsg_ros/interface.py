@@ -38,16 +38,26 @@ class OdometryTrack:
         fraction = (query - self.stamps[before]) / (self.stamps[after] - self.stamps[before])
         return poses.interpolate(self.poses[before], self.poses[after], fraction)
 
-    def velocity(self, stamp: int) -> NDArray[np.float64]:
+    def velocity(self, stamp: int, apart: int = 0) -> NDArray[np.float64]:
         """Velocity (6,) of the base in its own frame at ``stamp`` [m/s, rad/s], from the samples that enclose `_SPAN`
         around it, or around the end of the track that is nearest; zero where there is one sample alone.
+
+        With ``apart`` [ns] it is the mean of the velocities that long before and after ``stamp``, over half the span
+        each, where the track reaches so far: the samples in between have no part in it.
         """
-        last = len(self.stamps) - 1
+        last, half = len(self.stamps) - 1, _SPAN // 2
         if not last:
             return np.zeros(6)
+        if apart and self.stamps[0] <= stamp - apart - half and stamp + apart + half <= self.stamps[-1]:
+            sides = (stamp - apart - half, stamp - apart), (stamp + apart, stamp + apart + half)
+            return np.mean([self._mean_velocity(*side) for side in sides], axis=0)
         middle = min(max(stamp, int(self.stamps[0])), int(self.stamps[-1]))
-        after = min(max(int(np.searchsorted(self.stamps, middle + _SPAN // 2)), 1), last)
-        before = int(np.searchsorted(self.stamps, middle - _SPAN // 2, side="right")) - 1
+        return self._mean_velocity(middle - half, middle + half)
+
+    def _mean_velocity(self, start: int, end: int) -> NDArray[np.float64]:
+        """That between the samples that enclose ``start`` to ``end`` [ns], or what the track has of it."""
+        after = min(max(int(np.searchsorted(self.stamps, end)), 1), len(self.stamps) - 1)
+        before = int(np.searchsorted(self.stamps, start, side="right")) - 1
         before = min(max(before, 0), after - 1)
         step = poses.log(poses.between(self.poses[before], self.poses[after]))
         return step / ((self.stamps[after] - self.stamps[before]) * 1e-9)
@@ -85,6 +95,11 @@ class Frame:
     times: NDArray[np.float32] | None = None
     planar: bool = False
 
+    @property
+    def sweep(self) -> int:
+        """How far from ``stamp`` [ns] points were measured, before or after."""
+        return 0 if self.times is None else round(1e9 * float(np.abs(self.times).max(initial=0.0)))
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -116,7 +131,9 @@ class VoxelUpdate:
     """Voxels that changed since the last update, by stable id, and ids that went away.
 
     ``ids`` (n,) int64, ``means`` (n, 3) float32 in map, ``normals`` (n, 3) float32 (zero where not planar),
-    ``counts`` (n,) int32 points merged, ``last_seen`` (n,) int64 ns; ``size`` is the voxel edge [m].
+    ``counts`` (n,) int32 points merged, ``deviations`` (n,) float32 how well scans tell where the voxel is, seen from
+    their keyframes [m]: ``1 / sqrt(trace)`` of their information, ``last_seen`` (n,) int64 ns; ``size`` is the voxel
+    edge [m].
     """
 
     size: float
@@ -124,6 +141,7 @@ class VoxelUpdate:
     means: NDArray[np.float32]
     normals: NDArray[np.float32]
     counts: NDArray[np.int32]
+    deviations: NDArray[np.float32]
     last_seen: NDArray[np.int64]
     removed: NDArray[np.int64]
 

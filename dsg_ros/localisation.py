@@ -104,7 +104,7 @@ class Localisation:
                 cloud = cloud[:0]
                 self._counts["scans_of_other_kind"] += 1
             before = self._localiser.state
-            moment = self._calibration.moment(frame.odometry, frame.stamp, odometry)
+            moment = self._calibration.moment(frame, odometry)
             located = self._localiser.track(cloud, moment.odometry, frame.stamp)
         if located.state is not before:
             _tell(frame.stamp, located)

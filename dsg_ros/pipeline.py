@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -78,11 +79,15 @@ class Slam:
             "registration and voxels": lambda: warm_up.compile_mapping(self._settings, self._mapper),
             "the graph's solvers": self._compile_graph,
             "the occupancy grid": lambda: warm_up.compile_grid(self._settings.grid, planar=planar),
-            "learning": lambda: self._calibration.warm_up(planar),
         }
-        for number, (name, compile_) in enumerate(stages.items(), 1):
-            _log.info("compiling, or fetching from the cache, %d of %d: %s", number, len(stages), name)
-            compile_()
+        # Learning is XLA's, which lets other threads have the interpreter; the others are mostly Numba's.
+        with ThreadPoolExecutor(1, thread_name_prefix="warm-up") as beside:
+            learning = beside.submit(self._calibration.warm_up, planar)
+            for number, (name, compile_) in enumerate(stages.items(), 1):
+                _log.info("compiling, or fetching from the cache, %d of %d: %s", number, len(stages) + 1, name)
+                compile_()
+            _log.info("compiling, or fetching from the cache, %d of %d: learning", len(stages) + 1, len(stages) + 1)
+            learning.result()
         self._compiled = compilations()
 
     def _compile_graph(self) -> None:
@@ -110,7 +115,7 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("register"):
-            moment = self._calibration.moment(frame.odometry, frame.stamp, odometry)
+            moment = self._calibration.moment(frame, odometry)
             points = scan.deskew(frame, self._calibration.corrected)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._planar  # the kernels are for one kind of scan

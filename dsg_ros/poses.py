@@ -191,6 +191,19 @@ def pull_back(pose: Array, cotangent: Array) -> Array:
     return np.concatenate([rotate(conjugate, cotangent[:, :3]), 0.5 * turn], axis=1)
 
 
+def quaternion(rotation: Array) -> Array:
+    """Unit quaternion (4,) [x y z w] of a rotation matrix (3, 3), from its largest component (Shepperd, 1978)."""
+    a, b, c = np.diag(rotation)
+    squares = np.array([1 + a - b - c, 1 - a + b - c, 1 - a - b + c, 1 + a + b + c])
+    sums, differences = rotation + rotation.T, rotation - rotation.T
+    turns = np.array([differences[2, 1], differences[0, 2], differences[1, 0]])
+    largest = int(squares.argmax())
+    out = np.append(turns, 0.0) if largest == 3 else np.append(sums[largest], turns[largest])
+    out[largest] = squares[largest]
+    normalised: Array = out / np.linalg.norm(out)
+    return normalised
+
+
 def from_planar(x: ArrayLike, y: ArrayLike, yaw: ArrayLike) -> Array:
     """Poses in the plane z = 0 from metres and radians; scalars or arrays of one shape."""
     x, y, yaw = np.broadcast_arrays(np.asarray(x, float), y, yaw)

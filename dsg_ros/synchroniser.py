@@ -26,8 +26,8 @@ Report = Callable[[str, str], None]
 
 _SECOND = 1_000_000_000
 _HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
-_BEFORE = 200_000_000
-"""Odometry before a scan [ns] that goes with it: the velocity between two samples is mostly their noise, at 50 Hz."""
+_BEFORE = 300_000_000
+"""Odometry before a scan [ns] that goes with it: `OdometryTrack.velocity` is taken over so much of it, a sweep away."""
 _REPORT_EVERY = 5.0  # seconds of wall time between two messages about the same cause
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
 

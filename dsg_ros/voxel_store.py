@@ -11,22 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.interface import VoxelUpdate
+from dsg_ros.voxel_colours import Colouring, Scale, colours
 
 Chunk = tuple[int, int, int]
-
-_SPARSE = np.array([0.62, 0.76, 0.90, 1.0], np.float32)
-_DENSE = np.array([0.03, 0.19, 0.42, 1.0], np.float32)
-_MANY = 200.0
-"""Points merged in a voxel that is drawn in the full colour."""
 
 
 @dataclass(frozen=True)
 class ChunkContent:
-    """A chunk's stable marker ``id`` and its voxels; none when it was emptied."""
+    """A chunk's stable marker ``id`` and its voxels, columns as in `VoxelUpdate`; none when it was emptied."""
 
     id: int
     means: NDArray[np.float32]
     counts: NDArray[np.int32]
+    last_seen: NDArray[np.int64]
+    deviations: NDArray[np.float32]
+
+    def colours(self, colouring: Colouring, scale: Scale) -> NDArray[np.float32]:
+        """Colours (n, 4) rgba in 0..1."""
+        return colours(colouring, scale, self.means, self.counts, self.last_seen, self.deviations)
 
 
 class VoxelStore:
@@ -53,6 +55,10 @@ class VoxelStore:
             self._means = np.empty((0, 3), np.float32)
             self._normals = np.empty((0, 3), np.float32)
             self._counts = np.empty(0, np.int32)
+            self._last_seen = np.empty(0, np.int64)
+            self._deviations = np.empty(0, np.float32)
+            self._heights: tuple[float, float] | None = None
+            self._seen = (0, 0)
             self._chunks = np.empty((0, 3), np.int32)
 
     def __len__(self) -> int:
@@ -76,8 +82,16 @@ class VoxelStore:
                     self._leave(former, row)
                 self._members.setdefault(chunk, set()).add(row)
             self._means[rows], self._normals[rows], self._counts[rows] = change.means, change.normals, change.counts
+            self._last_seen[rows], self._deviations[rows] = change.last_seen, change.deviations
+            self._stretch(change)
             self._chunks[rows] = chunks
             self._dirty.update(dict.fromkeys(_tuples(_distinct(chunks))))
+
+    @property
+    def scale(self) -> Scale:
+        """For colours, of all voxels there have been."""
+        with self._lock:
+            return Scale() if self._heights is None else Scale.of(self._heights, self._seen)
 
     def touch(self) -> None:
         """Have every chunk reported again, for a listener that came late."""
@@ -100,7 +114,8 @@ class VoxelStore:
                 if not rows and chunk not in self._ids:
                     continue  # filled and emptied between two calls: nobody knows it
                 identity = self._ids.setdefault(chunk, len(self._ids))
-                changes.append(ChunkContent(identity, self._means[rows], self._counts[rows]))
+                known = self._last_seen[rows], self._deviations[rows]
+                changes.append(ChunkContent(identity, self._means[rows], self._counts[rows], *known))
                 count += len(rows)
             return changes
 
@@ -109,6 +124,14 @@ class VoxelStore:
         with self._lock:
             rows = np.fromiter(self._rows.values(), np.int64, len(self._rows))
             return self._means[rows], self._normals[rows], self._counts[rows]
+
+    def _stretch(self, change: VoxelUpdate) -> None:
+        low, high = float(change.means[:, 2].min()), float(change.means[:, 2].max())
+        first, last = int(change.last_seen.min()), int(change.last_seen.max())
+        if self._heights is not None:
+            low, high = min(low, self._heights[0]), max(high, self._heights[1])
+            first, last = min(first, self._seen[0]), max(last, self._seen[1])
+        self._heights, self._seen = (low, high), (first, last)
 
     def _assign(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Rows of the voxels, new ones where they have none, and whether they had one."""
@@ -126,7 +149,7 @@ class VoxelStore:
     def _grow(self) -> int:
         capacity = len(self._means)
         larger = max(1024, 2 * capacity)
-        for name in ("_means", "_normals", "_counts", "_chunks"):
+        for name in ("_means", "_normals", "_counts", "_last_seen", "_deviations", "_chunks"):
             array = getattr(self, name)
             grown = np.zeros((larger, *array.shape[1:]), array.dtype)
             grown[:capacity] = array
@@ -146,12 +169,6 @@ class VoxelStore:
         if not members:
             del self._members[chunk]
         self._dirty[chunk] = None
-
-
-def colours(counts: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Colours (n, 4) from pale to dark with the number of points a voxel holds, on a logarithmic scale."""
-    share = np.clip(np.log1p(counts) / np.log1p(_MANY), 0.0, 1.0).astype(np.float32)[:, None]
-    return _SPARSE + share * (_DENSE - _SPARSE)
 
 
 def _tuples(rows: NDArray[np.int32]) -> Iterator[Chunk]:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import Pipe
+from multiprocessing.connection import Connection, Pipe
 from typing import Any, Literal
 
 from dsg_ros import config as cfg
@@ -148,10 +148,43 @@ class InProcess(Backend):
         self._session = None
 
 
+def _interpreter(load: str = "") -> tuple[subprocess.Popen[bytes], Connection]:
+    """A worker that waits for its setup, having imported the module ``load``, and the connection to it."""
+    ours, theirs = Pipe()
+    program = f"from dsg_ros.worker_session import main; main({theirs.fileno()}, {load!r})"
+    process = interpreter(program, theirs.fileno())
+    theirs.close()
+    return process, ours
+
+
+class Standby:
+    """A worker's process started ahead: while its parent still imports what it needs itself, this one loads JAX.
+
+    It is `taken` once, or ended by `close`.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: tuple[subprocess.Popen[bytes], Connection] | None = _interpreter(session.SLAM.partition(":")[0])
+
+    def taken(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        """The process and the connection to it; a new one where this was taken or has ended."""
+        waiting, self._waiting = self._waiting, None
+        return waiting if waiting and waiting[0].poll() is None else _interpreter()
+
+    def close(self) -> None:
+        """End it, if nobody has taken it."""
+        if self._waiting:
+            process, connection = self._waiting
+            self._waiting = None
+            connection.close()
+            process.kill()
+            process.wait()
+
+
 class WorkerProcess(Backend):
     """The pipeline in a child process, which is started again when it dies: from its last checkpoint, or an empty map.
 
-    ``resume`` names a map folder to go on from to begin with.
+    ``resume`` names a map folder to go on from to begin with; the first worker is the ``standby``, if there is one.
 
     ``queue`` frames may wait; beyond, the oldest is dropped and counted.  Two threads: one writes frames and commands
     to the worker, one reads what comes back.
@@ -166,9 +199,11 @@ class WorkerProcess(Backend):
         factory: str = session.SLAM,
         planar: bool = True,
         resume: str = "",
+        standby: Standby | None = None,
     ) -> None:
         super().__init__(on_estimate, on_event)
         self._setup = session.Setup(factory, config, planar, resume)
+        self._begin = standby.taken if standby else _interpreter
         self._limit = queue
         self._frames: collections.deque[Frame] = collections.deque()
         self._commands: collections.deque[tuple[int, session.Command, int]] = collections.deque()
@@ -262,11 +297,7 @@ class WorkerProcess(Backend):
             future.set_exception(WorkerDied("the worker was stopped"))
 
     def _spawn(self) -> None:
-        ours, theirs = Pipe()
-        self._process = interpreter(
-            f"from dsg_ros.worker_session import main; main({theirs.fileno()})", theirs.fileno()
-        )
-        theirs.close()
+        self._process, ours = self._begin()
         channel = session.Channel(ours)
         channel.send(self._setup)
         with self._changed:

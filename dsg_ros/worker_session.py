@@ -339,13 +339,17 @@ class _LogToParent(logging.Handler):
         self._channel.send(Log(record.levelno, self.format(record)))
 
 
-def main(descriptor: int) -> None:
-    """Run a session over the socket with this file descriptor until told to stop or the parent is gone."""
+def main(descriptor: int, load: str = "") -> None:
+    """Run a session over the socket with this file descriptor until told to stop or the parent is gone; the module
+    ``load`` is imported before it is known what for.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     channel = Channel(Connection(descriptor))
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[_LogToParent(channel)])
     try:
+        if load:
+            importlib.import_module(load)
         _serve(channel)
     except _GONE:
         raise SystemExit(0) from None  # with the parent went everybody who could read an answer

@@ -24,7 +24,8 @@ def voxels(points: np.ndarray, size: float = 0.5) -> VoxelUpdate:
     flat = np.zeros((n, 3), np.float32)
     counts = np.ones(n, np.int32)
     zeros = np.zeros(n, np.int64)
-    return VoxelUpdate(size, np.arange(n), points.astype(np.float32), flat, counts, zeros, np.zeros(0, np.int64))
+    known, none = np.ones(n, np.float32), np.zeros(0, np.int64)
+    return VoxelUpdate(size, np.arange(n), points.astype(np.float32), flat, counts, known, zeros, none)
 
 
 class Counting:

@@ -172,3 +172,12 @@ def test_inputs_stay_as_they_were() -> None:
     poses.log(-pose)
     poses.inverse(pose)[0] = 7
     assert_allclose(pose, before)
+
+
+def test_quaternions_of_rotation_matrices() -> None:
+    rng = np.random.default_rng(6)
+    turns = [*rng.normal(size=(50, 3)), *(np.pi * np.eye(3)), np.zeros(3)]
+    for turn in turns:
+        expected = poses.rotation_exp(np.asarray(turn))
+        found = poses.quaternion(poses.matrix(np.r_[0.0, 0.0, 0.0, expected])[:3, :3])
+        np.testing.assert_allclose(found * np.sign(found @ expected), expected, atol=1e-12)

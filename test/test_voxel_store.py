@@ -15,7 +15,8 @@ def update(changed: dict[int, tuple[float, float, float]], removed: list[int]) -
     means = np.array(list(changed.values()), np.float32).reshape(n, 3)
     flat, zeros = np.zeros((n, 3), np.float32), np.zeros(n, np.int64)
     ids = np.array(list(changed), np.int64)
-    return VoxelUpdate(0.5, ids, means, flat, (ids + 1).astype(np.int32), zeros, np.array(removed, np.int64))
+    counts, known = (ids + 1).astype(np.int32), np.full(n, 0.01, np.float32)
+    return VoxelUpdate(0.5, ids, means, flat, counts, known, zeros, np.array(removed, np.int64))
 
 
 coordinates = st.tuples(*[st.sampled_from([-3.5, -0.5, 0.5, 2.5, 9.0])] * 3)

@@ -92,6 +92,34 @@ def test_frames_wait_until_ready_and_come_back_in_order(start, recorder):
     assert backend.status() == worker.Status("ready", 20, 20, 0, {}, 0, backend.status().pid)
 
 
+def test_the_first_worker_is_the_one_that_was_started_ahead(start, recorder):
+    standby = worker.Standby()
+    waiting = standby._waiting[0]
+    backend = start(standby=standby)
+    backend.submit(fake.frame(1))
+    recorder.wait(lambda: len(recorder.estimates) == 1)
+    assert backend.status().pid == waiting.pid
+    standby.close()
+    backend.submit(fake.frame(fake.Counting.DIE))
+    recorder.wait(lambda: recorder.kinds().count("ready") == 2)
+    assert backend.status().pid != waiting.pid
+    assert waiting.poll() is not None
+
+
+def test_a_worker_that_nobody_took_ends_with_its_parent_or_before():
+    standby = worker.Standby()
+    waiting = standby._waiting[0]
+    standby.close()
+    assert waiting.poll() is not None
+    program = "from dsg_ros.worker import Standby; print(Standby()._waiting[0].pid)"
+    parent = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    pid = int(parent.stdout)
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "still there"
+        time.sleep(0.05)
+
+
 def test_both_forms_give_the_same_answers(start, recorder, tmp_path):
     near = Recorder()
     inside = worker.InProcess(cfg.Slam(), near.estimate, near.event, factory=FACTORY)

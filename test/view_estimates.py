@@ -12,7 +12,8 @@ def voxels(points: np.ndarray, removed: tuple[int, ...] = (), first: int = 0) ->
     n = len(points)
     ids, flat = np.arange(first, first + n), np.zeros((n, 3), np.float32)
     counts = np.full(n, 5, np.int32)
-    return VoxelUpdate(0.2, ids, points.astype(np.float32), flat, counts, ids, np.array(removed, np.int64))
+    known = np.ones(len(ids), np.float32)
+    return VoxelUpdate(0.2, ids, points.astype(np.float32), flat, counts, known, ids, np.array(removed, np.int64))
 
 
 def estimate(keyframes: int, change: VoxelUpdate | None = None, scale: float = 1.0) -> Estimate:

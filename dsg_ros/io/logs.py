@@ -75,7 +75,7 @@ def _foreign(path: Path, data: bytes) -> str:
     return f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}"
 
 
-MARGIN = 0.2
+MARGIN = 0.3
 """Odometry beyond a scan [s] that goes with it at least: in a log, nobody waits for it."""
 
 

@@ -53,6 +53,7 @@ SCHEMA: Mapping[str, Mapping[str, tuple[str, tuple[str | int, ...]]]] = {
         "means": ("float32", ("voxels", 3)),
         "normals": ("float32", ("voxels", 3)),
         "counts": ("int32", ("voxels",)),
+        "deviations": ("float32", ("voxels",)),
         "last_seen": ("int64", ("voxels",)),
     },
     "grid": {
@@ -136,7 +137,7 @@ def read_map(folder: Path) -> SavedMap:
         rows=rows,
         voxels=VoxelUpdate(
             float(voxels["size"]), voxels["ids"], voxels["means"], voxels["normals"], voxels["counts"],
-            voxels["last_seen"], np.zeros(0, np.int64),
+            voxels["deviations"], voxels["last_seen"], np.zeros(0, np.int64),
         ),
         grid=GridUpdate(1, float(grid["resolution"]), grid["tiles"], grid["cells"], whole=True),
         parameters=read_learned(folder / manifest["files"]["learned"]["name"]).parameters,
@@ -169,7 +170,7 @@ def _contents(folder: Path, saved: SavedMap) -> dict[str, bytes]:
         },
         "voxels": {
             "size": np.full((), v.size, np.float64), "ids": v.ids, "means": v.means, "normals": v.normals,
-            "counts": v.counts, "last_seen": v.last_seen,
+            "counts": v.counts, "deviations": v.deviations, "last_seen": v.last_seen,
         },
         "grid": {"resolution": np.full((), grid.resolution), "tiles": grid.tiles, "cells": grid.cells},
         "theta": {"information": saved.information},

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
-from dsg_ros.interface import LearningStep, OdometryTrack, Parameter
+from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter
 from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
@@ -113,9 +113,9 @@ class Calibration:
         newest = self._history[-1]
         return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
 
-    def moment(self, track: OdometryTrack, stamp: int, odometry: Vector) -> Moment:
-        """Odometry at the moment of a scan that is stamped ``stamp`` [ns], which it has as ``odometry`` (7,)."""
-        return self._model.moment(track, stamp, odometry)
+    def moment(self, frame: Frame, odometry: Vector) -> Moment:
+        """Odometry at the moment of a scan, which has it at its stamp as ``odometry`` (7,)."""
+        return self._model.moment(frame.odometry, frame.stamp, odometry, frame.sweep)
 
     def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
         """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""

@@ -46,10 +46,16 @@ class IncrementModel:
         self._translation = tuple(a * b for a, b in zip(told_t, growth[:3], strict=True))
         self._rotation = tuple(a * b for a, b in zip(told_r, growth[3:], strict=True))
 
-    def moment(self, track: OdometryTrack, stamp: int, odometry: Vector) -> Moment:
-        """Odometry at the moment of a scan that is stamped ``stamp`` [ns], which it has as ``odometry`` (7,)."""
+    def moment(self, track: OdometryTrack, stamp: int, odometry: Vector, sweep: int = 0) -> Moment:
+        """Odometry at the moment of a scan that is stamped ``stamp`` [ns], which it has as ``odometry`` (7,).
+
+        The velocity is of samples that are a ``sweep`` [ns] away at least: by those within it the scan was
+        straightened, and what their noise makes of the scan's pose would go with the velocity.  In simulation that
+        took 2 ms from the time offset, whatever it was, with sweeps of 0.2 s.
+        """
         shifted = stamp + round(1e9 * self._offset)
-        return Moment(plain(track.beyond(shifted)) if self._offset else odometry, track.velocity(shifted), self._offset)
+        there = plain(track.beyond(shifted)) if self._offset else odometry
+        return Moment(there, track.velocity(shifted, sweep), self._offset)
 
     def corrected(self, track: OdometryTrack, stamp: int) -> OdometryTrack:
         """How the base really moved around the moment of a scan that is stamped ``stamp`` [ns]."""

@@ -16,7 +16,7 @@ from dsg_ros.mapping import voxel_kernels, voxel_map
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.state import State
 
-_BY_VOXEL = ("counts", "last_seen", "anchor", "normal")
+_BY_VOXEL = ("counts", "last_seen", "anchor", "normal", "information")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class WorldVoxels:
         self.last_seen = Rows(dtype=np.int64)
         self.anchor = Rows(dtype=np.int32)
         self.normal = Rows(3)
+        # Trace of what observations tell of the position [1/m^2].
+        self.information = Rows()
         self._changed: set[int] = set()
 
     def __len__(self) -> int:
@@ -78,12 +80,13 @@ class WorldVoxels:
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))
         self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
-        for rows in (self.counts, self.last_seen, self.anchor, self.normal):
+        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information):
             rows.extend(int(np.count_nonzero(new)))
         self.counts.values[voxels] += counts.astype(np.int32)
         self.last_seen.values[voxels] = stamp
         self.anchor.values[voxels] = keyframe
         self.normal.values[voxels] = normals
+        self.information.values[voxels] += np.einsum("nij,nij->n", sqrt_info, sqrt_info)
         self._changed.update(voxels.tolist())
         return Observations(voxels, points, sqrt_info, counts, new, means)
 
@@ -136,6 +139,7 @@ class WorldVoxels:
             means=means[ids].astype(np.float32),
             normals=normals.astype(np.float32),
             counts=self.counts.values[ids].copy(),
+            deviations=(1 / np.sqrt(np.maximum(self.information.values[ids], 1e-12))).astype(np.float32),
             last_seen=self.last_seen.values[ids].copy(),
             removed=np.zeros(0, np.int64),
         )

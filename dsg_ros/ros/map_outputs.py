@@ -36,6 +36,7 @@ class MapOutputs:
         self._world = World(
             config().map_frame,
             VoxelStore(config().chunk),
+            lambda: config().voxel_colour,
             now,
             lambda since: request(session.Grid(since)),
             lambda: config().grid_rate,

@@ -43,7 +43,7 @@ from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.view.web import WebView
-from dsg_ros.worker import Event, WorkerProcess
+from dsg_ros.worker import Event, Standby, WorkerProcess
 
 Transition = Callable[["HeroNode", LifecycleState], TransitionCallbackReturn]
 
@@ -68,8 +68,9 @@ class HeroNode(LifecycleNode):
     pipeline = session.SLAM
     """What the worker runs, as module:callable."""
 
-    def __init__(self, name: str = "hero") -> None:
+    def __init__(self, name: str = "hero", standby: Standby | None = None) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
+        self._standby = standby
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
@@ -110,8 +111,9 @@ class HeroNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self.state = "warming up"
         worker = WorkerProcess(
-            self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points", resume
-        )
+            self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points", resume,
+            self._standby,
+        )  # fmt: skip
         self.sensors = Sensors(lambda: self.config, self.frames, worker.submit, self._odometry, self._jumped, self.say)
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
         self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)

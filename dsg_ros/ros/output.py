@@ -14,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
 from dsg_ros.ros.inputs import Account, Say
+from dsg_ros.voxel_colours import Colouring
 from dsg_ros.voxel_store import VoxelStore
 
 MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -22,7 +23,7 @@ MAP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 
 @dataclass(frozen=True)
 class World:
-    """What the outputs share: the frame everything is in, the voxels, the ROS clock [ns].
+    """What the outputs share: the frame everything is in, the voxels and their colours, the ROS clock [ns].
 
     ``ask_grid`` asks the worker for what changed in the occupancy grid after a version, ``grid_rate`` is how often;
     ``ask_what_if`` asks it what a change, as people write it, of the parameter of this name would do.
@@ -31,6 +32,7 @@ class World:
 
     frame: str
     voxels: VoxelStore
+    voxel_colour: Callable[[], Colouring]
     now: Callable[[], int]
     ask_grid: Callable[[int], Future[GridUpdate]]
     grid_rate: Callable[[], float]

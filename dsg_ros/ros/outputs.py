@@ -19,11 +19,12 @@ from visualization_msgs.msg import MarkerArray
 
 from dsg_ros.interface import Estimate, Path
 from dsg_ros.ros import cdr, convert
+from dsg_ros.ros.graph_output import GraphOutput
 from dsg_ros.ros.grid_output import GridOutput
 from dsg_ros.ros.output import Output, World
 from dsg_ros.ros.theta_output import ThetaOutput
 from dsg_ros.ros.what_if import WhatIfOutput
-from dsg_ros.voxel_store import colours
+from dsg_ros.voxel_colours import Scale
 
 MOST_CUBES = 20_000
 """Sent a second on ~/voxels, 40 bytes each: wireless links carry that beside everything else."""
@@ -72,7 +73,8 @@ class PathOutput(Output):
 
 
 class VoxelsOutput(Output):
-    """Cubes in spatial chunks; only chunks that changed are sent, emptied ones are deleted.
+    """Cubes in spatial chunks, coloured as ``voxel_colour`` says; only chunks that changed are sent, emptied ones are
+    deleted, and all are sent anew where the colours would come to mean something else.
 
     A listener that comes late gets all of them at once, else `MOST_CUBES` a second are sent: the chunks that changed
     first come first.
@@ -83,7 +85,7 @@ class VoxelsOutput(Output):
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
-        self._whole = False
+        self._whole, self._coloured = False, ("", Scale())
         self._allowed, self._since = float(MOST_CUBES), time.monotonic()
 
     def publish(self) -> None:
@@ -91,11 +93,15 @@ class VoxelsOutput(Output):
         self._allowed = min(MOST_CUBES, self._allowed + MOST_CUBES * (now - self._since))
         self._since = now
         whole, self._whole = self._whole, False
+        colouring, scale = self._world.voxel_colour(), store.scale
+        if colouring != self._coloured[0] or (colouring != "points" and scale != self._coloured[1]):
+            store.touch()
+        self._coloured = colouring, scale
         changes = store.take_changes(math.inf if whole else self._allowed)
         if changes:
             if not whole:
                 self._allowed -= sum(len(change.means) for change in changes)
-            cubes = [cdr.Cubes(c.id, c.means.astype(np.float64), colours(c.counts)) for c in changes]
+            cubes = [cdr.Cubes(c.id, c.means.astype(np.float64), c.colours(colouring, scale)) for c in changes]
             edge = store.size or 1.0
             self._publisher.publish(cdr.cube_lists(self._world.now(), self._world.frame, "voxels", edge, cubes))
 
@@ -129,6 +135,7 @@ OUTPUTS: tuple[type[Output], ...] = (
     PathOutput,
     VoxelsOutput,
     VoxelCloudOutput,
+    GraphOutput,
     GridOutput,
     ThetaOutput,
     WhatIfOutput,

@@ -22,11 +22,11 @@ from visualization_msgs.msg import MarkerArray
 from dsg_ros.ros import cdr, convert, parameters
 from dsg_ros.ros.output import MAP_QOS
 from dsg_ros.ros.ticker import Ticker
-from dsg_ros.voxel_store import colours
 from dsg_ros.worker_session import Channel
 from dsg_ros.worker_tutorial import TutorialStep
 
 VOXEL_EDGE = 0.2
+COLOUR = np.array([0.15, 0.35, 0.6, 1.0], np.float32)
 TF_RATE = 20.0
 OUTER_STEPS = 30
 REST = 5.0
@@ -103,7 +103,7 @@ class HeroSimulator(Node):
         now = self.get_clock().now().nanoseconds
         stamps = np.full(len(step.poses), now)
         self._path.publish(cdr.path(now, self._frame, stamps, step.poses))
-        cubes = cdr.Cubes(0, step.voxels, colours(np.full(len(step.voxels), 50, np.int32)))
+        cubes = cdr.Cubes(0, step.voxels, np.tile(COLOUR, (len(step.voxels), 1)))
         self._voxels.publish(cdr.cube_lists(now, self._frame, "voxels", VOXEL_EDGE, [cubes]))
         self.get_logger().info(f"step {step.number}: loss {step.loss:.6f}, pose5 at x = {step.poses[-1, 0]:.4f}")
 

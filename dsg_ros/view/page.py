@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from dsg_ros.aside import Receive
 from dsg_ros.errors import UserError
 from dsg_ros.view.curves import Curves
-from dsg_ros.view.scene import COLOURINGS, Scene
+from dsg_ros.view.scene import Scene
 from dsg_ros.view.update import Settings, Update
+from dsg_ros.voxel_colours import COLOURINGS
 
 NICENESS = 10
 """A late picture is late; a late callback loses messages."""

@@ -109,6 +109,7 @@ def merged(updates: Sequence[VoxelUpdate]) -> VoxelUpdate:
         means=column("means"),
         normals=column("normals"),
         counts=column("counts"),
+        deviations=column("deviations"),
         last_seen=column("last_seen"),
         removed=newest[row < 0],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import viser
@@ -12,16 +11,13 @@ from numpy.typing import NDArray
 from dsg_ros import poses
 from dsg_ros.interface import Path
 from dsg_ros.view.update import Sample, Update
-from dsg_ros.voxel_store import VoxelStore, colours
-
-Colouring = Literal["points", "height"]
-COLOURINGS: tuple[Colouring, ...] = ("points", "height")
+from dsg_ros.voxel_colours import Colouring, Scale
+from dsg_ros.voxel_store import VoxelStore
 
 MAPPED = (31, 105, 196)
 ODOMETRY = (230, 126, 34)
 LOOPS = (22, 160, 92)
 GRID = (205, 205, 205)
-_LOW, _MIDDLE, _HIGH = np.array([44, 62, 160], float), np.array([46, 170, 130], float), np.array([240, 200, 40], float)
 _LIFT = 0.05
 """Lines are drawn this much [m] above the poses, so that a floor of voxels does not hide them."""
 
@@ -49,7 +45,7 @@ class Scene:
         self._store.clear()
         self._map_from_odom: NDArray[np.float64] | None = None
         self._driven: list[NDArray[np.float64]] = []
-        self._heights = (0.0, 1.0)
+        self._scale = Scale()
         self.bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         """Lowest and highest corner (3,) of what is drawn; None: nothing yet."""
 
@@ -77,7 +73,7 @@ class Scene:
         self._draw_grid()
 
     def colour(self, colouring: Colouring) -> None:
-        """Colour voxels by the points they hold, or by height."""
+        """Colour voxels by something else."""
         self._colouring = colouring
         self._store.touch()
         self._draw_voxels()
@@ -103,6 +99,10 @@ class Scene:
         self._robot.visible = False
 
     def _draw_voxels(self) -> None:
+        scale = self._store.scale
+        if scale != self._scale and self._colouring != "points":
+            self._store.touch()
+        self._scale = scale
         changes = self._store.take_changes()
         edge = self._store.size or 0.1
         for chunk in changes:
@@ -112,7 +112,7 @@ class Scene:
                     handle.remove()
                     del self._chunks[chunk.id]
                 continue
-            painted = self._colours(chunk.means, chunk.counts)
+            painted = np.rint(255 * chunk.colours(self._colouring, scale)[:, :3]).astype(np.uint8)
             if handle is None:
                 self._chunks[chunk.id] = self._scene.add_point_cloud(
                     f"/map/voxels/{chunk.id}",
@@ -126,15 +126,6 @@ class Scene:
             else:
                 handle.points, handle.colors = chunk.means, painted
             self._stretch(chunk.means)
-
-    def _colours(self, means: NDArray[np.float32], counts: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """Colours (n, 3) of voxels."""
-        if self._colouring == "points":
-            return np.rint(255 * colours(counts)[:, :3]).astype(np.uint8)
-        low, high = self._heights
-        share = np.clip((means[:, 2] - low) / max(high - low, 1e-3), 0.0, 1.0)[:, None]
-        below, above = np.minimum(2.0 * share, 1.0), np.maximum(2.0 * share - 1.0, 0.0)
-        return (_LOW + below * (_MIDDLE - _LOW) + above * (_HIGH - _MIDDLE)).astype(np.uint8)
 
     def _draw_odometry(self, samples: tuple[Sample, ...]) -> None:
         """Where the robot would be by its odometry alone, laid on the first keyframe of the map."""
@@ -181,7 +172,6 @@ class Scene:
         if self.bounds is not None:
             low, high = np.minimum(low, self.bounds[0]), np.maximum(high, self.bounds[1])
         self.bounds = low, high
-        self._heights = float(low[2]), float(high[2])
 
 
 def lifted(places: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -82,7 +82,7 @@ def _voxels(count):
     means, normals = rng.normal(size=(2, count, 3)).astype(np.float32)
     counts = rng.integers(1, 99, count).astype(np.int32)
     ids = np.arange(count, dtype=np.int64)
-    return VoxelUpdate(0.2, ids, means, normals, counts, ids, np.empty(0, np.int64))
+    return VoxelUpdate(0.2, ids, means, normals, counts, np.ones(count, np.float32), ids, np.empty(0, np.int64))
 
 
 @pytest.mark.parametrize("count", [0, 1, 100])

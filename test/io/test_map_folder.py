@@ -45,7 +45,7 @@ def made(keyframes: int = 4, seed: int = 0) -> SavedMap:
         rows=rows,
         voxels=VoxelUpdate(
             0.3, np.arange(5), rng.normal(size=(5, 3)).astype(np.float32), np.zeros((5, 3), np.float32),
-            np.arange(5, dtype=np.int32), np.arange(5), np.zeros(0, np.int64),
+            np.arange(5, dtype=np.int32), np.full(5, 0.01, np.float32), np.arange(5), np.zeros(0, np.int64),
         ),
         grid=GridUpdate(7, 0.05, np.array([[0, 0], [-1, 2]]), rng.integers(-1, 2, (2, 8, 8)).astype(np.int8), True),
         parameters=(

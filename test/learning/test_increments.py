@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +124,23 @@ def test_the_track_tells_its_velocity() -> None:
     for stamp in (0, 15_000_000, 20_000_000, 40_000_000, 50_000_000):
         np.testing.assert_allclose(track.velocity(stamp), velocity, atol=1e-9)
     assert not OdometryTrack(stamps[:1], track.poses[:1]).velocity(0).any()
+
+
+def test_the_velocity_can_be_of_samples_apart() -> None:
+    """Samples within a sweep have no part in it; beyond the track the nearest ones are taken as they are."""
+    stamps = np.arange(0, 800_000_000, 20_000_000)
+    told = np.zeros((len(stamps), 6))
+    told[:, 0] = 0.5 * stamps * 1e-9
+    within = (stamps > 300_000_000) & (stamps < 500_000_000)
+    told[within, 0] += 0.1
+    track = OdometryTrack(stamps, poses.exp(told))
+    assert track.velocity(400_000_000, 100_000_000)[0] == pytest.approx(0.5)
+    assert abs(track.velocity(320_000_000)[0] - 0.5) > 0.3
+    assert track.velocity(780_000_000, 100_000_000)[0] == track.velocity(780_000_000)[0] == pytest.approx(0.5)
+    turning = np.zeros((len(stamps), 6))
+    turning[:, 0] = 0.4 * (stamps * 1e-9) ** 2
+    even = OdometryTrack(stamps, poses.exp(turning))
+    assert even.velocity(400_000_000, 100_000_000)[0] == pytest.approx(0.8 * 0.4)
 
 
 def test_the_velocity_is_not_that_of_two_samples() -> None:

@@ -95,16 +95,16 @@ def walls(trajectory: np.ndarray, stamps: np.ndarray, size: float, rng: np.rando
     counts = rng.integers(1, 80, n).astype(np.int32)
     ids, none = np.arange(n, dtype=np.int64), np.zeros(0, np.int64)
     seen_at = np.concatenate(seen).astype(np.int64)
-    return VoxelUpdate(
-        size, ids, np.concatenate(means).astype(np.float32), stacked.astype(np.float32), counts, seen_at, none
-    )
+    places, known = np.concatenate(means).astype(np.float32), np.full(n, 0.01, np.float32)
+    return VoxelUpdate(size, ids, places, stacked.astype(np.float32), counts, known, seen_at, none)
 
 
 def empty() -> RunResult:
     """A run that was stopped before its first scan."""
     no_poses, no_stamps = np.zeros((0, 7)), np.zeros(0, np.int64)
     nothing = np.zeros((0, 3), np.float32)
-    voxels = VoxelUpdate(0.1, no_stamps, nothing, nothing, np.zeros(0, np.int32), no_stamps, no_stamps)
+    no_counts, unknown = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    voxels = VoxelUpdate(0.1, no_stamps, nothing, nothing, no_counts, unknown, no_stamps, no_stamps)
     path = Path(no_stamps, no_poses, np.zeros((0, 2), np.int32))
     return RunResult(no_stamps, no_poses, no_poses, no_poses, no_poses, path, voxels, parameters(1.0, 0.05), (), {}, {})
 

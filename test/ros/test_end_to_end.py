@@ -61,6 +61,7 @@ def run(bag, tmp_path_factory):
     graph.listen("/hero/pose", PoseWithCovarianceStamped, 1000)
     graph.listen("/hero/path", Path, LATCHED)
     graph.listen("/hero/voxels", MarkerArray, LATCHED)
+    graph.listen("/hero/graph", MarkerArray, LATCHED)
     with NodeProgram(["-m", "dsg_ros", "node"], folder / "out", domain, **parameters) as node:
         node.wait(lambda s: s["state"] == "ready", "ready node")
         play = ["-m", "dsg_ros", "play", str(bag), "--rate", str(RATE), "--json"]
@@ -136,6 +137,26 @@ def test_voxels_come_in_chunks_of_cubes(run):
         assert len(marker.points) == len(marker.colors) > 0
         assert marker.scale.x == marker.scale.y == marker.scale.z > 0
         assert (marker.ns, marker.header.frame_id, marker.pose.orientation.w) == ("voxels", "map", 1.0)
+
+
+def test_what_the_map_rests_on_is_drawn(run):
+    newest = run.graph.messages("/hero/pose")[-1].pose.pose.position
+    drawn = wait_until(
+        lambda: [
+            markers
+            for message in run.graph.messages("/hero/graph")
+            if (markers := {m.ns: m for m in message.markers})["position"].pose.position == newest
+        ],
+        "markers of the last pose",
+    )[-1]
+    sure, text, loops = drawn["position"], drawn["theta"], drawn["loops"]
+    assert (sure.type, sure.header.frame_id) == (Marker.SPHERE, "map")
+    assert 0.02 <= min(sure.scale.x, sure.scale.y) <= max(sure.scale.x, sure.scale.y) < 2.0
+    assert text.type == Marker.TEXT_VIEW_FACING
+    told = {p["name"] for p in run.status["parameters"]}
+    assert {line.split()[0] for line in text.text.splitlines()} == told
+    assert loops.action == (Marker.ADD if loops.points else Marker.DELETE)
+    assert len(loops.points) % 2 == 0
 
 
 def test_a_listener_that_comes_late_gets_the_whole_map(run):

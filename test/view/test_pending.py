@@ -26,7 +26,8 @@ def update(changed: dict[int, tuple[float, ...]], removed: set[int]) -> VoxelUpd
     n = len(changed)
     ids = np.array(list(changed), np.int64)
     means = np.array(list(changed.values()), np.float32).reshape(n, 3)
-    return VoxelUpdate(0.5, ids, means, means, (ids + 1).astype(np.int32), ids, np.array(sorted(removed), np.int64))
+    counts, known = (ids + 1).astype(np.int32), 0.1 * ids.astype(np.float32)
+    return VoxelUpdate(0.5, ids, means, means, counts, known, ids, np.array(sorted(removed), np.int64))
 
 
 def estimate(stamp: int, voxels: VoxelUpdate | None = None, **more: object) -> Estimate:

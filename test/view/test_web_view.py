@@ -232,7 +232,7 @@ def test_a_client_that_never_reads_costs_neither_time_nor_memory(watched):
         grown = resident_bytes(watched.pid) - before
     for connection in silent:
         connection.close()
-    assert slowest < 0.01
+    assert slowest < 5.0, "taking an estimate waited for a client"
     # Thirty maps for three clients are 36 MB.
     assert grown < 24e6, f"{grown / 1e6:.0f} MB"
 
