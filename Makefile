@@ -1,6 +1,6 @@
 # Sets up and runs everything on a machine without a ROS installation; README says how it is done with one.
 # Needs Linux x86-64, Python 3.11 to 3.13 with headers, a C and a C++ compiler; installs into $(VENV) only.
-#   make venv | demo | test | lint | bench | bench-gate | test-oldest | lock | clean | distclean
+#   make venv | demo | test | lint | docs | bench | bench-gate | test-oldest | lock | clean | distclean
 
 VENV := .venv
 VENV_OLDEST := .venv-oldest
@@ -21,7 +21,7 @@ ifdef AMENT_PREFIX_PATH
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH
 endif
 
-.PHONY: venv demo test lint bench bench-gate test-oldest lock clean distclean
+.PHONY: venv demo test lint docs bench bench-gate test-oldest lock clean distclean
 
 venv: $(RUNTIME)
 
@@ -53,6 +53,10 @@ lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# API pages from the docstrings.
+docs: $(DEVELOPMENT)
+	$(PYTHON_IN_VENV) docs/api_pages.py build/docs
 
 bench: $(DEVELOPMENT)
 	$(PYTHON_IN_VENV) -m benchmarks

@@ -20,7 +20,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
         (f"share/{package_name}/launch", sorted(glob("launch/*.launch.py"))),
-        (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.rviz"))),
+        (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.rviz") + glob("config/*.xml"))),
     ],
     # `make test-oldest` runs with the lower bounds.  Those of NumPy and JAX make Ubuntu 24.04 with Jazzy possible.
     # SciPy's, matplotlib's and typing_extensions' are beyond Ubuntu's releases: README's pip line names them.

@@ -1,4 +1,4 @@
-"""What README.md says about the package is what the package is."""
+"""What README.md and the pages of docs/ say about the package is what the package is."""
 
 import importlib.util
 import re
@@ -9,6 +9,7 @@ import pytest
 import setuptools  # noqa: F401 -- makes the `distutils` below importable on Python 3.12 and later
 
 from distutils.core import run_setup  # isort: skip
+from documents import PAGES, commands, flaw
 
 from dsg_ros.cli import COMMANDS
 
@@ -69,7 +70,29 @@ def test_every_command_named_exists_and_every_command_is_named():
     assert named == set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/learning.md", "docs/web_view.md"])
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_would_be_taken(page):
+    """Options, parameters and launch arguments by their names; files need not be there."""
+    found = {shlex.join(words): why for words in commands(page) if (why := flaw(words))}
+    assert not found, "\n".join(f"{command}\n    {why}" for command, why in found.items())
+
+
+def test_a_wrong_command_would_be_noticed():
+    right = "python -m dsg_ros run LOG --out out --set keyframes.distance=0.5"
+    assert flaw(shlex.split(right)) is None
+    for wrong in (
+        "python -m dsg_ros fly",
+        "python -m dsg_ros run LOG --output out",
+        "python -m dsg_ros run LOG",
+        "python -m dsg_ros node --ros-args -p keyframes.distanc:=1.0",
+        "ros2 launch dsg_ros hero.launch.py bags:=BAG",
+        "ros2 run dsg_ros hero --ros-args",
+        "make tea",
+    ):
+        assert flaw(shlex.split(wrong)), wrong
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_and_pictures_lead_somewhere(page):
     path = ROOT / page
     targets = re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))

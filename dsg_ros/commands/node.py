@@ -2,8 +2,8 @@
 
     python -m dsg_ros node --ros-args --params-file config/hero.yaml -p use_sim_time:=true -r scan:=front/scan
 
-Topics: odom, scan, points in; ~/path, ~/voxels, ~/voxel_cloud, ~/pose, /tf, /diagnostics out.  Services: ~/save,
-~/reset.
+Topics: odom, scan or points, /tf, /tf_static in; /tf, map, ~/pose, ~/path, ~/voxels, ~/theta, /diagnostics, ... out.
+Services: ~/save, ~/load, ~/reset, ~/pause, ~/resume, ~/optimize, ~/learning.  README has the whole list.
 """
 
 from __future__ import annotations

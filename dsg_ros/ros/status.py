@@ -126,7 +126,7 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         grown = [f"{n - earlier.get(k, 0)} {k}" for k, n in kinds.items() if n > earlier.get(k, 0)]
         rest = "everything is used" if now["received"] else "nothing received yet"
         yield subject, warn if grown else ok, ", ".join(grown) or rest
-    for subject in ("inputs", "points", "metrics", "map_to_odom", "callbacks", "memory_bytes"):
+    for subject in ("inputs", "other_inputs", "points", "metrics", "map_to_odom", "callbacks", "memory_bytes"):
         yield subject, ok, ""
     mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
     yield "counts", warn if mounting else ok, ", ".join(mounting)

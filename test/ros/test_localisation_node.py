@@ -18,6 +18,7 @@ from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from security_policy import allowed, used
 from sensor_msgs.msg import LaserScan
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -143,6 +144,13 @@ def test_the_robot_is_found_in_the_map_of_another_session(found: tuple[Graph, No
     offset = poses.between(truth[0], convert.transform_pose(last))
     assert np.linalg.norm(offset[:3]) < 0.1
     wait_until(lambda: told(graph)[-1:] == ["localised"], "the word of diagnostics", details=lambda: str(told(graph)))
+
+
+def test_the_security_policy_lets_it_listen(found: tuple[Graph, NodeProgram, Robot]) -> None:
+    graph, _, _ = found
+    heard = used(graph)["subscribe"]
+    assert "/initialpose" in heard
+    assert heard <= allowed()["subscribe"]
 
 
 def test_a_what_if_about_a_finished_map_is_refused(found: tuple[Graph, NodeProgram, Robot]) -> None:
