@@ -13,12 +13,16 @@ LOCALISING = {"/initialpose"}
 """Only a node that localises listens to it: see test_localisation_node."""
 
 
+PARAMETERS = {"use_sim_time": "true", "learning.teacher": "both"}
+"""With which it listens to all the others."""
+
+
 def test_the_node_does_what_its_policy_allows_and_nothing_else(tmp_path, fake_node):
     domain = free_domain()
     graph = Graph(domain)
     expected = allowed()
     expected["subscribe"] -= LOCALISING
-    with NodeProgram(fake_node, tmp_path / "out", domain, use_sim_time="true") as node:
+    with NodeProgram(fake_node, tmp_path / "out", domain, **PARAMETERS) as node:
         node.wait(lambda s: s["state"] == "ready", "active node")
         wait_until(lambda: used(graph) == expected, "graph as the policy has it", 30.0, lambda: difference(graph))
     graph.close()
