@@ -17,7 +17,7 @@ from dsg_ros import poses
 from dsg_ros.errors import UserError
 from dsg_ros.interface import GridUpdate, Parameter, SavedMap, VoxelUpdate
 from dsg_ros.io import checked, map_folder
-from dsg_ros.io.map_folder import MANIFEST, check_map_folder, describe, read_map, write_map
+from dsg_ros.io.map_folder import FORMAT_VERSION, MANIFEST, check_map_folder, describe, read_map, write_map
 
 
 def made(keyframes: int = 4, seed: int = 0) -> SavedMap:
@@ -168,9 +168,8 @@ def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
 
 def test_another_version_is_refused_with_what_to_do(folder: Path) -> None:
     rewritten(folder, lambda m: m.update(format_version=99, program_version="7.0"))
-    with pytest.raises(
-        UserError, match=r"format version 99 \(dsg_ros 7.0\) and this program reads version 1; make the"
-    ):
+    ours = rf"format version 99 \(dsg_ros 7.0\) and this program reads version {FORMAT_VERSION}; make the"
+    with pytest.raises(UserError, match=ours):
         read_map(folder)
 
 

