@@ -147,7 +147,7 @@ def moves_on(slam: Slam, frames: Sequence[Frame], truth: Array) -> list[Estimate
     stamps = path.stamps.tolist()
     index |= {number * worlds.SECOND // 10: pose for number, pose in enumerate(poses.between(TRUTH[0], TRUTH[:STOP]))}
     errors = [np.linalg.norm(pose[:3] - index[stamp][:3]) for stamp, pose in zip(stamps, path.poses, strict=True)]
-    assert max(errors) < 0.15
+    assert max(errors) < 0.2
     return estimates
 
 

@@ -47,10 +47,13 @@ class LocalMapper:
     def build_from_points(self, points: NDArray[np.float64]) -> LocalMap:
         """Local map of ``points`` (n, 3) in the frame the map is to have."""
         s = self._settings
-        sizes = (s.coarse_voxel, s.fine_voxel)
-        return LocalMap(
-            *(voxel_map.build(points, size, planar=self.planar, flatness=s.flatness, noise=s.noise) for size in sizes)
+        coarse, fine = (
+            voxel_map.build(points, size, planar=self.planar, flatness=s.flatness, noise=s.noise)
+            for size in (s.coarse_voxel, s.fine_voxel)
         )
+        if self.planar:
+            voxel_map.borrow(fine, coarse)
+        return LocalMap(coarse, fine)
 
     def register(
         self,

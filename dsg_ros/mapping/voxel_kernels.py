@@ -194,8 +194,8 @@ def shape(
     enough = count >= (3.0 if planar else 5.0)
     flat = enough and deviations[0] < flatness * deviations[1] and deviations[1] > noise**2
     # Of a few points the spread is unknown.  In a plane they are most often beams far apart on a wall, which would hold
-    # a robot back that sees a corridor's walls in the same pattern from everywhere: they tell nothing.  In space, where
-    # voxels are larger, a quarter of the voxel stands for it.
+    # a robot back that sees a corridor's walls in the same pattern from everywhere: they tell nothing, but for what
+    # larger voxels tell of them (`borrow`).  In space, where voxels are larger, a quarter of the voxel stands for it.
     unknown = 0.0 if enough else (0.25 * size) ** 2
     for i in range(3):
         deviations[i] = math.sqrt(max(deviations[i], 0.0) + noise**2 + unknown)
@@ -241,6 +241,27 @@ def build(
             anchors[row, k] = origin[k] + moments[row, 1 + k] / moments[row, 0]
             distributions[0][row, k] += origin[k]
     return origin, table, merged, anchors, distributions
+
+
+@compiled
+def borrow(
+    merged: Floats, anchors: Floats, axes: Floats, deviations: Floats, flat: NDArray[np.bool_], size: float,
+    slot_keys: Ints, slot_rows: NDArray[np.int32], from_axes: Floats, from_deviations: Floats,
+    from_flat: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Give voxels of a plane that hold too few points to tell a normal that of the larger voxel, of edge ``size``, that
+    they lie in, where that is a surface: beams far apart on a wall tell how far it is, and nothing along it.
+    """
+    for row in range(len(anchors)):
+        if merged[row, 0] >= 3.0:
+            continue
+        key = pack(math.floor(anchors[row, 0] / size), math.floor(anchors[row, 1] / size), 0)
+        at = slot_of(slot_keys, key)
+        if slot_keys[at] != key or not from_flat[slot_rows[at]]:
+            continue
+        flat[row] = True
+        axes[row] = from_axes[slot_rows[at]]
+        deviations[row] = from_deviations[slot_rows[at]]
 
 
 @compiled

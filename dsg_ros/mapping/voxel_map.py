@@ -66,6 +66,14 @@ def build(points: NDArray[np.float64], size: float, *, planar: bool, flatness: f
     return VoxelTable(size, planar, origin, *table, merged, anchors, Shapes(*shapes))
 
 
+def borrow(fine: VoxelTable, coarse: VoxelTable) -> None:
+    """Normals for those voxels of ``fine`` that hold too few points of a plane to have one: from ``coarse``."""
+    kernels.borrow(
+        fine.merged, fine.anchors, fine.shapes.axes, fine.shapes.deviations, fine.shapes.flat, coarse.size,
+        coarse.slot_keys, coarse.slot_rows, coarse.shapes.axes, coarse.shapes.deviations, coarse.shapes.flat,
+    )  # fmt: skip
+
+
 def pack(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """One int64 a cell from ``(..., 3)`` integer cells; 21 bits an axis: +-1,048,576 cells."""
     shifted = cells + OFFSET
