@@ -38,7 +38,7 @@ class Input:
     ] = 1.0
     odometry_margin: Annotated[
         float,
-        Doc("Scans wait for odometry that reaches so far beyond them: for odometry stamped late. A log's wait anyway"),
+        Doc("Scans wait for odometry so far beyond them: late stamps, and a time offset learned without bias (0.2)"),
         Range(0.0, 1.0, "s"),
     ] = 0.0
     clock_jump: Annotated[
