@@ -41,6 +41,7 @@ class VoxelStore:
         self._edge = chunk
         self._lock = threading.Lock()
         self._ids: dict[Chunk, int] = {}
+        self._coloured: tuple[Colouring, Scale] = "points", Scale()
         self.clear()
 
     def clear(self) -> None:
@@ -92,6 +93,16 @@ class VoxelStore:
         """For colours, of all voxels there have been."""
         with self._lock:
             return Scale() if self._heights is None else Scale.of(self._heights, self._seen)
+
+    def coloured(self, colouring: Colouring) -> Scale:
+        """The scale for colours of what is taken next; every chunk is reported again where those sent before would come
+        to mean something else.
+        """
+        now = colouring, self.scale
+        if colouring != self._coloured[0] or (colouring != "points" and now != self._coloured):
+            self.touch()
+        self._coloured = now
+        return now[1]
 
     def touch(self) -> None:
         """Have every chunk reported again, for a listener that came late."""

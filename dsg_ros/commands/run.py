@@ -140,12 +140,7 @@ class Interrupt:
 def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
     settings = _settings(options)
-    _check(options)
-    learns = settings.learning.enabled and options.map is None
-    if learns and settings.learning.teacher != "scans" and options.teach is None:
-        raise UserError(f"learning.teacher is {settings.learning.teacher}: name the poses to learn from with --teach")
-    if options.teach is not None and not learns:
-        raise UserError("--teach with --map, --freeze-theta or learning.enabled=false: nothing is learned there")
+    _check(options, settings)
     saved = None if options.map is None else read_map(options.map)
     taught = None if options.teach is None else reference_poses(options.teach)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
@@ -229,12 +224,17 @@ def _settings(options: Options) -> configuration.Node:
     return settings
 
 
-def _check(options: Options) -> None:
+def _check(options: Options, settings: configuration.Node) -> None:
     """Refuse before the work starts what would fail after it."""
     if options.limit < 0:
         raise UserError(f"--limit {options.limit}: expected 0 (all) or a positive number")
     if options.map is not None and options.freeze_theta is not None:
         raise UserError("--freeze-theta with --map: a map brings its own learned parameters")
+    learns = settings.learning.enabled and options.map is None
+    if learns and settings.learning.teacher != "scans" and options.teach is None:
+        raise UserError(f"learning.teacher is {settings.learning.teacher}: name the poses to learn from with --teach")
+    if options.teach is not None and not learns:
+        raise UserError("--teach with --map, --freeze-theta or learning.enabled=false: nothing is learned there")
     check_folder(options.out)
     check_map_folder(options.out / IN_RUN)
     if options.reference is not None and len(read_tum(options.reference)[0]) == 0:

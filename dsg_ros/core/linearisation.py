@@ -72,6 +72,12 @@ class CompiledGroup:
         self.costs = np.zeros(len(keys))
 
     @property
+    def told(self) -> tuple[Floats, Floats, Floats, NDArray[np.int32], Floats]:
+        """What compiled loops are told of the rows: the form's two arrays, weights, kernels and their widths."""
+        measured, roots = self._data
+        return measured, roots, self.weights, self.kernels, self.widths
+
+    @property
     def doubtful(self) -> NDArray[np.bool_]:
         """`HostRows.doubtful` of this group."""
         return np.asarray(self.kernels == base.Kernel.GEMAN_MCCLURE)
@@ -85,8 +91,7 @@ class CompiledGroup:
         return out
 
     def linearise(self, poses: Floats, voxels: Floats, axes: Ints, hessian: Floats, gradient: Floats) -> float:
-        measured, roots = self._data
-        told = (measured, roots, self.weights, self.kernels, self.widths)
+        told = self.told
         out = (self.chosen, hessian, gradient, self.costs)
         if isinstance(self.form, base.RelativePoses):
             native.relative_poses(poses, self.keys, *told, axes, *out)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.chunks import Chunks, ThetaShape
 from dsg_ros.core.factors import Factor, base
-from dsg_ros.core.linearisation import used_rows
+from dsg_ros.core.linearisation import CompiledGroup, used_rows
 from dsg_ros.core.native import plain
 from dsg_ros.core.native.relative_products import relative_products
 from dsg_ros.core.problem import Problem
@@ -52,9 +52,6 @@ def _compiled(
     if not isinstance(form, base.RelativePoses):
         return None
     by_measured, by_columns = np.empty((len(used), 6)), np.empty((len(used), 6))
-    told = (np.ascontiguousarray(stack.kernel, np.int32), plain(np.asarray(stack.kernel_width, float)))
-    relative_products(
-        plain(np.asarray(state.poses)), keys, plain(moved), plain(form.measured), plain(form.sqrt_info),
-        plain(np.asarray(stack.weight, float)), *told, by_measured, by_columns,
-    )  # fmt: skip
+    told = CompiledGroup(stack, keys, form, used).told
+    relative_products(plain(np.asarray(state.poses)), keys, plain(moved), *told, by_measured, by_columns)
     return stack.pull_back(theta, by_measured, by_columns)

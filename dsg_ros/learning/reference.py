@@ -71,7 +71,6 @@ class Reference:
         counts |= dict.fromkeys(
             ("reference_poses", "reference_not_used", "reference_missing", "reference_disagrees"), 0
         )
-        self._stamps: list[int] = []
         self._poses: list[ReferencePose] = []
         self._waiting: deque[_Waiting] = deque()
         self._warned: dict[str, float] = {}
@@ -90,14 +89,12 @@ class Reference:
                 self.counts["reference_not_used"] += 1
                 self._warn(why, f"the pose at {pose.stamp * 1e-9:.6f} s {why}; not used")
                 continue
-            if self._stamps and pose.stamp <= self._stamps[-1]:
+            if self._poses and pose.stamp <= self._poses[-1].stamp:
                 self._warn("anew", "its poses begin anew, at an earlier time")
-                self._stamps.clear()
                 self._poses.clear()
-            self._stamps.append(pose.stamp)
             self._poses.append(pose)
-        if len(self._stamps) > 2 * KEPT:
-            del self._stamps[:-KEPT], self._poses[:-KEPT]
+        if len(self._poses) > 2 * KEPT:
+            del self._poses[:-KEPT]
 
     def expect(self, key: int, link: Link, start: int, end: int, expected: Expected) -> None:
         """Have a link to keyframe ``key`` wait for the poses at its ends [ns]."""
@@ -110,7 +107,7 @@ class Reference:
         while self._waiting:
             first = self._waiting[0]
             in_time = 0 <= now - first.end < self._settings.reference_patience * 1e9
-            if in_time and not (self._stamps and self._stamps[-1] >= first.end):
+            if in_time and not (self._poses and self._poses[-1].stamp >= first.end):
                 return
             self._waiting.popleft()
             yield first.key, self._with_reference(first)
@@ -125,7 +122,8 @@ class Reference:
             return "is none"
         if told.stamp > now + AHEAD * 1e9:
             return "is of a time that has not come"
-        if self._stamps and self._stamps[-1] - BEHIND * 1e9 < told.stamp <= self._stamps[-1]:
+        newest = self._poses[-1].stamp if self._poses else None
+        if newest is not None and newest - BEHIND * 1e9 < told.stamp <= newest:
             return "is not newer than the one before"
         return ""
 
@@ -163,10 +161,10 @@ class Reference:
 
     def _at(self, stamp: int) -> ReferencePose | None:
         """The pose at ``stamp`` [ns], interpolated, with a covariance that can be inverted."""
-        after = bisect.bisect_left(self._stamps, stamp)
-        if after < len(self._stamps) and self._stamps[after] == stamp:
+        after = bisect.bisect_left(self._poses, stamp, key=lambda told: told.stamp)
+        if after < len(self._poses) and self._poses[after].stamp == stamp:
             found, covariance = self._poses[after].pose, self._covariance(self._poses[after])
-        elif 0 < after < len(self._stamps):
+        elif 0 < after < len(self._poses):
             one, other = self._poses[after - 1], self._poses[after]
             if other.stamp - one.stamp > self._settings.reference_gap * 1e9:
                 return None

@@ -196,11 +196,9 @@ def shape(
     # Of a few points the spread is unknown.  In a plane they are most often beams far apart on a wall, which would hold
     # a robot back that sees a corridor's walls in the same pattern from everywhere: they tell nothing, but for what
     # larger voxels tell of them (`borrow`).  In space, where voxels are larger, a quarter of the voxel stands for it.
-    unknown = 0.0 if enough else (0.25 * size) ** 2
+    unknown = 0.0 if enough else np.inf if planar else (0.25 * size) ** 2
     for i in range(3):
         deviations[i] = math.sqrt(max(deviations[i], 0.0) + noise**2 + unknown)
-    if planar and not enough:
-        deviations[:] = np.inf
     if flat:
         deviations[1] = deviations[2] = np.inf
     return flat
@@ -245,7 +243,7 @@ def build(
 
 @compiled
 def borrow(
-    merged: Floats, anchors: Floats, axes: Floats, deviations: Floats, flat: NDArray[np.bool_], size: float,
+    anchors: Floats, axes: Floats, deviations: Floats, flat: NDArray[np.bool_], size: float,
     slot_keys: Ints, slot_rows: NDArray[np.int32], from_axes: Floats, from_deviations: Floats,
     from_flat: NDArray[np.bool_],
 ) -> None:  # fmt: skip
@@ -253,7 +251,7 @@ def borrow(
     they lie in, where that is a surface: beams far apart on a wall tell how far it is, and nothing along it.
     """
     for row in range(len(anchors)):
-        if merged[row, 0] >= 3.0:
+        if deviations[row, 0] < np.inf:
             continue
         key = pack(math.floor(anchors[row, 0] / size), math.floor(anchors[row, 1] / size), 0)
         at = slot_of(slot_keys, key)

@@ -69,7 +69,7 @@ def build(points: NDArray[np.float64], size: float, *, planar: bool, flatness: f
 def borrow(fine: VoxelTable, coarse: VoxelTable) -> None:
     """Normals for those voxels of ``fine`` that hold too few points of a plane to have one: from ``coarse``."""
     kernels.borrow(
-        fine.merged, fine.anchors, fine.shapes.axes, fine.shapes.deviations, fine.shapes.flat, coarse.size,
+        fine.anchors, fine.shapes.axes, fine.shapes.deviations, fine.shapes.flat, coarse.size,
         coarse.slot_keys, coarse.slot_rows, coarse.shapes.axes, coarse.shapes.deviations, coarse.shapes.flat,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Pose, PoseWithCovarianceStamped, TransformStamped
+from geometry_msgs.msg import Pose, PoseWithCovariance, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField
@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from dsg_ros import poses
 from dsg_ros.io import laserscan, pointcloud
-from dsg_ros.io.records import PointSet, ScanRecord
+from dsg_ros.io.records import MalformedMessage, PointSet, ScanRecord
 
 _SECOND = 1_000_000_000
 
@@ -88,6 +88,17 @@ def fixed_axis_covariance(values: NDArray[np.float64], covariance: NDArray[np.fl
     both = np.zeros((6, 6))
     both[:3, :3] = both[3:, 3:] = rotation
     return both @ covariance @ both.T
+
+
+def checked_pose(message: PoseWithCovariance) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pose (7,), its quaternion normalised, and covariance (6, 6) as messages have it.  `MalformedMessage` for none."""
+    values, covariance = np.array(pose_values(message.pose)), np.array(message.covariance).reshape(6, 6)
+    if (flaw := poses.flaw(values)) is not None:
+        raise MalformedMessage(flaw.text)
+    if not np.isfinite(covariance).all():
+        raise MalformedMessage("its covariance holds numbers that are not finite")
+    values[3:] /= np.linalg.norm(values[3:])
+    return values, covariance
 
 
 def tangent_covariance(values: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:

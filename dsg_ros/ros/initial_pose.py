@@ -25,13 +25,7 @@ def hint(message: PoseWithCovarianceStamped, map_frame: str) -> Hint:
     frame = message.header.frame_id
     if frame not in ("", map_frame):
         raise MalformedMessage(f"it is in the frame {frame!r}, not {map_frame!r}; set the fixed frame of rviz to that")
-    pose = np.array(convert.pose_values(message.pose.pose))
-    covariance = np.array(message.pose.covariance).reshape(6, 6)
-    if (flaw := poses.flaw(pose)) is not None:
-        raise MalformedMessage(flaw.text)
-    if not np.isfinite(covariance).all():
-        raise MalformedMessage("its covariance holds numbers that are not finite")
-    pose[3:] /= np.linalg.norm(pose[3:])
+    pose, covariance = convert.checked_pose(message.pose)
     position = min(poses.FARTHEST, float(np.sqrt(max(covariance[0, 0], covariance[1, 1], 0.0))))
     heading = float(np.sqrt(max(covariance[5, 5], 0.0)))
     return Hint(pose, max(LEAST_RADIUS, SIGMAS * position), min(np.pi, max(LEAST_TURN, SIGMAS * heading)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,17 @@ def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] | None 
     after Ctrl-C while it still imports.
     """
     leave_on_interrupt("hero_node")
-    if make is None:
-        from dsg_ros.worker import Standby
+    with ExitStack() as ends:
+        if make is None:
+            from dsg_ros.worker import Standby
 
-        with closing(Standby()) as standby:
+            standby = ends.enter_context(closing(Standby()))
             from dsg_ros.ros.node import HeroNode
 
-            return main(args, partial(HeroNode, standby=standby))
-    from dsg_ros.ros.running import run
+            make = partial(HeroNode, standby=standby)
+        from dsg_ros.ros.running import run
 
-    return run(args, make)
+        return run(args, make)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from dsg_ros.ros.grid_output import GridOutput
 from dsg_ros.ros.output import Output, World
 from dsg_ros.ros.theta_output import ThetaOutput
 from dsg_ros.ros.what_if import WhatIfOutput
-from dsg_ros.voxel_colours import Scale
 
 MOST_CUBES = 20_000
 """Sent a second on ~/voxels, 40 bytes each: wireless links carry that beside everything else."""
@@ -85,7 +84,7 @@ class VoxelsOutput(Output):
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
-        self._whole, self._coloured = False, ("", Scale())
+        self._whole = False
         self._allowed, self._since = float(MOST_CUBES), time.monotonic()
 
     def publish(self) -> None:
@@ -93,10 +92,8 @@ class VoxelsOutput(Output):
         self._allowed = min(MOST_CUBES, self._allowed + MOST_CUBES * (now - self._since))
         self._since = now
         whole, self._whole = self._whole, False
-        colouring, scale = self._world.voxel_colour(), store.scale
-        if colouring != self._coloured[0] or (colouring != "points" and scale != self._coloured[1]):
-            store.touch()
-        self._coloured = colouring, scale
+        colouring = self._world.voxel_colour()
+        scale = store.coloured(colouring)
         changes = store.take_changes(math.inf if whole else self._allowed)
         if changes:
             if not whole:

@@ -6,7 +6,6 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
 from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
@@ -16,7 +15,6 @@ from rclpy.subscription import Subscription
 from dsg_ros import config as cfg
 from dsg_ros import poses
 from dsg_ros.interface import Frame, ReferencePose
-from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Account, Refused, Say
@@ -93,10 +91,5 @@ class ReferenceInput:
 
 def reference_pose(stamp: int, message: PoseWithCovariance) -> ReferencePose:
     """The pose, its quaternion normalised, and its covariance in its own tangent.  `MalformedMessage` for none."""
-    pose, covariance = np.array(convert.pose_values(message.pose)), np.array(message.covariance).reshape(6, 6)
-    if (flaw := poses.flaw(pose)) is not None:
-        raise MalformedMessage(flaw.text)
-    if not np.isfinite(covariance).all():
-        raise MalformedMessage("its covariance holds numbers that are not finite")
-    pose[3:] /= np.linalg.norm(pose[3:])
+    pose, covariance = convert.checked_pose(message)
     return ReferencePose(stamp, pose, convert.tangent_covariance(pose, covariance))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsg_ros import poses
 from dsg_ros.interface import Path
 from dsg_ros.view.update import Sample, Update
-from dsg_ros.voxel_colours import Colouring, Scale
+from dsg_ros.voxel_colours import Colouring
 from dsg_ros.voxel_store import VoxelStore
 
 MAPPED = (31, 105, 196)
@@ -45,7 +45,6 @@ class Scene:
         self._store.clear()
         self._map_from_odom: NDArray[np.float64] | None = None
         self._driven: list[NDArray[np.float64]] = []
-        self._scale = Scale()
         self.bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         """Lowest and highest corner (3,) of what is drawn; None: nothing yet."""
 
@@ -75,7 +74,6 @@ class Scene:
     def colour(self, colouring: Colouring) -> None:
         """Colour voxels by something else."""
         self._colouring = colouring
-        self._store.touch()
         self._draw_voxels()
 
     def show_parts(self) -> dict[str, Callable[[bool], None]]:
@@ -99,10 +97,7 @@ class Scene:
         self._robot.visible = False
 
     def _draw_voxels(self) -> None:
-        scale = self._store.scale
-        if scale != self._scale and self._colouring != "points":
-            self._store.touch()
-        self._scale = scale
+        scale = self._store.coloured(self._colouring)
         changes = self._store.take_changes()
         edge = self._store.size or 0.1
         for chunk in changes:
