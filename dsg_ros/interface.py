@@ -30,9 +30,9 @@ class OdometryTrack:
 
     def at(self, stamp: NDArray[np.int64] | int) -> NDArray[np.float64]:
         """Interpolated pose(s) at ``stamp`` (...); outside the track the nearest end is held (never extrapolated)."""
-        query = np.clip(np.asarray(stamp, np.int64), self.stamps[0], self.stamps[-1])
         if len(self.stamps) == 1:
-            return np.broadcast_to(self.poses[0], (*query.shape, 7))
+            return np.tile(self.poses[0], (*np.shape(stamp), 1)) if np.ndim(stamp) else self.poses[0].copy()
+        query = np.clip(np.asarray(stamp, np.int64), self.stamps[0], self.stamps[-1])
         after = np.clip(np.searchsorted(self.stamps, query), 1, len(self.stamps) - 1)
         before = after - 1
         fraction = (query - self.stamps[before]) / (self.stamps[after] - self.stamps[before])

@@ -35,7 +35,7 @@ from dsg_ros.io.trajectories import read_tum
 from dsg_ros.parameter_file import apply_assignments, apply_file
 from dsg_ros.progress import progress
 from dsg_ros.report import timing
-from dsg_ros.report.drawing import drawing_aside
+from dsg_ros.report.drawing import drawing_aside, of_run
 from dsg_ros.report.save import check_folder, save
 
 if TYPE_CHECKING:
@@ -200,9 +200,11 @@ def _run(
             counts={**stream.counts, **result.counts},
         )
         with clock.phase("saving"):
-            report = save(result, options.out, settings, options.reference, draw)
-            if isinstance(slam, Slam):
-                write_map(options.out / IN_RUN, slam.saved_map(options.log.name))
+            begun = draw(of_run, result)
+            grown = slam.saved_map(options.log.name) if isinstance(slam, Slam) else None
+            report = save(result, options.out, settings, options.reference, draw, begun)
+            if grown is not None:
+                write_map(options.out / IN_RUN, grown)
     _tell(options, result, report, clock, interrupt.asked)
     if watched is not None and not interrupt.asked:
         watched.stay()

@@ -78,13 +78,14 @@ class IncrementModel:
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
         """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
-        tangent = poses.log(increment)
-        distance, turn = math.hypot(*tangent[:3].tolist()), math.hypot(*tangent[3:].tolist())
+        tangent = se3.log(plain(increment))
+        x, y, z, *turned = tangent.tolist()
+        distance, turn = math.hypot(x, y, z), math.hypot(*turned)
         t, r = self._translation, self._rotation
         translation = t[0] + t[1] * distance + t[2] * turn
         rotation = r[0] + r[1] * turn + r[2] * distance
         sigmas = np.array([translation, translation, translation, rotation, rotation, rotation])
-        return poses.exp(self._map @ tangent + self._bias * seconds), sigmas
+        return se3.exp(self._map @ tangent + self._bias * seconds), sigmas
 
 
 def increment(before: Moment, after: Moment) -> tuple[Vector, Vector]:

@@ -19,6 +19,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.factors.odometry import noise
+from dsg_ros.core.native import plain, se3
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
@@ -135,7 +136,7 @@ class BackEnd:
         self._links.append((odometry, registration))
         sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
         link = np.linalg.inv(np.diag(1.0 / sigmas**2) + information)
-        self._covariance = self._carried(relative) + self._moving @ link @ self._moving
+        self._covariance = se3.carried(plain(relative), plain(self._covariance)) + self._moving @ link @ self._moving
 
     def add_gap(self, closure: Closure) -> None:
         """Tie the newest keyframe to the map where no odometry leads to it from the one before: by ``closure``, which
@@ -350,11 +351,7 @@ class BackEnd:
         Between global solves it is carried along the chain; it is that of the graph's factorisation after each.
         Directions that are held have the anchor's deviation: filters downstream take no singular matrix.
         """
-        return self._carried(relative) + self._held
-
-    def _carried(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
-        back = poses.adjoint(poses.inverse(relative))
-        return back @ self._covariance @ back.T
+        return se3.carried(plain(relative), plain(self._covariance)) + self._held
 
 
 def _window_state(window: Window | None) -> State:

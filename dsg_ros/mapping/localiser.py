@@ -115,8 +115,8 @@ class Localiser:
         s = self._settings.relocalisation
         if count >= self._settings.registration.least_points:
             self._unfit = self._unfit + 1 if tracked.inliers < s.lost_below else 0
-        back = poses.adjoint(poses.inverse(poses.between(before, tracked.pose)))
-        predicted = back @ self._covariance @ back.T + self._moving @ np.diag(tracked.sigmas**2) @ self._moving
+        carried = se3.carried(se3.between(plain(before), plain(tracked.pose)), plain(self._covariance))
+        predicted = carried + self._moving @ np.diag(tracked.sigmas**2) @ self._moving
         self._covariance = self._fused(predicted, tracked.information)
         if self._unfit >= s.lost_scans:
             self._counts["lost"] += 1

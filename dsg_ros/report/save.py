@@ -42,17 +42,22 @@ FILES = frozenset({*TRAJECTORIES.values(), *html.FIGURES, *GRID, "map.ply", "lea
 
 
 def save(
-    result: RunResult, folder: str | Path, config: Any, reference: str | Path | None = None, draw: Draw = drawing.here
+    result: RunResult,
+    folder: str | Path,
+    config: Any,
+    reference: str | Path | None = None,
+    draw: Draw = drawing.here,
+    begun: Callable[[], Images] | None = None,
 ) -> dict[str, Any]:
     """Write trajectories, map, learned parameters, figures and report of ``result``; returns what report.json holds.
 
     ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a TUM file to compare with; one that
     does not fit is told in the report and the log, and costs none of the other files.  ``draw`` draws the figures
-    (`dsg_ros.report.drawing`).  All files are complete before the first of them takes its place in ``folder``.  Raises
-    `UserError` when ``folder`` cannot be written.
+    (`dsg_ros.report.drawing`); those of the run may have been ``begun`` before.  All files are complete before the
+    first of them takes its place in ``folder``.  Raises `UserError` when ``folder`` cannot be written.
     """
     folder = Path(folder)
-    of_run = draw(drawing.of_run, result)
+    of_run = begun or draw(drawing.of_run, result)
     report = summarise(result, config)
     with _staged(folder) as stage:
         for field, name in TRAJECTORIES.items():

@@ -41,6 +41,13 @@ def test_se3_is_that_of_poses(a: Array, b: Array) -> None:
     assert_allclose(se3.log(-x * np.repeat([-1.0, 1.0], [3, 4])), poses.log(x), atol=1e-9)  # -q is the same rotation
 
 
+@given(tangents, arrays(np.float64, (6, 6), elements=numbers))
+def test_a_covariance_is_carried_by_the_adjoint(tangent: Array, root: Array) -> None:
+    relative, covariance = poses.exp(tangent), root @ root.T
+    back = poses.adjoint(poses.inverse(relative))
+    assert_allclose(se3.carried(relative, covariance), back @ covariance @ back.T, atol=1e-9)
+
+
 @given(angles, st.integers(0, 100))
 def test_se3_at_small_and_large_turns(angle: float, seed: int) -> None:
     axis = np.random.default_rng(seed).normal(size=3)

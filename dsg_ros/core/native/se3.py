@@ -77,6 +77,32 @@ def between(a: Array, b: Array) -> Array:
 
 
 @compiled
+def carried(relative: Array, covariance: Array) -> Array:
+    """``covariance`` (6, 6) of a pose as that of the pose at ``relative`` (7,) to it, each in its own tangent.
+
+    ``Ad C Ad^T`` with the adjoint of the inverse, ``[R^T, -R^T [t]x; 0, R^T]`` (Sola et al., eq. 175).
+    """
+    turn, t = rotation_matrix(relative), relative[:3]
+    adjoint = np.zeros((6, 6))
+    for i in range(3):
+        a, b, c = turn[0, i], turn[1, i], turn[2, i]
+        adjoint[i, 0] = adjoint[3 + i, 3] = a
+        adjoint[i, 1] = adjoint[3 + i, 4] = b
+        adjoint[i, 2] = adjoint[3 + i, 5] = c
+        adjoint[i, 3], adjoint[i, 4], adjoint[i, 5] = c * t[1] - b * t[2], a * t[2] - c * t[0], b * t[0] - a * t[1]
+    once, out = np.zeros((6, 6)), np.zeros((6, 6))
+    for i in range(6):
+        for k in range(6):
+            for j in range(6):
+                once[i, j] += adjoint[i, k] * covariance[k, j]
+    for i in range(6):
+        for j in range(6):
+            for k in range(6):
+                out[i, j] += once[i, k] * adjoint[j, k]
+    return out
+
+
+@compiled
 def exp(tangent: Array) -> Array:
     """Pose (7,) of a tangent (6,) (Sola et al., "A micro Lie theory", 2018, eq. 172-174)."""
     rho, phi = tangent[:3], tangent[3:]
