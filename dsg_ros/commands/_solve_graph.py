@@ -10,7 +10,6 @@ import numpy as np
 
 from dsg_ros import poses
 from dsg_ros.commands._spanning_tree import with_all_values
-from dsg_ros.core import initialise
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.factors import Registration, VoxelSensorObs
 from dsg_ros.core.null_space import Free, free_variables
@@ -76,13 +75,10 @@ def optimum(
     """The minimum that a descent with step control leads to from the graph's values, all of them known, or, if
     ``relaxed``, from its chordal relaxation where that costs less.
     """
-    solver = LevenbergMarquardt(SparseCholesky(), max_iterations=max_iterations, tolerance=tolerance)
+    solver = LevenbergMarquardt(SparseCholesky(), max_iterations=max_iterations, tolerance=tolerance, relaxed=relaxed)
     # Numbers beyond all bounds are told by the result, and need no warning of NumPy's beside it.
     with np.errstate(over="ignore", invalid="ignore"):
-        problem = snapshot_of(world_of(graph), graph)
-        if relaxed:
-            problem = initialise.better_start(problem, Theta.neutral())
-        return solve(problem, Theta.neutral(), solver)
+        return solve(snapshot_of(world_of(graph), graph), Theta.neutral(), solver)
 
 
 def outcome(graph: PoseGraph, solution: Solution, seconds: float) -> Optimised:

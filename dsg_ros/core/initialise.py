@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.core.linearisation import HostRows, RelativeRows
+from dsg_ros.core.linearisation import HostRows, RelativeRows, Values
 from dsg_ros.core.native import compiled, multifrontal, plan
 from dsg_ros.core.native.elimination import Fronts
+from dsg_ros.core.native.multifrontal import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 from dsg_ros.core.theta import Theta
@@ -54,15 +55,20 @@ def chordal(rows: HostRows, start: Floats) -> Floats | None:
 
 def better_start(problem: Problem, theta: Theta) -> Problem:
     """``problem`` from the chordal relaxation where that costs less than its own state."""
-    rows = HostRows(problem, theta)
-    state = problem.state
-    relaxed = chordal(rows, np.array(state.poses, float))
-    if relaxed is None:
-        return problem
-    values: Any = (relaxed, np.asarray(state.voxels))
-    other = State(*values)
-    own, found = rows.linearise(state)[0], rows.linearise(other)[0]
-    return problem if not found < own else dataclasses.replace(problem, state=other)
+    own = Values(np.array(problem.state.poses, float), np.asarray(problem.state.voxels))
+    better: Any = better_values(HostRows(problem, theta), own)[0]
+    return problem if better is own else dataclasses.replace(problem, state=State(*better))
+
+
+def better_values(rows: HostRows, own: Values) -> tuple[Values, tuple[float, RowHessians]]:
+    """``own``, or what the chordal relaxation makes of them where that costs less; with its cost and the rows there."""
+    relaxed = chordal(rows, own.poses)
+    if relaxed is not None:
+        cost, other = rows.linearise(own)[0], own._replace(poses=relaxed)
+        found, linearised = rows.linearise(other)
+        if found < cost:
+            return other, (found, linearised)
+    return own, rows.linearise(own)
 
 
 def _solved(fronts: Fronts, numbers: Ints, size: int, hessian: Floats, columns: Floats, count: int) -> Floats | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.implicit import conjugate_gradients, warn_of_rest
-from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core.linearisation import HostRows, Values
 from dsg_ros.core.native import multifrontal
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
@@ -78,7 +78,7 @@ def _between(theta: Theta, changed: Theta, share: float) -> Theta:
     return to_float64(jax.tree.map(part, theta, changed))
 
 
-def _gradient(rows: HostRows, state: State) -> Array:
+def _gradient(rows: HostRows, state: State | Values) -> Array:
     """Gradient of the cost in the whole tangent (D,); zero where held."""
     _, linearised = rows.linearise(state)
     free, out = np.empty(len(rows.free)), np.zeros(state.dof)

@@ -215,7 +215,7 @@ class WorldModel:
         for kind, chosen in keys.items():
             self._local[kind].view[chosen] = np.arange(len(chosen))
         try:
-            movable = {kind: ~np.isin(keys[kind], held[kind]) for kind in Kind}
+            movable = {kind: self._not_held(kind, keys[kind], held[kind]) for kind in Kind}
             wanted = set(types)
             parts = {cls: self._part(t, keys, movable, whole) for cls, t in self._tables.items() if cls in wanted}
         finally:
@@ -225,8 +225,14 @@ class WorldModel:
         size = {Kind.POSE: len(keys[Kind.POSE]), Kind.VOXEL: len(keys[Kind.VOXEL])}
         room = capacity or Capacity.fitting(size[Kind.POSE], size[Kind.VOXEL], counts)
         _fits(room, size, counts)
-        moving = np.isin(np.arange(6), list(axes))
+        moving = np.zeros(6, bool)
+        moving[list(axes)] = True
         return self._padded(room, keys, movable, parts, moving)
+
+    def _not_held(self, kind: Kind, keys: Keys, held: Keys) -> NDArray[np.bool_]:
+        movable = np.ones(len(keys), bool)
+        movable[self._local[kind].view[held]] = False
+        return movable
 
     def _part(
         self, table: Table, keys: dict[Kind, Keys], movable: dict[Kind, NDArray[np.bool_]], whole: bool

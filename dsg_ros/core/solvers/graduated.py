@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.factors.base import Factor
 from dsg_ros.core.initialise import chordal
-from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core.linearisation import HostRows, Values
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers.host import Descent, descend, on_host, solution_of
 from dsg_ros.core.solvers.plausibility import Plausibility, chi2_quantile, degrees_of_freedom
 from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor
 from dsg_ros.core.theta import Theta
-from dsg_ros.core.variables import State
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -96,7 +95,7 @@ class _Search:
     their optimum, ``found``.
     """
 
-    def __init__(self, every: HostRows, start: State, max_iterations: int, tolerance: float) -> None:
+    def __init__(self, every: HostRows, start: Values, max_iterations: int, tolerance: float) -> None:
         self.every, self.linear = every, SparseCholesky()
         self.max_iterations, self.tolerance = max_iterations, tolerance
         self.doubtful, self.widest = every.doubtful, every.widths**2
@@ -171,7 +170,7 @@ class _Search:
         self.kept[self.judge.rows] = inside
         self.rows = self.every.weighted(self.kept.astype(float))
 
-    def optimise(self, state: State) -> None:
+    def optimise(self, state: Values) -> None:
         """The optimum of the rows kept."""
         self.found = descend(self.rows, state, self.linear, self.max_iterations, self.tolerance, 0.0)
         self.iterations += self.found.iterations
@@ -180,21 +179,21 @@ class _Search:
         """The normal equations at the optimum; SingularError where they do not determine all."""
         return self.linear.factorise(self.rows, self.found.linearised, np.zeros(len(self.rows.free)))
 
-    def better(self, state: State) -> State:
+    def better(self, state: Values) -> Values:
         """``state``, or the rows' chordal relaxation where that costs less, what is doubtful truncated."""
         relaxed: Any = chordal(self.rows, np.asarray(state.poses))
         if relaxed is None:
             return state
-        other = State(relaxed, state.voxels)
+        other = state._replace(poses=relaxed)
         return other if self.truncated_cost(other) < self.truncated_cost(state) else state
 
-    def truncated_cost(self, state: State) -> float:
+    def truncated_cost(self, state: Values) -> float:
         """Cost of the rows kept; a doubtful one's is that of its width at most."""
         cost, _ = self.rows.linearise(state)
         beyond = np.maximum(self.rows.squared - self.widest, 0.0)
         return cost - 0.5 * float(np.sum(self.rows.weights * beyond, where=self.doubtful & self.kept))
 
-    def graduate(self, state: State) -> None:
+    def graduate(self, state: Values) -> None:
         """Truncated least squares over the rows kept, from ``state``: those it rejects are kept no more.
 
         Equations 13 and 14 of the paper: weights between 0 and 1 for errors between two bounds about the width, which

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core import initialise
+from dsg_ros.core.linearisation import HostRows, Values
 from dsg_ros.core.native import multifrontal
 from dsg_ros.core.native.multifrontal import RowHessians
 from dsg_ros.core.problem import Problem
@@ -25,24 +25,34 @@ UNDAMPED = 1e-9
 
 
 def solve_on_host(
-    problem: Problem, theta: Theta, linear: SparseCholesky, max_iterations: int, tolerance: float, damping: float
+    problem: Problem,
+    theta: Theta,
+    linear: SparseCholesky,
+    max_iterations: int,
+    tolerance: float,
+    damping: float,
+    relaxed: bool,
 ) -> Solution:
-    """Minimise the cost of a whole graph, from steps damped by ``damping`` on."""
-    rows = HostRows(problem, theta)
-    found = descend(rows, on_host(problem.state), linear, max_iterations, tolerance, damping)
+    """Minimise the cost of a whole graph, from steps damped by ``damping`` on; if ``relaxed``, from the chordal
+    relaxation where that costs less than the problem's own state.
+    """
+    rows, start = HostRows(problem, theta), on_host(problem.state)
+    begun = None
+    if relaxed:
+        start, begun = initialise.better_values(rows, start)
+    found = descend(rows, start, linear, max_iterations, tolerance, damping, begun)
     return solution_of(problem, rows, found, linear)
 
 
-def on_host(state: State) -> State:
+def on_host(state: State) -> Values:
     """A copy in NumPy."""
-    copied: State = jax.tree.map(lambda values: np.array(values, float), state)
-    return copied
+    return Values(np.array(state.poses, float), np.array(state.voxels, float))
 
 
 class Descent(NamedTuple):
     """Where a descent ended: a state with its cost and its rows; ``undamped`` is whether its last step was."""
 
-    state: State
+    state: Values
     cost: float
     linearised: RowHessians
     iterations: int
@@ -52,10 +62,18 @@ class Descent(NamedTuple):
 
 
 def descend(
-    rows: HostRows, state: State, linear: SparseCholesky, max_iterations: int, tolerance: float, damping: float
+    rows: HostRows,
+    state: Values,
+    linear: SparseCholesky,
+    max_iterations: int,
+    tolerance: float,
+    damping: float,
+    begun: tuple[float, RowHessians] | None = None,
 ) -> Descent:
-    """Minimise the cost of ``rows`` from ``state``, which is NumPy's, without asking what the end determines."""
-    cost, linearised = rows.linearise(state)
+    """Minimise the cost of ``rows`` from ``state`` without asking what the end determines; ``begun`` is what the rows
+    are there, where that is known.
+    """
+    cost, linearised = rows.linearise(state) if begun is None else begun
     iterations, growth, undamped = 0, d.GROWTH, False
     result = Result.MAX_ITERATIONS if np.isfinite(cost) else Result.DIVERGED
     if not rows.count:
@@ -101,7 +119,8 @@ def solution_of(problem: Problem, rows: HostRows, found: Descent, linear: Sparse
     code: Any = np.int64(result)
     final: Any = np.float64(found.cost)
     count: Any = np.int64(found.iterations)
-    return Solution(found.state, code, final, count, factor, problem.pose_keys, problem.voxel_keys)
+    values: Any = found.state
+    return Solution(State(*values), code, final, count, factor, problem.pose_keys, problem.voxel_keys)
 
 
 def _step(linear: SparseCholesky, rows: HostRows, linearised: RowHessians, damping: float) -> tuple[Array, float]:

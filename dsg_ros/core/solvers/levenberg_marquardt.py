@@ -28,13 +28,19 @@ from dsg_ros.core.variables import State
 class LevenbergMarquardt:
     """``linear`` decides where it runs: `DenseCholesky`, `SchurVoxels` and `ConjugateGradient` (for large graphs, on a
     GPU too) inside one jitted program, `SparseCholesky` on the host, for graphs of any size.  ``damping`` is that of
-    the first step, of systems with unit diagonal.
+    the first step, of systems with unit diagonal.  ``relaxed`` starts from the chordal relaxation of the relative poses
+    (`dsg_ros.core.initialise`) where that costs less than the problem's own state; on the host only (ValueError).
     """
 
     linear: DenseCholesky | SchurVoxels | ConjugateGradient | SparseCholesky = field(default_factory=DenseCholesky)
     max_iterations: int = 50
     tolerance: float = 1e-10
     damping: float = 1e-6
+    relaxed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.relaxed and not self.on_host:
+            raise ValueError("relaxed: only with SparseCholesky, which runs on the host")
 
     @property
     def on_host(self) -> bool:
@@ -44,7 +50,9 @@ class LevenbergMarquardt:
     def solve(self, problem: Problem, theta: Theta) -> Solution:
         """Minimise the problem's cost from its own state."""
         if isinstance(self.linear, SparseCholesky):
-            return solve_on_host(problem, theta, self.linear, self.max_iterations, self.tolerance, self.damping)
+            return solve_on_host(
+                problem, theta, self.linear, self.max_iterations, self.tolerance, self.damping, self.relaxed
+            )
         return _solve(self, problem, theta)
 
 

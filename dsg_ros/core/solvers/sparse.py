@@ -38,7 +38,7 @@ class SparseCholesky:
     def tree(self, rows: HostRows) -> Tree:
         """The elimination tree of these rows: the kept one where it fits."""
         same = self._structure is not None and all(
-            np.array_equal(a, b) for a, b in zip(self._structure, (rows.keys, rows.dims), strict=True)
+            a is b or np.array_equal(a, b) for a, b in zip(self._structure, (rows.keys, rows.dims), strict=True)
         )
         if self._tree is None or not same:
             self._structure = rows.keys, rows.dims
