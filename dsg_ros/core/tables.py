@@ -19,7 +19,7 @@ class Column:
 
     def __init__(self, shape: tuple[int, ...], dtype: Any = np.float64, fill: Any = 0) -> None:
         self._fill = fill
-        self._data = np.full((16, *shape), fill, dtype)
+        self._data = np.empty((0, *shape), dtype)
         self._size = 0
         self._shared = False
 
@@ -61,7 +61,7 @@ class Column:
         """Append ``count`` rows of ``fill``."""
         needed = self._size + count
         if needed > len(self._data):
-            shape = (max(needed, 2 * len(self._data)), *self._data.shape[1:])
+            shape = (max(needed, 2 * len(self._data), 16), *self._data.shape[1:])
             # Zeros come from the system without being touched.
             grown = np.full(shape, self._fill, self._data.dtype) if self._fill else np.zeros(shape, self._data.dtype)
             grown[: self._size] = self.view

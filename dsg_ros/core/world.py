@@ -217,7 +217,11 @@ class WorldModel:
         try:
             movable = {kind: self._not_held(kind, keys[kind], held[kind]) for kind in Kind}
             wanted = set(types)
-            parts = {cls: self._part(t, keys, movable, whole) for cls, t in self._tables.items() if cls in wanted}
+            parts = {
+                cls: self._part(table, keys, movable, whole)
+                for cls, table in self._tables.items()
+                if cls in wanted and len(table)
+            }
         finally:
             for kind, chosen in keys.items():
                 self._local[kind].view[chosen] = -1
