@@ -6,12 +6,10 @@ every odometry message that comes in is emitted, waiting, or counted under its c
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from dsg_ros import poses
 from dsg_ros.config import Input
 from dsg_ros.interface import Frame, OdometryTrack
-
-Report = Callable[[str, str], None]
-"""``report(level, text)``, level one of debug, info, warning, error."""
+from dsg_ros.throttle import Say, Throttle, to_log
 
 _SECOND = 1_000_000_000
 _HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
 _BEFORE = 300_000_000
 """Odometry before a scan [ns] that goes with it: `OdometryTrack.velocity` is taken over so much of it, a sweep away."""
-_REPORT_EVERY = 5.0  # seconds of wall time between two messages about the same cause
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
 
 
@@ -60,10 +55,10 @@ class Synchroniser:
     holds came after it), dropped_clock_jump, clock_jumped_back.
     """
 
-    def __init__(self, settings: Input, report: Report | None = None) -> None:
+    def __init__(self, settings: Input, report: Say | None = None) -> None:
         self._settings = settings
         self._margin = round(settings.odometry_margin * _SECOND)
-        self._report = report or _log_report
+        self._throttled = Throttle(report or to_log(__name__))
         self.counts: Counter[str] = Counter()
         self.resets = 0
         """Clock jumps met so far under the policy "reset": whoever owns the map starts a new one when this grows."""
@@ -73,7 +68,6 @@ class Synchroniser:
         self._pending: deque[_Scan] = deque()
         self._admitted = 0
         self._latest_scan: dict[str, int] = {}
-        self._said: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
@@ -279,13 +273,9 @@ class Synchroniser:
     def _count(self, cause: str, topic: str, stamp: int, text: str) -> None:
         """Count, and say so: the first time at once, then at most every few seconds a cause."""
         self.counts[cause] += 1
-        now = time.monotonic()
-        if now - self._said.get(cause, -math.inf) < _REPORT_EVERY:
-            return
-        self._said[cause] = now
         total = self.counts[cause]
         often = f" ({total} so far)" if total > 1 else ""
-        self._report("warning", f"{topic} at {stamp / _SECOND:.6f}: {text}{often} [{cause}]")
+        self._throttled("warning", cause, f"{topic} at {stamp / _SECOND:.6f}: {text}{often} [{cause}]")
 
 
 def _framed(scan: _Scan, stamps: list[int], track: list[NDArray[np.float64]]) -> Frame:
@@ -296,10 +286,6 @@ def _framed(scan: _Scan, stamps: list[int], track: list[NDArray[np.float64]]) ->
 
 def _nanoseconds(seconds: float) -> int:
     return round(float(seconds) * _SECOND)
-
-
-def _log_report(level: str, text: str) -> None:
-    logging.getLogger(__name__).log(getattr(logging, level.upper()), "%s", text)
 
 
 _NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")

@@ -23,7 +23,8 @@ from dsg_ros.io.g2o import G2oLog
 from dsg_ros.io.kinds import bag_kind, first_bytes
 from dsg_ros.io.records import CloudRecord, Log, MalformedMessage, OdometryRecord, PointSet, ScanRecord, Topics
 from dsg_ros.io.textfile import is_compressed, read_bytes
-from dsg_ros.synchroniser import Report, Synchroniser
+from dsg_ros.synchroniser import Synchroniser
+from dsg_ros.throttle import Say
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Frames(Iterator[Frame]):
     exhausted).
     """
 
-    def __init__(self, log: Log, settings: Input, report: Report | None = None) -> None:
+    def __init__(self, log: Log, settings: Input, report: Say | None = None) -> None:
         self.log = log
         margin = max(settings.odometry_margin, MARGIN)
         self.synchroniser = Synchroniser(replace(settings, odometry_margin=margin), report)
@@ -164,7 +165,7 @@ class Frames(Iterator[Frame]):
             self._counts[f"points_{cause}"] += count
 
 
-def frames(log: Log, settings: Input, report: Report | None = None) -> Frames:
+def frames(log: Log, settings: Input, report: Say | None = None) -> Frames:
     """The log's scans as `Frame`s, in order of arrival.
 
     Logs in file order (CARMEN, g2o) give each scan its own odometry pose, so that stamps may run backwards; bags go

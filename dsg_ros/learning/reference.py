@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import logging
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.interface import ReferencePose
 from dsg_ros.learning.block import STANDING, Link
+from dsg_ros.throttle import Throttle, to_log
 
 KEPT = 20_000
 """Newest poses kept: over three minutes at 100 Hz."""
@@ -31,9 +30,6 @@ SIGMAS = 4.0
 """Deviations by which reference and calibrated odometry may differ, besides what the calibration may be off by."""
 _SMALLEST, _LARGEST = 1e-14, 1e8
 """Variances [m^2, rad^2] outside are none."""
-_EVERY = 5.0
-"""Seconds between two warnings about the same thing."""
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Reference:
         )
         self._poses: list[ReferencePose] = []
         self._waiting: deque[_Waiting] = deque()
-        self._warned: dict[str, float] = {}
+        self._throttled = Throttle(to_log(__name__))
 
     @property
     def waiting(self) -> int:
@@ -192,7 +188,4 @@ class Reference:
         return out
 
     def _warn(self, kind: str, text: str) -> None:
-        now = time.monotonic()
-        if now - self._warned.get(kind, -_EVERY) >= _EVERY:
-            self._warned[kind] = now
-            _log.warning("reference: %s", text)
+        self._throttled("warning", kind, f"reference: {text}")

@@ -12,7 +12,7 @@ from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.io.checkpoint import has_checkpoint, read_checkpoint
-from dsg_ros.ros.inputs import Say, Throttle
+from dsg_ros.throttle import Say, Throttle
 from dsg_ros.worker_checkpoints import Checkpointed, compared
 
 LAST_WAIT = 60.0

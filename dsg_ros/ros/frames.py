@@ -18,7 +18,8 @@ from tf2_msgs.msg import TFMessage
 
 from dsg_ros import poses
 from dsg_ros.ros import convert
-from dsg_ros.ros.inputs import LONGEST_FRAME_ID, Account, Refused, Say
+from dsg_ros.ros.inputs import LONGEST_FRAME_ID, Account, Refused
+from dsg_ros.throttle import Say
 
 MOST_FRAMES = 4096
 """Frames that are remembered: no robot has so many, and memory is bounded whatever is published."""

@@ -13,7 +13,8 @@ from dsg_ros import poses
 from dsg_ros.interface import Hint
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
-from dsg_ros.ros.inputs import Account, Say
+from dsg_ros.ros.inputs import Account
+from dsg_ros.throttle import Say
 
 SIGMAS = 3.0
 LEAST_RADIUS, LEAST_TURN = 0.5, 0.3

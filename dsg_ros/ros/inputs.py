@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections import Counter
@@ -19,10 +18,7 @@ from rclpy.subscription import Subscription
 from dsg_ros import config as cfg
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
-
-Say = Callable[[str, str], None]
-"""``say(level, text)``, level as in `logging` but lower case."""
-
+from dsg_ros.throttle import Say, Throttle
 
 LONGEST_FRAME_ID = 256
 """Characters; a longer one is noise, and would be sent on with every transform and said in every warning."""
@@ -34,20 +30,6 @@ class Refused(Exception):
     def __init__(self, cause: str, text: str) -> None:
         super().__init__(text)
         self.cause = cause
-
-
-class Throttle:
-    """Passes a message on when its kind was not heard for ``period`` seconds of wall time."""
-
-    def __init__(self, say: Say, period: float = 5.0) -> None:
-        self._say, self._period = say, period
-        self._latest: dict[str, float] = {}
-
-    def __call__(self, level: str, kind: str, text: str) -> None:
-        now = time.monotonic()
-        if now - self._latest.get(kind, -math.inf) >= self._period:
-            self._latest[kind] = now
-            self._say(level, text)
 
 
 class Account:

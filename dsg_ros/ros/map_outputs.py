@@ -11,10 +11,11 @@ from rclpy.lifecycle import LifecycleNode
 from dsg_ros import config as cfg
 from dsg_ros import worker_session as session
 from dsg_ros.interface import Estimate
-from dsg_ros.ros.inputs import Account, Say
+from dsg_ros.ros.inputs import Account
 from dsg_ros.ros.output import World
 from dsg_ros.ros.outputs import OUTPUTS
 from dsg_ros.ros.ticker import Ticker
+from dsg_ros.throttle import Say
 from dsg_ros.voxel_store import VoxelStore
 
 

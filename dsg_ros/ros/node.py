@@ -38,12 +38,12 @@ from dsg_ros.io.map_folder import read_map
 from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status, web_view
 from dsg_ros.ros.extrinsic_tf import ExtrinsicTf
 from dsg_ros.ros.initial_pose import InitialPose
-from dsg_ros.ros.inputs import Throttle
 from dsg_ros.ros.map_outputs import MapOutputs
 from dsg_ros.ros.reference_input import ReferenceInput
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
+from dsg_ros.throttle import Throttle
 from dsg_ros.view.web import NoView, WebView
 from dsg_ros.worker import Event, Standby, WorkerProcess
 

@@ -13,7 +13,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
-from dsg_ros.ros.inputs import Account, Say
+from dsg_ros.ros.inputs import Account
+from dsg_ros.throttle import Say
 from dsg_ros.voxel_colours import Colouring
 from dsg_ros.voxel_store import VoxelStore
 

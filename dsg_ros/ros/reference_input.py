@@ -17,7 +17,8 @@ from dsg_ros import poses
 from dsg_ros.interface import Frame, ReferencePose
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
-from dsg_ros.ros.inputs import Account, Refused, Say
+from dsg_ros.ros.inputs import Account, Refused
+from dsg_ros.throttle import Say
 
 MOST = 5000
 """Poses that wait for the next scan; the oldest goes first."""

@@ -20,8 +20,9 @@ from dsg_ros.interface import Frame
 from dsg_ros.io.records import PointSet
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
-from dsg_ros.ros.inputs import Input, Latencies, Say, Throttle
+from dsg_ros.ros.inputs import Input, Latencies
 from dsg_ros.synchroniser import Synchroniser
+from dsg_ros.throttle import Say, Throttle
 
 _PATIENCE = 5.0
 """Seconds without a first message after which a topic is called silent."""
