@@ -99,7 +99,7 @@ def chain(ends: Ints, incident: Ints, next_incident: Ints, first: int) -> None:
 
 @compiled
 def move_origins(
-    variables: Ints, pose_of: Ints, axes: Ints, poses: Floats, delta: Floats, incident: Ints, ends: Ints,
+    variables: Ints, pose_of: Ints, axes: Ints, poses: Floats, delta: Floats, told: Floats, incident: Ints, ends: Ints,
     next_incident: Ints, mark: Ints, stamp: int,
 ) -> Ints:  # fmt: skip
     """Move the poses of ``variables`` to where they are estimated, ``delta`` (by variable) to zero; returns the rows
@@ -113,7 +113,7 @@ def move_origins(
         tangent[:] = 0.0
         for i in range(len(axes)):
             tangent[axes[i]] = delta[v, i]
-            delta[v, i] = 0.0
+            delta[v, i] = told[v, i] = 0.0
         moved(poses[key], tangent, moved_pose)
         poses[key] = moved_pose
         r = incident[key]
@@ -497,27 +497,32 @@ def install(
 
 @compiled
 def _spread(
-    tree: Tree, s: int, forward: Floats, delta: Floats, changed: Ints, stamp: int, threshold: float,
+    tree: Tree, s: int, forward: Floats, delta: Floats, told: Floats, changed: Ints, stamp: int, threshold: float,
     far: Ints, count: int, beyond: float,
 ) -> int:  # fmt: skip
     """Back substitution in one front; marks its variables where it changed, and lists those moved ``beyond``."""
-    if _back(tree, s, forward, delta) > threshold:
-        for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
-            v = tree.members[i]
+    _back(tree, s, forward, delta)
+    for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
+        v = tree.members[i]
+        moved_on, is_far = False, False
+        for j in range(tree.offset[v], tree.offset[v] + tree.dims[v]):
+            moved_on |= abs(delta[j] - told[j]) > threshold
+            is_far |= abs(delta[j]) > beyond
+        if moved_on:
             changed[v] = stamp
-            for j in range(tree.dims[v]):
-                if abs(delta[tree.offset[v] + j]) > beyond:
-                    if count < len(far):
-                        far[count] = v
-                    count += 1
-                    break
+            for j in range(tree.offset[v], tree.offset[v] + tree.dims[v]):
+                told[j] = delta[j]
+            if is_far:
+                if count < len(far):
+                    far[count] = v
+                count += 1
     return count
 
 
 @compiled
 def substitute_from(
-    tree: Tree, ids: Ints, forward: Floats, delta: Floats, changed: Ints, stamp: int, threshold: float, beyond: float,
-    far: Ints, fronts_changed: Ints,
+    tree: Tree, ids: Ints, forward: Floats, delta: Floats, told: Floats, changed: Ints, stamp: int, threshold: float,
+    beyond: float, far: Ints, fronts_changed: Ints,
 ) -> tuple[int, int]:  # fmt: skip
     """Back substitution from the top ``ids`` (children before parents) down as far as anything changes.
 
@@ -537,7 +542,7 @@ def substitute_from(
         fronts_changed[ids[k]] = stamp
     stack, depth = np.empty(64, np.int64), 0
     for k in range(len(ids) - 1, -1, -1):
-        count = _spread(tree, ids[k], forward, delta, changed, stamp, threshold, far, count, beyond)
+        count = _spread(tree, ids[k], forward, delta, told, changed, stamp, threshold, far, count, beyond)
         visited += 1
         c = tree.child[ids[k]]
         while c >= 0:
@@ -558,7 +563,7 @@ def substitute_from(
                 break
         if not touched:
             continue
-        count = _spread(tree, s, forward, delta, changed, stamp, threshold, far, count, beyond)
+        count = _spread(tree, s, forward, delta, told, changed, stamp, threshold, far, count, beyond)
         visited += 1
         c = tree.child[s]
         while c >= 0:

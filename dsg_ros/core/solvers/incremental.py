@@ -82,10 +82,10 @@ class Incremental:
         self._home, self._changed, self._number, self._place, self._touched = (
             Column((), np.int64, fill=-1) for _ in range(5)
         )
-        self._forward, self._delta, self._undamped = Column((width,)), Column((width,)), Column((width,))
+        self._forward, self._delta, self._told, self._undamped = (Column((width,)) for _ in range(4))
         self._by_variable = (
             self._pose_of, self._offset, self._dims, self._home, self._changed, self._number, self._place,
-            self._touched, self._forward, self._delta, self._undamped,
+            self._touched, self._forward, self._delta, self._told, self._undamped,
         )  # fmt: skip
         # By front.
         self._fronts = {
@@ -211,7 +211,7 @@ class Incremental:
         far = np.empty(max(len(self._dims), 1), np.int64)
         self._stamp += 1
         count, visited = regrowth.substitute_from(
-            tree, ids, self._forward.view.reshape(-1), self._delta.view.reshape(-1), self._changed.view, self._stamp,
+            tree, ids, self._forward.view.reshape(-1), self._delta.view.reshape(-1), self._told.view.reshape(-1), self._changed.view, self._stamp,
             wildfire, self._relinearise, far, self._fronts["seen"].view,
         )  # fmt: skip
         if count < 0:
@@ -291,7 +291,7 @@ class Incremental:
         mark = self._rows.mark
         mark[np.array(self._new_rows, np.int64)] = self._stamp
         rows: Ints = regrowth.move_origins(
-            variables, self._pose_of.view, self._axes, self._poses.view, self._delta.view, self._incident.view,
+            variables, self._pose_of.view, self._axes, self._poses.view, self._delta.view, self._told.view, self._incident.view,
             self._rows.ends, self._rows.next_incident, mark, self._stamp,
         )  # fmt: skip
         return rows
