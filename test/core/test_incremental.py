@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,6 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.core.compilation import CompileCounter
 from dsg_ros.core.factors import Registration
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native.growing import FRONTS
@@ -125,16 +127,35 @@ def test_an_update_without_loops_touches_few_fronts_however_long_the_chain() -> 
     assert np.max(fronts[1:]) <= 6
 
 
-def test_a_growing_graph_compiles_nothing() -> None:
-    solver, world = begin(PLANAR)
-    walk = Walk(5, PLANAR)
-    grow(walk, solver, world, 20)
-    solver.covariance(7)
-    with CompileCounter() as counter:
-        grow(walk, solver, world, 400)
+GROWTH = """
+import numpy as np
+from dsg_ros import poses
+from dsg_ros.core.compilation import CompileCounter
+from dsg_ros.core.solvers import incremental
+
+incremental.warm_up()
+rng, root = np.random.default_rng(0), np.diag([20.0, 20, 20, 60, 60, 60])
+with CompileCounter() as counter:
+    for axes in ((0, 1, 5), range(6)):
+        solver, step = incremental.Incremental(axes), poses.from_planar(1.0, 0.0, 0.01)
+        solver.add_pose(poses.IDENTITY, held=True)
+        for key in range(1, 1500):
+            solver.add_pose(poses.compose(solver.estimate(key - 1), step))
+            measured = poses.compose(step, poses.exp(np.array([0.05, 0.05, 0, 0, 0, 0.01]) * rng.normal(size=6)))
+            solver.add_relative(key - 1, key, measured, root)
+            if key % 50 == 0:
+                solver.add_relatives([key - 40, key], [key, key - 9], [poses.IDENTITY] * 2, 0.1 * root)
+            solver.update()
+        solver.settle()
         solver.covariance(7)
         solver.estimates()
-    assert counter.count == 0
+raise SystemExit(counter.count)
+"""
+
+
+def test_after_the_warm_up_a_growing_graph_compiles_nothing() -> None:
+    # In a process of its own: here other tests have called what it might have left out.
+    assert subprocess.run([sys.executable, "-c", GROWTH], check=False, timeout=300).returncode == 0
 
 
 def test_what_is_not_determined_is_named_and_comes_right_later() -> None:

@@ -23,6 +23,7 @@ from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 from dsg_ros.core.solvers.relative_rows import RelativeRows
 from dsg_ros.core.tables import Columns
+from dsg_ros.poses import IDENTITY
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -69,7 +70,7 @@ class Incremental:
     ) -> None:
         self._axes = np.asarray(axes, np.int64)
         self._width = len(self._axes)
-        self._relinearise, self._every, self._wildfire = relinearise, every, wildfire
+        self._relinearise, self._every, self._wildfire = float(relinearise), every, float(wildfire)
         self._updates = 0
         self._poses, self._variables = Columns(growing.NEW_POSE), Columns(growing.new_variable(self._width))
         self._rows, self._fronts = RelativeRows(self._width), Columns(growing.NEW_FRONT)
@@ -273,6 +274,20 @@ class Incremental:
             self._axes, self._poses.whole, self._variables.whole, self._rows.columns.whole, self._rows.roots.whole,
             self._fronts.whole, self._members, self._pool, self._store,
         )  # fmt: skip
+
+
+def warm_up() -> None:
+    """Call every compiled loop once, so that no update of any graph compiles one or fetches it from the disk."""
+    solver = Incremental(every=1, relinearise=0.0)
+    solver.add_pose(IDENTITY, held=True)
+    solver.add_pose(IDENTITY)
+    solver.add_relative(0, 1, np.array([1.0, 0, 0, 0, 0, 0, 1]), np.eye(6))
+    for _ in range(2):  # what the first moves the second linearises again
+        solver.update()
+    solver.covariance(1)
+    solver.estimate(1)
+    solver.cost()
+    retiring.retire(solver._graph(), NOTHING, 0, 0)  # otherwise not before update `retiring.RETIRED`
 
 
 def _reserved(count: int) -> Array:
