@@ -79,37 +79,41 @@ def _place_members(tree: Tree, s: int, place: Ints) -> None:
 
 
 @compiled
-def _add_row(tree: Tree, rows: RowHessians, r: int, s: int, place: Ints, rhs: Floats) -> None:
-    """Add one linearised row to front ``s``; its first variable is eliminated there."""
+def _add_rows(tree: Tree, rows: RowHessians, s: int, place: Ints, rhs: Floats) -> None:
+    """Add the linearised rows of front ``s``, whose first variables are eliminated there."""
     wide, tall = tree.widths[s, 0], tree.widths[s, 1]
     lead = wide + tall
-    panel, update = tree.panel[s], tree.update[s]
-    at_row = rows.slot[r] if len(rows.slot) else r
-    for a in range(rows.keys.shape[1]):
-        va = rows.keys[r, a]
-        if va < 0:
-            continue
-        pa, la, da = place[va], rows.local[r, a], tree.dims[va]
-        if pa < wide:
-            for i in range(da):
-                rhs[tree.offset[va] + i] -= rows.gradient[at_row, la + i]
-        else:
-            at = update + tall * tall + pa - wide
-            for i in range(da):
-                tree.pool[at + i] -= rows.gradient[at_row, la + i]
-        for b in range(rows.keys.shape[1]):
-            vb = rows.keys[r, b]
-            if vb < 0:
+    panel, update, pool = tree.panel[s], tree.update[s], tree.pool
+    r = tree.first_row[s]
+    while r >= 0:
+        at_row = rows.slot[r] if len(rows.slot) else r
+        for a in range(rows.keys.shape[1]):
+            va = rows.keys[r, a]
+            if va < 0:
                 continue
-            pb, lb, db = place[vb], rows.local[r, b], tree.dims[vb]
-            if pb > pa:
-                continue
-            for j in range(db):
-                at = panel + (pb + j) * lead + pa
-                if pb >= wide:
-                    at = update + (pb - wide + j) * tall + pa - wide
+            pa, la, da = place[va], rows.local[r, a], tree.dims[va]
+            if pa < wide:
                 for i in range(da):
-                    tree.pool[at + i] += rows.hessian[at_row, la + i, lb + j]
+                    rhs[tree.offset[va] + i] -= rows.gradient[at_row, la + i]
+            else:
+                at = update + tall * tall + pa - wide
+                for i in range(da):
+                    pool[at + i] -= rows.gradient[at_row, la + i]
+            for b in range(rows.keys.shape[1]):
+                vb = rows.keys[r, b]
+                if vb < 0:
+                    continue
+                pb, lb, db = place[vb], rows.local[r, b], tree.dims[vb]
+                if pb > pa:
+                    continue
+                at, step = panel + pb * lead + pa, lead
+                if pb >= wide:
+                    at, step = update + (pb - wide) * tall + pa - wide, tall
+                for j in range(db):
+                    for i in range(da):
+                        pool[at + i] += rows.hessian[at_row, la + i, lb + j]
+                    at += step
+        r = tree.next_row[r]
 
 
 @compiled
@@ -213,10 +217,7 @@ def factorise(
                 rhs[tree.offset[v] + j] = 0.0
                 pool[panel + at * lead + at] = damping[tree.offset[v] + j]
                 at += 1
-        r = tree.first_row[s]
-        while r >= 0:
-            _add_row(tree, rows, r, s, place, rhs)
-            r = tree.next_row[r]
+        _add_rows(tree, rows, s, place, rhs)
         c = tree.child[s]
         while c >= 0:
             _add_child(tree, c, s, place, segments, rhs)
@@ -288,8 +289,9 @@ def _forward(tree: Tree, s: int, rhs: Floats, left: Floats) -> None:
     """Forward substitution in one front; ``left`` (tall,) is what its right-hand side leaves to the front above."""
     wide, tall = tree.widths[s, 0], tree.widths[s, 1]
     lead, panel, pool = wide + tall, tree.panel[s], tree.pool
+    first, border = tree.starts[s], tree.starts[s] + tree.counts[s, 0]
     x = np.empty(wide)
-    _gather(tree, s, rhs, x)
+    _gather(tree, first, border, rhs, x)
     if wide * lead <= SMALL:
         for j in range(wide):
             at = panel + j * lead
@@ -304,14 +306,14 @@ def _forward(tree: Tree, s: int, rhs: Floats, left: Floats) -> None:
         blas.solve_left(False, wide, 1, pool[panel:], lead, x, wide)
         if tall:
             blas.multiply(False, tall, 1, wide, -1.0, pool[panel + wide :], lead, x, wide, 1.0, left, tall)
-    _scatter(tree, s, x, rhs)
+    _scatter(tree, first, border, x, rhs)
 
 
 @compiled
-def _gather(tree: Tree, s: int, vector: Floats, out: Floats) -> None:
-    """The numbers of the variables that front ``s`` eliminates."""
+def _gather(tree: Tree, first: int, last: int, vector: Floats, out: Floats) -> None:
+    """The numbers of the variables that stand in `Tree.members` from ``first`` on and before ``last``."""
     at = 0
-    for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
+    for i in range(first, last):
         v = tree.members[i]
         for j in range(tree.dims[v]):
             out[at] = vector[tree.offset[v] + j]
@@ -319,9 +321,10 @@ def _gather(tree: Tree, s: int, vector: Floats, out: Floats) -> None:
 
 
 @compiled
-def _scatter(tree: Tree, s: int, values: Floats, vector: Floats) -> None:
+def _scatter(tree: Tree, first: int, last: int, values: Floats, vector: Floats) -> None:
+    """The inverse of `_gather`."""
     at = 0
-    for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
+    for i in range(first, last):
         v = tree.members[i]
         for j in range(tree.dims[v]):
             vector[tree.offset[v] + j] = values[at]
@@ -329,20 +332,17 @@ def _scatter(tree: Tree, s: int, values: Floats, vector: Floats) -> None:
 
 
 @compiled
-def back(tree: Tree, s: int, rhs: Floats, solution: Floats) -> float:
-    """Back substitution in one front, its separator's part of ``solution`` being known; the largest change."""
+def back(tree: Tree, s: int, rhs: Floats, solution: Floats, room: Floats) -> None:
+    """Back substitution in one front, its separator's part of ``solution`` being known.
+
+    ``room`` is scratch, as long as the front's members have numbers.
+    """
     wide, tall = tree.widths[s, 0], tree.widths[s, 1]
     lead, panel, pool = wide + tall, tree.panel[s], tree.pool
-    room = np.empty(lead)
-    x, above = room[:wide], room[wide:]
-    _gather(tree, s, rhs, x)
-    at = 0
-    first = tree.starts[s] + tree.counts[s, 0]
-    for i in range(first, first + tree.counts[s, 1]):
-        v = tree.members[i]
-        for j in range(tree.dims[v]):
-            above[at] = solution[tree.offset[v] + j]
-            at += 1
+    first, border = tree.starts[s], tree.starts[s] + tree.counts[s, 0]
+    x, above = room[:wide], room[wide:lead]
+    _gather(tree, first, border, rhs, x)
+    _gather(tree, border, border + tree.counts[s, 1], solution, above)
     if wide * lead <= SMALL:
         for j in range(wide - 1, -1, -1):
             at = panel + j * lead
@@ -354,22 +354,23 @@ def back(tree: Tree, s: int, rhs: Floats, solution: Floats) -> float:
         if tall:
             blas.multiply(True, wide, 1, tall, -1.0, pool[panel + wide :], lead, above, tall, 1.0, x, wide)
         blas.solve_left(True, wide, 1, pool[panel:], lead, x, wide)
-    change = 0.0
-    at = 0
-    for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
-        v = tree.members[i]
-        for j in range(tree.dims[v]):
-            change = max(change, abs(x[at] - solution[tree.offset[v] + j]))
-            solution[tree.offset[v] + j] = x[at]
-            at += 1
-    return change
+    _scatter(tree, first, border, x, solution)
+
+
+@compiled
+def enough(room: Floats, tree: Tree, s: int) -> Floats:
+    """``room``, or where that is too short for `back` in front ``s`` another."""
+    lead = tree.widths[s, 0] + tree.widths[s, 1]
+    return room if lead <= len(room) else np.empty(2 * lead)
 
 
 @compiled
 def substitute_back(tree: Tree, order: Ints, rhs: Floats, solution: Floats) -> None:
     """``solution`` (D,) of ``L^T x = rhs`` over the fronts of ``order`` (children before parents)."""
+    room = np.empty(256)
     for k in range(len(order) - 1, -1, -1):
-        back(tree, order[k], rhs, solution)
+        room = enough(room, tree, order[k])
+        back(tree, order[k], rhs, solution, room)
 
 
 @compiled

@@ -11,35 +11,9 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
 from dsg_ros.core.native.growing import FAR, Graph, tree_of
-from dsg_ros.core.native.multifrontal import Tree, back
+from dsg_ros.core.native.multifrontal import back, enough
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-@compiled
-def _spread(
-    graph: Graph, tree: Tree, s: int, forward: Floats, delta: Floats, told: Floats, stamp: int, threshold: float,
-    beyond: float,
-) -> None:  # fmt: skip
-    """Back substitution in one front; marks the variables whose change goes on, and lists those moved ``beyond``."""
-    variables, ends = graph.variables, graph.store.ends
-    back(tree, s, forward, delta)
-    for i in range(tree.starts[s], tree.starts[s] + tree.counts[s, 0]):
-        v = tree.members[i]
-        goes_on, is_far = False, False
-        for j in range(tree.offset[v], tree.offset[v] + tree.dims[v]):
-            goes_on |= abs(delta[j] - told[j]) > threshold
-            is_far |= abs(delta[j]) > beyond
-        if not goes_on:
-            continue
-        variables.changed[v] = stamp
-        for j in range(tree.offset[v], tree.offset[v] + tree.dims[v]):
-            told[j] = delta[j]
-        if is_far and not variables.listed[v]:
-            variables.listed[v] = True
-            variables.far[ends[FAR]] = v
-            ends[FAR] += 1
 
 
 @compiled
@@ -65,41 +39,46 @@ def substitute_from(graph: Graph, ids: Ints, stamp: int, threshold: float, beyon
     A front is left alone where no variable of its separator has news beyond ``threshold`` for it.  Variables whose
     ``delta`` is ``beyond`` are listed in `Variables.far`.
     """
-    tree, variables, seen = tree_of(graph), graph.variables, graph.fronts.seen
+    tree, variables, seen, ends = tree_of(graph), graph.variables, graph.fronts.seen, graph.store.ends
     forward, delta, told = variables.forward.reshape(-1), variables.delta.reshape(-1), variables.told.reshape(-1)
-    visited = 0
-    for k in range(len(ids)):
+    stack, depth, room = np.empty(len(ids) + 64, np.int64), len(ids), np.empty(256)
+    stack[:depth] = ids
+    for k in range(depth):
         seen[ids[k]] = stamp
-    stack, depth = np.empty(64, np.int64), 0
-    for k in range(len(ids) - 1, -1, -1):
-        _spread(graph, tree, ids[k], forward, delta, told, stamp, threshold, beyond)
+    visited = 0
+    while depth:
+        depth -= 1
+        s = stack[depth]
+        first, border = tree.starts[s], tree.starts[s] + tree.counts[s, 0]
+        visit = seen[s] == stamp
+        for i in range(border, border + tree.counts[s, 1]):
+            visit |= variables.changed[tree.members[i]] == stamp
+        if not visit:
+            continue
         visited += 1
-        c = tree.child[ids[k]]
+        room = enough(room, tree, s)
+        back(tree, s, forward, delta, room)
+        for i in range(first, border):
+            v = tree.members[i]
+            goes_on, is_far = False, False
+            for j in range(tree.offset[v], tree.offset[v] + tree.dims[v]):
+                goes_on |= abs(delta[j] - told[j]) > threshold
+                is_far |= abs(delta[j]) > beyond
+            if not goes_on:
+                continue
+            variables.changed[v] = stamp
+            for j in range(tree.offset[v], tree.offset[v] + tree.dims[v]):
+                told[j] = delta[j]
+            if is_far and not variables.listed[v]:
+                variables.listed[v] = True
+                variables.far[ends[FAR]] = v
+                ends[FAR] += 1
+        c = tree.child[s]
         while c >= 0:
             if seen[c] != stamp:
                 if depth == len(stack):
                     stack = np.concatenate((stack, np.empty_like(stack)))
                 stack[depth] = c
                 depth += 1
-            c = tree.sibling[c]
-    while depth:
-        depth -= 1
-        s = stack[depth]
-        touched = False
-        first = tree.starts[s] + tree.counts[s, 0]
-        for i in range(first, first + tree.counts[s, 1]):
-            if variables.changed[tree.members[i]] == stamp:
-                touched = True
-                break
-        if not touched:
-            continue
-        _spread(graph, tree, s, forward, delta, told, stamp, threshold, beyond)
-        visited += 1
-        c = tree.child[s]
-        while c >= 0:
-            if depth == len(stack):
-                stack = np.concatenate((stack, np.empty_like(stack)))
-            stack[depth] = c
-            depth += 1
             c = tree.sibling[c]
     return visited
