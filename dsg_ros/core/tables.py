@@ -76,8 +76,8 @@ class Column:
 class Columns(Generic[Row]):
     """Columns of one length that grow together, the fields of a named tuple; ``new`` is what a new row begins with.
 
-    ``whole`` has the arrays with the room behind their rows, for compiled kernels: it is another tuple only where they
-    moved to get more, so that what is made of it once does for long.
+    ``whole`` has the arrays with the room behind their rows, for compiled kernels: it stays the same tuple until more
+    room is needed, where `Column.view` is another array at every use.
     """
 
     def __init__(self, new: Row) -> None:

@@ -16,6 +16,7 @@ from dsg_ros import poses
 from dsg_ros.core.factors import Registration
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native.growing import FRONTS
+from dsg_ros.core.native.growing_rows import ROOTS
 from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
@@ -310,6 +311,30 @@ def test_rows_together_are_as_rows_one_by_one() -> None:
         answers.append((solver.estimates(), solver.covariance(3)))
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
     np.testing.assert_array_equal(answers[0][1], answers[1][1])
+
+
+def test_equal_square_roots_are_kept_once() -> None:
+    solver, _ = begin(PLANAR)
+    solver.add_pose(poses.from_planar(0.1, 0, 0))
+    many = [np.diag([1.0 + k, 1, 1, 1, 1, 1]) for k in range(ROOTS + 10)]
+    for root in (ROOT, ROOT.copy(), ROOT.tolist(), many, many[:ROOTS]):
+        count = 1 if np.ndim(root) == 2 else len(root)
+        solver.add_relatives([0] * count, [1] * count, [poses.IDENTITY] * count, root)
+    # The first `ROOTS` are found again: all of many[:ROOTS] but the last, before which ROOT came.
+    assert len(solver._rows.roots) == 1 + len(many) + 1
+    expected = 0.5 * 0.01 * (3 * 400 + sum(root[0, 0] ** 2 for root in many + many[:ROOTS]))
+    assert solver.cost() == pytest.approx(expected)
+
+
+def test_room_that_must_grow_changes_nothing() -> None:
+    found = []
+    for little in (True, False):
+        solver, world = begin(PLANAR)
+        if little:
+            solver._members, solver._pool = np.empty(8, np.int64), np.empty(8)
+        grow(Walk(6, PLANAR), solver, world, 60)
+        found.append(solver.estimates())
+    np.testing.assert_array_equal(*found)
 
 
 def test_of_rows_together_none_is_added_where_one_is_refused() -> None:

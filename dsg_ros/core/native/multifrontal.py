@@ -25,7 +25,9 @@ SMALL = 600
 0.3 us, the loops over 6 columns of 24 numbers take 0.14 us.
 """
 LEAST = 600
-"""Multiplications up to which they are quicker than the factorisation by BLAS and LAPACK."""
+"""Multiplications up to which they factorise quicker: three columns of six numbers take 0.17 us by loops and 0.56 us by
+LAPACK and BLAS, six of eighteen 0.9 us either way.
+"""
 
 
 class Tree(NamedTuple):

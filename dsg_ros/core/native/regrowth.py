@@ -1,8 +1,8 @@
 """One update of a growing graph: take out the fronts that new rows touch, eliminate their variables anew, substitute.
 
 What lies below stays, with what it left to the fronts taken out (Kaess et al., "iSAM2: Incremental smoothing and
-mapping using the Bayes tree", IJRR 31, 2012).  All of it is one call: arguments as many as a `Graph` has arrays cost
-several microseconds a call, and most updates take less than a millisecond.
+mapping using the Bayes tree", IJRR 31, 2012).  All of it is one call: Numba takes some ten microseconds to pass as many
+arrays as a `Graph` has, and half of the updates take less than 0.3 ms.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ class Incremental:
     """A graph of relative poses that grows; poses are numbered from 0, as they are added.
 
     Poses move along ``axes``.  At every ``every``-th update, poses whose estimates are further than ``relinearise``
-    [m, rad] from where their rows were linearised are linearised again; changes below ``wildfire`` are not carried
-    further down.
+    [m, rad] from where their rows were linearised are linearised again; changes are not carried further down until they
+    add up to more than ``wildfire``.
     """
 
     def __init__(
