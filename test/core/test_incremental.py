@@ -195,6 +195,22 @@ def test_a_pose_that_is_not_there() -> None:
     assert solver.update().fronts == 0
 
 
+def test_changes_too_small_to_carry_down_add_up() -> None:
+    count, found = 60, []
+    for wildfire in (0.01, 0.0):
+        solver, _ = begin(PLANAR, relinearise=1e9, wildfire=wildfire)
+        for key in range(1, count):
+            solver.add_pose(poses.from_planar(key, 0.0, 0.0))
+            solver.add_relative(key - 1, key, poses.from_planar(1.0, 0.0, 0.0), ROOT)
+            solver.update()
+        for k in range(1, 101):  # the end moves by 5 mm an update, and all between with it, by less
+            solver.add_relative(0, count - 1, poses.from_planar(count - 1 + 0.01 * k, 0.0, 0.0), ROOT)
+            solver.update()
+        found.append(solver.estimates()[:, 0])
+    assert found[1][count // 2] - count // 2 > 0.2
+    assert_allclose(*found, atol=0.03)
+
+
 def test_a_loop_to_where_all_was_given_back_long_ago() -> None:
     rng = np.random.default_rng(3)
     solver, world = begin(PLANAR, relinearise=1e-4, every=1, wildfire=0.0)
