@@ -108,6 +108,7 @@ def run(cache: PeerCache, sizes: Sequence[int] = SIZES) -> Iterator[tuple[list[R
 def our_curve(drive: str, sizes: Sequence[int]) -> Curve:
     """This project's curve; for a process of its own."""
     enable_cache()
+    ours.warm_up_incremental()
     graph = city.simulate(max(sizes), memory=DRIVES[drive])
     return measure(graph, Ours(graph.planar), sizes)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks import city, graphs, ours, peers_gtsam
+from benchmarks import graphs, ours, peers_gtsam
 from benchmarks.graphs import Arrival
 from benchmarks.measuring import stopwatch
 from benchmarks.peer_cache import Kept, PeerCache
@@ -30,7 +30,6 @@ from dsg_ros.io.posegraph import Floats, PoseGraph
 GRAPHS = ("sphere2500", "parking-garage", "torus3D", "city10000", "city-1k", "city-3k")
 WITHIN = 1e-3
 """How far the final cost may be above the batch optimum, relative to it."""
-WARM_UP = 500
 DISTURBED = 0.1
 """So much of the time may go to other programs before the figures are called disturbed."""
 GOALS = {"total": 0.5, "p99": 1.0, "max": 1.0}
@@ -128,8 +127,7 @@ def play(graph: PoseGraph, smoother: Smoother, each: Callable[[int], None] | Non
 
 def run(names: Sequence[str], cache: PeerCache) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Rows for each graph, with what stands behind them."""
-    # Compiled kernels come from the disk at their first call: that is not part of any update.
-    play(city.simulate(WARM_UP), Ours(planar=True))
+    ours.warm_up_incremental()
     for name in names:
         yield compare(name, graphs.load(name), cache)
 

@@ -62,6 +62,11 @@ class Incremental:
         return self._solver.estimates()
 
 
+def warm_up_incremental() -> None:
+    """Compile what `Incremental` needs."""
+    incremental.warm_up()
+
+
 def warm_up_robust() -> None:
     """Compile what `solve_robust` needs."""
     warm_up()

@@ -13,6 +13,7 @@ from dsg_ros import poses
 from dsg_ros.commands._solve_graph import Optimised, optimum, outcome, tiny
 from dsg_ros.commands._spanning_tree import with_all_values
 from dsg_ros.core.solution import Result
+from dsg_ros.core.solvers import incremental
 from dsg_ros.core.solvers.incremental import Incremental
 from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph
@@ -88,6 +89,7 @@ def _one_by_one(graph: PoseGraph) -> tuple[Floats, Updates]:
 
 def warm_up() -> None:
     """Compile what `solve_incrementally` needs."""
+    incremental.warm_up()
     solve_incrementally(tiny(landmarks=False))
 
 

@@ -14,11 +14,21 @@ def pose_rows(values: ArrayLike) -> Floats:
     """Poses (n, 7) with unit quaternions.  ValueError unless they are finite, with quaternions of norm 1 to 1e-3."""
     poses = np.asarray(values, float)
     if poses.ndim != 2 or poses.shape[1] != 7 or not np.isfinite(poses).all():
-        raise ValueError(f"a pose is seven finite numbers x y z qx qy qz qw, got {poses.tolist()}")
+        raise not_finite(poses)
     norm = np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)
     if (np.abs(norm - 1) > 1e-3).any():
-        raise ValueError(f"a pose's quaternion has norm 1, got {norm.ravel().tolist()}")
+        raise no_rotations(poses)
     return np.concatenate([poses[:, :3], poses[:, 3:] / norm], axis=1)
+
+
+def not_finite(poses: Floats) -> ValueError:
+    """What to raise for ``poses`` of which one is not seven finite numbers."""
+    return ValueError(f"a pose is seven finite numbers x y z qx qy qz qw, got {poses.tolist()}")
+
+
+def no_rotations(poses: Floats) -> ValueError:
+    """What to raise for ``poses`` (n, 7) of which a quaternion is off norm 1."""
+    return ValueError(f"a pose's quaternion has norm 1, got {np.linalg.norm(poses[:, 3:], axis=1).tolist()}")
 
 
 def pose_row(value: ArrayLike) -> Floats:

@@ -1,8 +1,10 @@
-"""Growing NumPy columns: the storage under `dsg_ros.core.world`."""
+"""Growing NumPy columns: the storage under `dsg_ros.core.world` and the incremental solver."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from dsg_ros.core.factors.base import Factor
 from dsg_ros.core.variables import Kind
 
 _SLOT_BITS, _GENERATION_BITS = 36, 20
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 class Column:
@@ -67,6 +71,49 @@ class Column:
             grown[: self._size] = self.view
             self._data, self._shared = grown, False
         self._size = needed
+
+
+class Columns(Generic[Row]):
+    """Columns of one length that grow together, the fields of a named tuple; ``new`` is what a new row begins with.
+
+    ``whole`` has the arrays with the room behind their rows, for compiled kernels: it stays the same tuple until more
+    room is needed, where `Column.view` is another array at every use.
+    """
+
+    def __init__(self, new: Row) -> None:
+        self._new, self._size = new, 0
+        self.whole = self._of(np.empty((0, *value.shape), value.dtype) for value in new)
+        self.reserve(16)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def view(self) -> Row:
+        """The rows in use; valid until the next ones are appended."""
+        return self._of(column[: self._size] for column in self.whole)
+
+    def grow(self, count: int) -> None:
+        """Append ``count`` new rows."""
+        self.reserve(self._size + count)
+        self._size += count
+
+    def reserve(self, needed: int) -> None:
+        """Have room for ``needed`` rows in all; what is behind those in use is as new."""
+        room = len(self.whole[0])
+        if needed > room:
+            self.whole = self._of(map(self._moved, self.whole, self._new, repeat(max(needed, 2 * room))))
+
+    def _of(self, columns: Iterable[NDArray[Any]]) -> Row:
+        return type(self._new)(*columns)
+
+    @staticmethod
+    def _moved(column: NDArray[Any], new: NDArray[Any], room: int) -> NDArray[Any]:
+        shape = (room, *new.shape)
+        # Zeros come from the system without being touched.
+        out = np.full(shape, new, new.dtype) if new.any() else np.zeros(shape, new.dtype)
+        out[: len(column)] = column
+        return out
 
 
 class Table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,9 +13,10 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.core.compilation import CompileCounter
 from dsg_ros.core.factors import Registration
 from dsg_ros.core.factors.base import Kernel
+from dsg_ros.core.native.growing import FRONTS
+from dsg_ros.core.native.growing_rows import ROOTS
 from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
@@ -124,16 +128,35 @@ def test_an_update_without_loops_touches_few_fronts_however_long_the_chain() -> 
     assert np.max(fronts[1:]) <= 6
 
 
-def test_a_growing_graph_compiles_nothing() -> None:
-    solver, world = begin(PLANAR)
-    walk = Walk(5, PLANAR)
-    grow(walk, solver, world, 20)
-    solver.covariance(7)
-    with CompileCounter() as counter:
-        grow(walk, solver, world, 400)
+GROWTH = """
+import numpy as np
+from dsg_ros import poses
+from dsg_ros.core.compilation import CompileCounter
+from dsg_ros.core.solvers import incremental
+
+incremental.warm_up()
+rng, root = np.random.default_rng(0), np.diag([20.0, 20, 20, 60, 60, 60])
+with CompileCounter() as counter:
+    for axes in ((0, 1, 5), range(6)):
+        solver, step = incremental.Incremental(axes), poses.from_planar(1.0, 0.0, 0.01)
+        solver.add_pose(poses.IDENTITY, held=True)
+        for key in range(1, 1500):
+            solver.add_pose(poses.compose(solver.estimate(key - 1), step))
+            measured = poses.compose(step, poses.exp(np.array([0.05, 0.05, 0, 0, 0, 0.01]) * rng.normal(size=6)))
+            solver.add_relative(key - 1, key, measured, root)
+            if key % 50 == 0:
+                solver.add_relatives([key - 40, key], [key, key - 9], [poses.IDENTITY] * 2, 0.1 * root)
+            solver.update()
+        solver.settle()
         solver.covariance(7)
         solver.estimates()
-    assert counter.count == 0
+raise SystemExit(counter.count)
+"""
+
+
+def test_after_the_warm_up_a_growing_graph_compiles_nothing() -> None:
+    # In a process of its own: here other tests have called what it might have left out.
+    assert subprocess.run([sys.executable, "-c", GROWTH], check=False, timeout=300).returncode == 0
 
 
 def test_what_is_not_determined_is_named_and_comes_right_later() -> None:
@@ -172,6 +195,22 @@ def test_a_pose_that_is_not_there() -> None:
     assert solver.update().fronts == 0
 
 
+def test_changes_too_small_to_carry_down_add_up() -> None:
+    count, found = 60, []
+    for wildfire in (0.01, 0.0):
+        solver, _ = begin(PLANAR, relinearise=1e9, wildfire=wildfire)
+        for key in range(1, count):
+            solver.add_pose(poses.from_planar(key, 0.0, 0.0))
+            solver.add_relative(key - 1, key, poses.from_planar(1.0, 0.0, 0.0), ROOT)
+            solver.update()
+        for k in range(1, 101):  # the end moves by 5 mm an update, and all between with it, by less
+            solver.add_relative(0, count - 1, poses.from_planar(count - 1 + 0.01 * k, 0.0, 0.0), ROOT)
+            solver.update()
+        found.append(solver.estimates()[:, 0])
+    assert found[1][count // 2] - count // 2 > 0.2
+    assert_allclose(*found, atol=0.03)
+
+
 def test_a_loop_to_where_all_was_given_back_long_ago() -> None:
     rng = np.random.default_rng(3)
     solver, world = begin(PLANAR, relinearise=1e-4, every=1, wildfire=0.0)
@@ -195,8 +234,8 @@ def test_a_loop_to_where_all_was_given_back_long_ago() -> None:
         if k > 10:
             join(int(k - rng.integers(2, 9)), k)
         assert solver.update().result is Result.CONVERGED
-    given_back = (solver._fronts["update"].view < 0).sum()
-    assert given_back > 0.3 * len(solver._fronts["update"])
+    updates = solver._fronts.whole.update[: solver._store.ends[FRONTS]]
+    assert (updates < 0).sum() > 0.3 * len(updates)
     for older in (700, 30, 31):
         join(older, count)
         assert solver.update().result is Result.CONVERGED
@@ -288,6 +327,30 @@ def test_rows_together_are_as_rows_one_by_one() -> None:
         answers.append((solver.estimates(), solver.covariance(3)))
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
     np.testing.assert_array_equal(answers[0][1], answers[1][1])
+
+
+def test_equal_square_roots_are_kept_once() -> None:
+    solver, _ = begin(PLANAR)
+    solver.add_pose(poses.from_planar(0.1, 0, 0))
+    many = [np.diag([1.0 + k, 1, 1, 1, 1, 1]) for k in range(ROOTS + 10)]
+    for root in (ROOT, ROOT.copy(), ROOT.tolist(), many, many[:ROOTS]):
+        count = 1 if np.ndim(root) == 2 else len(root)
+        solver.add_relatives([0] * count, [1] * count, [poses.IDENTITY] * count, root)
+    # The first `ROOTS` are found again: all of many[:ROOTS] but the last, before which ROOT came.
+    assert len(solver._rows.roots) == 1 + len(many) + 1
+    expected = 0.5 * 0.01 * (3 * 400 + sum(root[0, 0] ** 2 for root in many + many[:ROOTS]))
+    assert solver.cost() == pytest.approx(expected)
+
+
+def test_room_that_must_grow_changes_nothing() -> None:
+    found = []
+    for little in (True, False):
+        solver, world = begin(PLANAR)
+        if little:
+            solver._members, solver._pool = np.empty(8, np.int64), np.empty(8)
+        grow(Walk(6, PLANAR), solver, world, 60)
+        found.append(solver.estimates())
+    np.testing.assert_array_equal(*found)
 
 
 def test_of_rows_together_none_is_added_where_one_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The rows of a growing pose graph: relative poses, their ends, and the chain of rows that each pose touches."""
+"""The rows of a growing pose graph: relative poses between its poses, written by one compiled call."""
 
 from __future__ import annotations
 
@@ -7,108 +7,90 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dsg_ros.core.checks import pose_row, pose_rows
+from dsg_ros.core.checks import no_rotations, not_finite, pose_rows
 from dsg_ros.core.factors.base import Kernel
-from dsg_ros.core.native import regrowth
-from dsg_ros.core.native.multifrontal import RowHessians, Tree
-from dsg_ros.core.tables import Column
+from dsg_ros.core.native import growing_rows, plain
+from dsg_ros.core.native.growing import NEW_ROOT, Poses, new_row
+from dsg_ros.core.tables import Columns
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROOTS = 1024
-"""Square roots of information matrices that are told from each other; a further one is kept for every row anew."""
-
 
 class RelativeRows:
-    """Rows of error ``e = log(measured^-1 first^-1 second)``, along ``axes`` of each pose.
-
-    By row: ``ends`` (r, 2) poses and ``keys`` (r, 2) their variables (-1: held), ``next_row`` in the chain of the
-    elimination front that has it, ``next_incident`` (r, 2) in the chains of the two poses, and ``mark``, scratch.
+    """Rows of error ``e = log(measured^-1 first^-1 second)``, as `growing.Rows` and `growing.Roots` have them, between
+    poses that move along ``width`` axes.
     """
 
-    def __init__(self, axes: Ints) -> None:
-        self._axes = axes
-        self._ends, self._keys = Column((2,), np.int64), Column((2,), np.int64)
-        self._measured, self._root_of, self._roots = Column((7,)), Column((), np.int64), Column((6, 6))
-        self._weights, self._kernels, self._widths = Column((), fill=1), Column((), np.int32), Column((), fill=1)
-        self._slot, self._next_row = Column((), np.int64, fill=-1), Column((), np.int64, fill=-1)
-        self._mark, self._next_incident = Column((), np.int64, fill=-1), Column((2,), np.int64, fill=-1)
-        self._local = Column((2,), np.int64, fill=(0, len(axes)))
-        self._same_root: dict[bytes, int] = {}
+    def __init__(self, width: int) -> None:
+        self.columns, self.roots = Columns(new_row(width)), Columns(NEW_ROOT)
+        self._heads = np.full(growing_rows.ROOTS, -1, np.int64)
 
     def __len__(self) -> int:
-        return len(self._ends)
-
-    ends = property(lambda self: self._ends.view)
-    keys = property(lambda self: self._keys.view)
-    next_row = property(lambda self: self._next_row.view)
-    next_incident = property(lambda self: self._next_incident.view)
-    mark = property(lambda self: self._mark.view)
+        return len(self.columns)
 
     def add(
-        self, ends: Ints, keys: Ints, measured: ArrayLike, sqrt_info: ArrayLike, kernel: Kernel, kernel_width: float,
-        incident: Ints,
+        self, poses: Columns[Poses], first: ArrayLike, second: ArrayLike, measured: ArrayLike, sqrt_info: ArrayLike,
+        kernel: Kernel, kernel_width: float,
     ) -> int:  # fmt: skip
-        """Add rows between ``ends`` (n, 2); returns the number of the first.
-
-        ``incident`` (by pose) has the first row of each pose's chain, and is brought up to date.  ValueError as
-        `Incremental.add_relatives` says, and then nothing is added.
-        """
-        count, before = len(ends), len(self)
-        relative = pose_row(measured)[None] if np.shape(measured) == (7,) else pose_rows(measured)
-        if relative.shape != (count, 7):
-            raise ValueError(f"measured: shape {relative.shape}, expected {(count, 7)}")
+        """Add rows between ``poses``; returns the number of the first.  As `Incremental.add_relatives` says."""
+        firsts, seconds = _numbers(first), _numbers(second)
+        count, before = len(firsts), len(self)
+        relative, root = _relative(measured, count), _roots(sqrt_info, count)
+        if not firsts.shape == seconds.shape == (count,):
+            raise ValueError(f"first and second: shapes {firsts.shape} and {seconds.shape}, expected (n,) twice")
         if not 0 < kernel_width < math.inf:
             raise ValueError(f"kernel_width: not a positive number: {kernel_width}")
-        roots = self._root_numbers(sqrt_info, count)
-        self._ends.extend(ends)
-        self._keys.extend(keys)
-        self._measured.extend(relative)
-        self._root_of.extend(roots)
-        for column in (self._weights, self._kernels, self._widths, self._slot, self._next_row, self._mark, self._local):
-            column.grow(count)
-        if kernel is not Kernel.NONE:
-            self._kernels.view[before:], self._widths.view[before:] = int(kernel), kernel_width
-        self._next_incident.grow(count)
-        regrowth.chain(ends, incident, self._next_incident.view, before)
-        return before
-
-    def linearised(self, tree: Tree, ids: Ints, poses: Array) -> RowHessians:
-        """The rows of fronts, linearised at ``poses`` (p, 7)."""
-        hessian, gradient = regrowth.linearised_below(
-            tree, ids, poses, self._ends.view, self._measured.view, self._root_of.view, self._roots.view,
-            self._weights.view, self._kernels.view, self._widths.view, self._axes, self._slot.view,
+        self.columns.reserve(before + count)
+        self.roots.reserve(len(self.roots) + len(root))
+        width = 1.0 if kernel is Kernel.NONE else float(kernel_width)
+        fault, number = growing_rows.add_rows(
+            poses.whole, len(poses), self.columns.whole, before, self.roots.whole, len(self.roots), self._heads,
+            firsts, seconds, relative, root, int(kernel), width,
         )  # fmt: skip
-        return RowHessians(self._keys.view, self._local.view, hessian, gradient, self._slot.view)
+        if fault != growing_rows.GOOD:
+            raise _error(fault, number, relative)
+        self.columns.grow(count)
+        self.roots.grow(number - len(self.roots))
+        return before
 
     def cost(self, poses: Array) -> float:
         """Of all rows, at ``poses`` (p, 7)."""
-        cost: float = regrowth.cost_at(
-            poses, self._ends.view, self._measured.view, self._root_of.view, self._roots.view, self._weights.view,
-            self._kernels.view, self._widths.view,
-        )  # fmt: skip
-        return cost
+        return float(growing_rows.cost_at(poses, self.columns.whole, len(self), self.roots.whole))
 
-    def _root_numbers(self, sqrt_info: ArrayLike, count: int) -> Ints:
-        """Where the roots of ``count`` rows are kept: many have the same.  ValueError unless they are (6, 6) and
-        finite.
-        """
-        roots = np.ascontiguousarray(sqrt_info, np.float64)
-        roots = roots[None] if roots.ndim == 2 else roots
-        if roots.shape not in {(1, 6, 6), (count, 6, 6)}:
-            raise ValueError(f"sqrt_info: shape {np.shape(sqrt_info)}, expected (6, 6) or {(count, 6, 6)}")
-        if not np.isfinite(roots).all():
-            raise ValueError("sqrt_info: not finite")
-        places = np.array([self._place_of(root) for root in roots], np.int64)
-        return places if len(places) == count else np.repeat(places, count)
 
-    def _place_of(self, root: Array) -> int:
-        name = root.tobytes()
-        if (place := self._same_root.get(name)) is not None:
-            return place
-        self._roots.extend(root[None])
-        place = len(self._roots) - 1
-        if len(self._same_root) < ROOTS:
-            self._same_root[name] = place
-        return place
+def _numbers(keys: ArrayLike) -> Ints:
+    """Numbers of poses as a kernel takes them."""
+    return np.array(keys, np.int64, ndmin=1, order="C")
+
+
+def _relative(measured: ArrayLike, count: int) -> Array:
+    """Relative poses (count, 7), of which one may come as (7,).  ValueError where the shape is another."""
+    relative = plain(np.asarray(measured, float))
+    if relative.shape == (7,):
+        relative = relative[None]
+    if relative.shape != (count, 7):
+        pose_rows(relative)
+        raise ValueError(f"measured: shape {relative.shape}, expected {(count, 7)}")
+    return relative
+
+
+def _roots(sqrt_info: ArrayLike, count: int) -> Array:
+    """Square roots (count, 6, 6), or (1, 6, 6) for all.  ValueError where the shape is another."""
+    root = plain(np.asarray(sqrt_info, float))
+    if root.ndim == 2:
+        root = root[None]
+    if root.shape not in ((count, 6, 6), (1, 6, 6)):
+        raise ValueError(f"sqrt_info: shape {np.shape(sqrt_info)}, expected (6, 6) or {(count, 6, 6)}")
+    return root
+
+
+def _error(fault: int, number: int, relative: Array) -> Exception:
+    """What to raise for what `growing_rows.add_rows` found."""
+    if fault == growing_rows.NO_POSE:
+        return KeyError(f"no pose has the number {number}")
+    if fault == growing_rows.NO_NUMBER:
+        return not_finite(relative)
+    if fault == growing_rows.NO_ROTATION:
+        return no_rotations(relative)
+    return ValueError("sqrt_info: not finite")
