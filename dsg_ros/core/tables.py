@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -102,7 +101,11 @@ class Columns(Generic[Row]):
         """Have room for ``needed`` rows in all; what is behind those in use is as new."""
         room = len(self.whole[0])
         if needed > room:
-            self.whole = self._of(map(self._moved, self.whole, self._new, repeat(max(needed, 2 * room))))
+            columns = list(self.whole)
+            del self.whole  # so that a column's memory is free again before the next one moves
+            for i, new in enumerate(self._new):
+                columns[i] = self._moved(columns[i], new, max(needed, 2 * room))
+            self.whole = self._of(columns)
 
     def _of(self, columns: Iterable[NDArray[Any]]) -> Row:
         return type(self._new)(*columns)

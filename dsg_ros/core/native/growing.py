@@ -158,8 +158,9 @@ def new_variable(width: int) -> Variables:
 
 def new_row(width: int) -> Rows:
     """The row that a new row between variables of ``width`` numbers begins with."""
+    pair = np.zeros(2, np.int64)
     return Rows(
-        ends=_TWO, keys=_TWO, measured=np.zeros(7), root_of=_NONE, kernel=np.array(0, np.int32), width=np.array(1.0),
+        ends=pair, keys=pair, measured=np.zeros(7), root_of=_ZERO, kernel=np.array(0, np.int32), width=np.array(1.0),
         next_row=_NONE, next_incident=_TWO, slot=_NONE, local=np.array([0, width], np.int64), mark=_NONE,
     )  # fmt: skip
 
