@@ -31,7 +31,7 @@ from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
 from dsg_ros.io.map_folder import IN_RUN, check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
-from dsg_ros.io.trajectories import read_tum
+from dsg_ros.io.reference import read_reference
 from dsg_ros.parameter_file import apply_assignments, apply_file
 from dsg_ros.progress import progress
 from dsg_ros.report import timing
@@ -73,12 +73,14 @@ class Options:
     map: Annotated[
         Path | None, arg(metavar="FOLDER"), Doc("A map to localise in, OUT/map of another run; it is not changed")
     ] = None
-    reference: Annotated[Path | None, FILE, Doc("Reference trajectory (TUM) to compare with; never an input")] = None
+    reference: Annotated[
+        Path | None, FILE, Doc("Reference trajectory to compare with (TUM, or a corrected CARMEN log); never an input")
+    ] = None
     teach: Annotated[
         Path | None,
         FILE,
-        Doc("Poses of the base from elsewhere (TUM) to learn the calibration from instead of the scans, or, with"
-            " --set learning.teacher=both, beside them"),
+        Doc("Poses of the base from elsewhere, in a file as --reference takes, to learn the calibration from instead of"
+            " the scans, or, with --set learning.teacher=both, beside them"),
     ] = None  # fmt: skip
     view: Annotated[
         View, Doc("web: watch it in a browser; where is set by view_host and view_port. It stays until Ctrl-C")
@@ -239,8 +241,8 @@ def _check(options: Options, settings: configuration.Node) -> None:
         raise UserError("--teach with --map, --freeze-theta or learning.enabled=false: nothing is learned there")
     check_folder(options.out)
     check_map_folder(options.out / IN_RUN)
-    if options.reference is not None and len(read_tum(options.reference)[0]) == 0:
-        raise UserError(f"{options.reference}: the reference holds no pose")
+    if options.reference is not None:
+        read_reference(options.reference)
 
 
 def _process(
@@ -268,11 +270,9 @@ def _process(
 
 
 def reference_poses(path: Path) -> list[ReferencePose]:
-    """The poses of a TUM file, of which nothing tells how sure they are.  `UserError` for a file without any."""
-    stamps, found = read_tum(path)
-    if not len(stamps):
-        raise UserError(f"{path}: the file holds no pose to learn from")
-    return [ReferencePose(stamp, pose) for stamp, pose in zip(stamps.tolist(), found, strict=True)]
+    """The poses of a file (`dsg_ros.io.reference`), of which nothing tells how sure they are."""
+    told = read_reference(path)
+    return [ReferencePose(stamp, pose) for stamp, pose in zip(told.stamps.tolist(), told.poses, strict=True)]
 
 
 def with_reference(frames: Iterable[Frame], taught: Sequence[ReferencePose], ahead: float) -> Iterator[Frame]:

@@ -18,6 +18,7 @@ from dsg_ros.interface import RunResult
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.map_image import write_map
 from dsg_ros.io.pointfile import write_ply
+from dsg_ros.io.reference import read_reference
 from dsg_ros.io.trajectories import read_tum, write_tum
 from dsg_ros.report import drawing, evaluation, html
 from dsg_ros.report.drawing import Draw, Images
@@ -51,10 +52,11 @@ def save(
 ) -> dict[str, Any]:
     """Write trajectories, map, learned parameters, figures and report of ``result``; returns what report.json holds.
 
-    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a TUM file to compare with; one that
-    does not fit is told in the report and the log, and costs none of the other files.  ``draw`` draws the figures
-    (`dsg_ros.report.drawing`); those of the run may have been ``begun`` before.  All files are complete before the
-    first of them takes its place in ``folder``.  Raises `UserError` when ``folder`` cannot be written.
+    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a file to compare with, as
+    `dsg_ros.io.reference` reads it; one that does not fit is told in the report and the log, and costs none of the
+    other files.  ``draw`` draws the figures (`dsg_ros.report.drawing`); those of the run may have been ``begun``
+    before.  All files are complete before the first of them takes its place in ``folder``.  Raises `UserError` when
+    ``folder`` cannot be written.
     """
     folder = Path(folder)
     of_run = begun or draw(drawing.of_run, result)
@@ -85,8 +87,8 @@ def amend(
 ) -> dict[str, Any]:
     """Add to the report of the run saved in ``folder`` what only its caller knows; returns what report.json now holds.
 
-    ``reference`` is a TUM file to compare with, ``source`` names the recording, ``metrics`` and ``counts`` add to the
-    run's own.  Raises `UserError` where no run was saved.
+    ``reference`` is a file to compare with, as for `save`, ``source`` names the recording, ``metrics`` and ``counts``
+    add to the run's own.  Raises `UserError` where no run was saved.
     """
     folder = Path(folder)
     report = load_report(folder)
@@ -132,7 +134,8 @@ def _evaluate(report: dict[str, Any], folder: Path, reference: Path, draw: Draw)
     """
     report["evaluation"] = {"reference": reference.name, "scores": {}, "error": ""}
     try:
-        truth = evaluation.Track(*read_tum(reference))
+        told = read_reference(reference)
+        truth = evaluation.Track(told.stamps, told.poses)
         names = ("odometry", "live", "causal", "trajectory")
         tracks = {name: evaluation.Track(*read_tum(folder / TRAJECTORIES[name])) for name in names}
         scores = [(name, evaluation.score(track, truth)) for name, track in tracks.items()]

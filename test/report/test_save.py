@@ -204,6 +204,20 @@ def test_adding_to_what_was_not_saved_is_refused(tmp_path):
         amend(tmp_path, tmp_path / "reference.tum")
 
 
+def test_a_corrected_log_is_a_reference(run, saved, tmp_path):
+    log = tmp_path / "corrected.log"
+    lines = []
+    for stamp, pose in zip((run.stamps * 1e-9).tolist(), run.causal, strict=True):
+        x, y, heading = pose[0], pose[1], 2 * np.arctan2(pose[5], pose[6])
+        lines.append(
+            f"FLASER 2 1.0 1.0 {x:.9f} {y:.9f} {heading:.9f} {x:.9f} {y:.9f} {heading:.9f} {stamp:.9f} robot 0\n"
+        )
+    log.write_text("".join(lines))
+    scores = save(run, tmp_path / "out", config.Slam(), log)["evaluation"]["scores"]
+    for name, score in saved[1]["evaluation"]["scores"].items():
+        assert scores[name]["ate_rmse_m"] == pytest.approx(score["ate_rmse_m"], abs=1e-5)
+
+
 def test_a_reference_of_another_recording_costs_nothing_but_itself(run, tmp_path):
     reference = tmp_path / "other.tum"
     write_tum(reference, run.stamps + 10**12, run.trajectory)
