@@ -87,5 +87,5 @@ class PeerCache:
 
     def _may_stay(self, key: str, timed: bool) -> bool:
         entry = self._stored.get(key)
-        # Entries of an earlier form have no seconds.
+        # What does not say how long it took is measured again.
         return isinstance(entry, dict) and "seconds" in entry and not (timed and entry["seconds"] < SHORT)

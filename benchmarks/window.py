@@ -155,13 +155,15 @@ def run() -> Iterator[tuple[list[Row], dict[str, Any]]]:
         # Until the window is full there is nothing to marginalise.
         late = 1e3 * np.array(seconds[KEYFRAMES:])
         poses, voxels = (int(n) for n in np.median(smoother.sizes[KEYFRAMES:], axis=0))
-        note = f"{poses} keyframes, {voxels} voxels"
-        figures = {"median": np.median(late), "p99": np.percentile(late, 99), "max": late.max()}
         refused = sum(code in (Result.DIVERGED, Result.SINGULAR) for code in codes)
+        note = f"{refused} updates refused" if refused else f"{poses} keyframes, {voxels} voxels"
+        figures = {"median": np.median(late), "p99": np.percentile(late, 99), "max": late.max()}
         yield (
             [
-                Row("window", name, f"{what} update", float(value), None, "ms", GOAL if what == "p99" else None, note,
-                    alone=True)
+                Row(
+                    "window", name, f"{what} update", None if refused else float(value), None, "ms",
+                    GOAL if what == "p99" else None, note, alone=True,
+                )
                 for what, value in figures.items()
             ],
             {"updates": len(late), "refused": refused, "newest_off": smoother.error(), "sizes": [poses, voxels]},

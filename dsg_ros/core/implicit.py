@@ -151,7 +151,7 @@ def _host_inverse_hessian(
     if chunks is None:
         return np.asarray(solution.factorisation.solve(right)), None
     return conjugate_gradients(
-        lambda v: chunks.hessian_product(theta, solution.state, v), solution.factorisation.solve, right
+        lambda v: chunks.hessian_product(theta, solution.state, v), solution.factorisation.precondition, right
     )
 
 

@@ -266,6 +266,11 @@ class HostRows:
         return out
 
     @property
+    def dof(self) -> int:
+        """Dimension of the state's tangent."""
+        return 6 * len(self.moving) + 3 * len(self.free_voxels)
+
+    @property
     def count(self) -> int:
         """Variables that may move."""
         return len(self.dims)

@@ -42,7 +42,7 @@ def first_order(problem: Problem, theta: Theta, solution: Solution, changed: The
     solution.check_factorised("derivative of the solution")
     if not isinstance(solution.factorisation, SparseFactor):
         raise ValueError("a derivative on the host needs a solution from there: solve with SparseCholesky")
-    inverse, rows = solution.factorisation.solve, HostRows(problem, theta)
+    inverse, rows = solution.factorisation.precondition, HostRows(problem, theta)
     right = _by_theta(problem, theta, changed, solution.state)
 
     def product(vector: Array) -> Array:

@@ -54,6 +54,20 @@ def test_what_is_not_determined_is_named(name, knows, free):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("strength", [1.0, 1e3])
+def test_all_of_several_directions_are_named_however_strongly_the_rest_is_held(name, strength):
+    """Damping is a multiple of the diagonal: of these two directions one has 1, the other the strength's square."""
+    several = world(0.0, 0.0)
+    tied = np.diag([0, 0, 0, 0, 0, strength])
+    several.add(Registration, first=3, second=several.add_pose(poses.IDENTITY), measured=poses.IDENTITY, sqrt_info=tied)
+    found = solve(several.snapshot(fixed=[0], capacity=ROOM), THETA, SOLVERS[name])
+    assert found.code is Result.SINGULAR
+    assert (Kind.POSE, 3) in found.underconstrained
+    assert (Kind.POSE, 4) in found.underconstrained
+    assert (Kind.VOXEL, 1) in found.underconstrained
+
+
+@pytest.mark.parametrize("name", SOLVERS)
 def test_keys_are_the_worlds(name):
     part = world(0.0, 1.0).snapshot([2, 3], [0, 1], fixed=[1], capacity=ROOM)
     assert solve(part, THETA, SOLVERS[name]).underconstrained == ((Kind.POSE, 3),)

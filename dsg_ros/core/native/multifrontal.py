@@ -466,6 +466,26 @@ def log_determinant(tree: Tree, order: Ints) -> float:
 
 
 @compiled
+def product(rows: RowHessians, offset: Ints, dims: Ints, vector: Floats, out: Floats) -> None:
+    """``out`` (N,): the sum of the rows' Hessians times ``vector`` (N,)."""
+    out[:] = 0.0
+    for r in range(len(rows.keys)):
+        for a in range(rows.keys.shape[1]):
+            va = rows.keys[r, a]
+            if va < 0:
+                continue
+            for b in range(rows.keys.shape[1]):
+                vb = rows.keys[r, b]
+                if vb < 0:
+                    continue
+                for i in range(dims[va]):
+                    total = 0.0
+                    for j in range(dims[vb]):
+                        total += rows.hessian[r, rows.local[r, a] + i, rows.local[r, b] + j] * vector[offset[vb] + j]
+                    out[offset[va] + i] += total
+
+
+@compiled
 def diagonal(rows: RowHessians, offset: Ints, dims: Ints, out: Floats) -> None:
     """Diagonal (N,) of the sum of the rows' Hessians."""
     out[:] = 0.0

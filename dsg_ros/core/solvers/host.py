@@ -110,8 +110,9 @@ def solution_of(problem: Problem, rows: HostRows, found: Descent, linear: Sparse
     """The end of a descent, factorised."""
     result = found.result
     if result is Result.CONVERGED and found.undamped:
-        # It could be factorised a moment ago: done again at the answer only if somebody asks for it.
-        factor: SparseFactor | None = SparseFactor(linear, rows, found.linearised, np.zeros(len(rows.free)))
+        # It could be factorised a step ago: done again at the answer only if that one does not serve.
+        last, undamped = linear.current, np.zeros(len(rows.free))
+        factor: SparseFactor | None = SparseFactor(linear, rows, found.linearised, undamped, last)
     else:
         factor, healthy = _final(linear, rows, found.linearised)
         if not healthy and result is not Result.DIVERGED:

@@ -30,6 +30,7 @@ class LevenbergMarquardt:
     GPU too) inside one jitted program, `SparseCholesky` on the host, for graphs of any size.  ``damping`` is that of
     the first step, of systems with unit diagonal.  ``relaxed`` starts from the chordal relaxation of the relative poses
     (`dsg_ros.core.initialise`) where that costs less than the problem's own state; on the host only (ValueError).
+    ``tolerance`` is the decrease, as a share of the cost or of 1e-6 where that is more, below which a promise ends it.
     """
 
     linear: DenseCholesky | SchurVoxels | ConjugateGradient | SparseCholesky = field(default_factory=DenseCholesky)

@@ -16,6 +16,12 @@ from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 Array = NDArray[np.float64]
 
 
+REFINED = 1e-7
+"""Refinement ends with a correction that is this share of the answer; what is left is as small a share of that."""
+REFINEMENTS = 6
+"""More would cost what factorising does."""
+
+
 class SingularError(ArithmeticError):
     """The matrix is not positive definite: ``variable`` is not determined.  Internal: solves answer with a code."""
 
@@ -54,6 +60,15 @@ class SparseCholesky:
         self.load(factor)
         return factor
 
+    def holds(self, factor: SparseFactor) -> bool:
+        """Whether the tree has this factor's numbers."""
+        return self._current is factor
+
+    @property
+    def current(self) -> SparseFactor | None:
+        """The factor whose numbers the tree has."""
+        return self._current
+
     def load(self, factor: SparseFactor) -> Tree:
         """The tree holding this factor's numbers: factorised again if another solve has used it since."""
         tree = self.tree(factor.rows)
@@ -70,12 +85,32 @@ class SparseCholesky:
 
 
 class SparseFactor:
-    """A factorisation over the free numbers, computed when first asked for; `solve` speaks the whole tangent."""
+    """A factorisation over the free numbers, computed when first asked for; `solve` speaks the whole tangent.
 
-    def __init__(self, owner: SparseCholesky, rows: HostRows, linearised: RowHessians, damping: Array) -> None:
+    ``near`` is a factor of nearly the same numbers.  If the owner still holds those, the first `solve` refines what
+    they give instead of factorising: on a graph of thousands of poses that takes a third of the time.  Further ones are
+    quickest with a factor of their own.
+    """
+
+    def __init__(
+        self,
+        owner: SparseCholesky,
+        rows: HostRows,
+        linearised: RowHessians,
+        damping: Array,
+        near: SparseFactor | None = None,
+    ) -> None:
         self.rows, self.linearised, self.damping = rows, linearised, damping
         self.forward = np.zeros(len(rows.free))
-        self._owner = owner
+        self._owner, self._near = owner, near
+
+    @property
+    def scale(self) -> Array:
+        """(D,) by which the matrix has a unit diagonal from both sides; zero where held."""
+        diagonal, out = np.empty(len(self.rows.free)), np.zeros(self.rows.dof)
+        multifrontal.diagonal(self.linearised, self._owner.tree(self.rows).offset, self.rows.dims, diagonal)
+        out[self.rows.free] = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        return out
 
     def step(self) -> Array:
         """The step (N,) that the rows' gradient asks for: ``-H^-1 g`` over the free numbers."""
@@ -90,11 +125,48 @@ class SparseFactor:
         out = np.zeros(right.shape)
         free = self.rows.free
         if len(free):
-            tree = self._owner.load(self)
             columns = np.ascontiguousarray(right[free].reshape(len(free), -1).T)
-            multifrontal.solve(tree, np.arange(len(tree.panel)), columns)
-            out[free] = columns.T.reshape(out[free].shape)
+            found, self._near = self._refined(columns), None
+            if found is None:
+                tree, found = self._owner.load(self), columns
+                multifrontal.solve(tree, np.arange(len(tree.panel)), found)
+            out[free] = found.T.reshape(out[free].shape)
         return out
+
+    def precondition(self, right: Any) -> Array:
+        """Nearly ``H^-1 right`` (D,): by the numbers at hand, where they are near, and otherwise `solve`."""
+        tree = self._owner.tree(self.rows)
+        if self._near is None or not self._owner.holds(self._near):
+            return self.solve(right)
+        out, columns = np.zeros(len(right)), np.asarray(right, float)[None, self.rows.free]
+        multifrontal.solve(tree, np.arange(len(tree.panel)), columns)
+        out[self.rows.free] = columns[0]
+        return out
+
+    def _refined(self, columns: Array) -> Array | None:
+        """``H^-1 columns`` (k, N) by iterative refinement (Golub and Van Loan, "Matrix computations", section 3.5.3)
+        with the factor that is near; None where there is none, or it is not near enough.
+        """
+        tree = self._owner.tree(self.rows)  # forgets what it holds where the structure is another
+        if self._near is None or not self._owner.holds(self._near):
+            return None
+        order, found, image = np.arange(len(tree.panel)), columns.copy(), np.empty(columns.shape[1])
+        multifrontal.solve(tree, order, found)
+        moved = np.inf
+        for _ in range(REFINEMENTS):
+            step = columns.copy()
+            for right, vector in zip(step, found, strict=True):
+                multifrontal.product(self.linearised, tree.offset, self.rows.dims, vector, image)
+                right -= image + self.damping * vector
+            multifrontal.solve(tree, order, step)
+            found += step
+            before, largest = moved, np.abs(found).max(axis=1)
+            moved = float((np.abs(step).max(axis=1) / np.where(largest > 0, largest, 1.0)).max(initial=0.0))
+            if moved <= REFINED:
+                return found
+            if not moved < before:
+                break
+        return None
 
     def pose_covariance(self, position: int) -> Array:
         """Marginal covariance (6, 6) of the pose at ``position`` of the state; zero where it is held."""
