@@ -49,11 +49,6 @@ class Values(NamedTuple):
     poses: Floats
     voxels: Floats
 
-    @property
-    def dof(self) -> int:
-        """Dimension of the tangent."""
-        return 6 * len(self.poses) + 3 * len(self.voxels)
-
 
 class RelativeRows(NamedTuple):
     """Relative poses among the rows: ``row`` (n,) which rows they are, ``ends`` (n, 2) positions in the state,

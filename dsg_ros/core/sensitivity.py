@@ -81,7 +81,7 @@ def _between(theta: Theta, changed: Theta, share: float) -> Theta:
 def _gradient(rows: HostRows, state: State | Values) -> Array:
     """Gradient of the cost in the whole tangent (D,); zero where held."""
     _, linearised = rows.linearise(state)
-    free, out = np.empty(len(rows.free)), np.zeros(state.dof)
+    free, out = np.empty(len(rows.free)), np.zeros(rows.dof)
     multifrontal.gradient_of(linearised, np.cumsum(rows.dims) - rows.dims, rows.dims, free)
     out[rows.free] = free
     return out

@@ -65,8 +65,7 @@ class Column:
         needed = self._size + count
         if needed > len(self._data):
             shape = (max(needed, 2 * len(self._data), 16), *self._data.shape[1:])
-            # Zeros come from the system without being touched.
-            grown = np.full(shape, self._fill, self._data.dtype) if self._fill else np.zeros(shape, self._data.dtype)
+            grown = _filled(shape, self._fill, self._data.dtype)
             grown[: self._size] = self.view
             self._data, self._shared = grown, False
         self._size = needed
@@ -104,19 +103,13 @@ class Columns(Generic[Row]):
             columns = list(self.whole)
             del self.whole  # so that a column's memory is free again before the next one moves
             for i, new in enumerate(self._new):
-                columns[i] = self._moved(columns[i], new, max(needed, 2 * room))
+                grown = _filled((max(needed, 2 * room), *new.shape), new, new.dtype)
+                grown[:room] = columns[i]
+                columns[i] = grown
             self.whole = self._of(columns)
 
     def _of(self, columns: Iterable[NDArray[Any]]) -> Row:
         return type(self._new)(*columns)
-
-    @staticmethod
-    def _moved(column: NDArray[Any], new: NDArray[Any], room: int) -> NDArray[Any]:
-        shape = (room, *new.shape)
-        # Zeros come from the system without being touched.
-        out = np.full(shape, new, new.dtype) if new.any() else np.zeros(shape, new.dtype)
-        out[: len(column)] = column
-        return out
 
 
 class Table:
@@ -245,3 +238,8 @@ class Table:
 def table_number(row_id: NDArray[np.int64]) -> NDArray[np.int64]:
     """Which table ids belong to."""
     return row_id >> (_SLOT_BITS + _GENERATION_BITS)
+
+
+def _filled(shape: tuple[int, ...], fill: Any, dtype: Any) -> NDArray[Any]:
+    """Zeros come from the system without being touched."""
+    return np.full(shape, fill, dtype) if np.any(fill) else np.zeros(shape, dtype)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import ReferencePose
 from dsg_ros.learning.block import STANDING, Link
 from dsg_ros.throttle import Throttle, to_log
@@ -131,8 +132,7 @@ class Reference:
             self._warn("missing", f"no poses {where} within {self._settings.reference_gap:.2f} s of each other")
             return waiting.link
         relative = poses.between(start.pose, end.pose)
-        back = poses.adjoint(poses.inverse(relative))
-        covariance = back @ start.covariance @ back.T + end.covariance
+        covariance = se3.carried(plain(relative), plain(start.covariance)) + end.covariance
         why = self._disagreement(waiting, relative, covariance)
         if why:
             self.counts["reference_disagrees"] += 1

@@ -14,7 +14,7 @@ from dsg_ros.core.native.multifrontal import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers import damping as d
-from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor
+from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor, diagonal_of
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import State
 
@@ -127,7 +127,7 @@ def solution_of(problem: Problem, rows: HostRows, found: Descent, linear: Sparse
 def _step(linear: SparseCholesky, rows: HostRows, linearised: RowHessians, damping: float) -> tuple[Array, float]:
     """The damped step and the decrease of cost it promises; NaN where the system cannot be solved."""
     tree = linear.tree(rows)
-    scale = _scale(rows, linearised, tree.offset)
+    scale = diagonal_of(rows, linearised, tree.offset)  # damping is a multiple of it (Marquardt 1963)
     added = np.zeros(len(scale)) if damping <= UNDAMPED else damping * scale
     try:
         factor = linear.factorise(rows, linearised, added)
@@ -139,17 +139,10 @@ def _step(linear: SparseCholesky, rows: HostRows, linearised: RowHessians, dampi
     return step, float(0.5 * (added @ step**2 - gradient @ step))
 
 
-def _scale(rows: HostRows, linearised: RowHessians, offset: NDArray[np.int64]) -> Array:
-    """The diagonal of the Hessian: damping is a multiple of it (Marquardt 1963)."""
-    out = np.empty(len(rows.free))
-    multifrontal.diagonal(linearised, offset, rows.dims, out)
-    return np.where(out > 0, out, 1.0)
-
-
 def _final(linear: SparseCholesky, rows: HostRows, linearised: RowHessians) -> tuple[SparseFactor | None, bool]:
     """The undamped factorisation at the answer, or a damped one where that is singular; None where even that fails."""
     offset = np.cumsum(rows.dims) - rows.dims
-    scale = _scale(rows, linearised, offset)
+    scale = diagonal_of(rows, linearised, offset)
     for damping in (0.0, d.REGULAR, 1.0):
         try:
             return linear.factorise(rows, linearised, damping * scale), damping == 0.0

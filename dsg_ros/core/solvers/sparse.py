@@ -62,10 +62,6 @@ class SparseCholesky:
         self.load(factor)
         return factor
 
-    def holds(self, factor: SparseFactor) -> bool:
-        """Whether the tree has this factor's numbers."""
-        return self._current is factor
-
     @property
     def current(self) -> SparseFactor | None:
         """The factor whose numbers the tree has."""
@@ -109,9 +105,8 @@ class SparseFactor:
     @property
     def scale(self) -> Array:
         """(D,) by which the matrix has a unit diagonal from both sides; zero where held."""
-        diagonal, out = np.empty(len(self.rows.free)), np.zeros(self.rows.dof)
-        multifrontal.diagonal(self.linearised, self._owner.tree(self.rows).offset, self.rows.dims, diagonal)
-        out[self.rows.free] = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        out = np.zeros(self.rows.dof)
+        out[self.rows.free] = 1.0 / np.sqrt(diagonal_of(self.rows, self.linearised, self._owner.tree(self.rows).offset))
         return out
 
     def step(self) -> Array:
@@ -137,20 +132,25 @@ class SparseFactor:
 
     def precondition(self, right: Any) -> Array:
         """Nearly ``H^-1 right`` (D,): by the numbers at hand, where they are near, and otherwise `solve`."""
-        tree = self._owner.tree(self.rows)
-        if self._near is None or not self._owner.holds(self._near):
+        tree = self._near_tree()
+        if tree is None:
             return self.solve(right)
         out, columns = np.zeros(len(right)), np.asarray(right, float)[None, self.rows.free]
         multifrontal.solve(tree, np.arange(len(tree.panel)), columns)
         out[self.rows.free] = columns[0]
         return out
 
+    def _near_tree(self) -> Tree | None:
+        """The tree, where it has the numbers of the factor that is near."""
+        tree = self._owner.tree(self.rows)  # forgets what it holds where the structure is another
+        return None if self._near is None or self._owner.current is not self._near else tree
+
     def _refined(self, columns: Array) -> Array | None:
         """``H^-1 columns`` (k, N) by iterative refinement (Golub and Van Loan, "Matrix computations", section 3.5.3)
         with the factor that is near; None where there is none, or it is not near enough.
         """
-        tree = self._owner.tree(self.rows)  # forgets what it holds where the structure is another
-        if self._near is None or not self._owner.holds(self._near):
+        tree = self._near_tree()
+        if tree is None:
             return None
         order, found, image = np.arange(len(tree.panel)), columns.copy(), np.empty(columns.shape[1])
         multifrontal.solve(tree, order, found)
@@ -204,3 +204,10 @@ class SparseFactor:
         out = np.empty((size, size))
         multifrontal.marginal(tree, variable, out)
         return 0.5 * (out + out.T)
+
+
+def diagonal_of(rows: HostRows, linearised: RowHessians, offset: NDArray[np.int64]) -> Array:
+    """The diagonal (N,) of the rows' Hessian, 1 where it is 0."""
+    out = np.empty(len(rows.free))
+    multifrontal.diagonal(linearised, offset, rows.dims, out)
+    return np.where(out > 0, out, 1.0)
