@@ -130,7 +130,9 @@ def _host_vjp(
     free = np.concatenate([np.ravel(problem.free_poses), np.repeat(problem.free_voxels, 3)])
     right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * free
     inner, left = _host_inverse_hessian(Chunks(problem) if exact else None, theta, solution, right)
-    return jax.tree.map(np.negative, theta_vjp(problem, theta, solution.state, inner)), left
+    # The solve made the rows ready.
+    groups = solution.factorisation.rows.groups_for(problem, theta)
+    return theta_vjp(problem, theta, solution.state, -inner, groups), left
 
 
 def _host_jacobian(

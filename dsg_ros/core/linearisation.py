@@ -68,10 +68,12 @@ class RelativeRows(NamedTuple):
 
 
 class CompiledGroup:
-    """Rows in one of the forms of `native`; ``chosen`` are those that take part, ``costs`` (n,) theirs."""
+    """Rows in one of the forms of `native`, made of ``stack``; ``chosen`` are those that take part, ``costs`` (n,)
+    theirs.
+    """
 
     def __init__(self, stack: base.Factor, keys: Ints, form: base.HostForm, places: Ints) -> None:
-        self.cls, self.kinds = type(stack), base.kinds(type(stack))
+        self.stack, self.cls, self.kinds = stack, type(stack), base.kinds(type(stack))
         self.keys, self.form, self.places = keys, form, places
         self._data: list[Floats] = [plain(np.asarray(part, float)) for part in form]
         self.weights = plain(np.asarray(stack.weight, float))
@@ -163,7 +165,8 @@ class HostRows:
         self.free = np.concatenate([places.ravel(), voxel_places.ravel()]).astype(np.int64)
         # Where a pose's scalars begin in a step over the free ones.
         self.pose_offset = np.where(self.moving, self.pose_number * width, -1).astype(np.int64)
-        self._groups = list(_groups(problem, theta))
+        self._groups = groups_of(problem, theta)
+        self._source: tuple[Any, Theta] | None = problem.factors, theta
         self._gather(width)
 
     def _gather(self, width: int) -> None:
@@ -189,6 +192,11 @@ class HostRows:
     def compiled_groups(self) -> list[CompiledGroup]:
         """The groups whose rows are in a `base.HostForm`."""
         return [group for group, _ in self._compiled()]
+
+    def groups_for(self, problem: Problem, theta: Theta) -> list[Group]:
+        """`groups_of`: those of these rows, if they were made of the same stacks at the same theta."""
+        same = self._source is not None and self._source[0] is problem.factors and self._source[1] is theta
+        return self._groups if same else groups_of(problem, theta)
 
     @property
     def doubtful(self) -> NDArray[np.bool_]:
@@ -240,7 +248,8 @@ class HostRows:
                 groups.append(group)
             else:
                 raise ValueError(f"{group.cls.__name__}: rows without a compiled form have no other weights")
-        out._groups, out.keys = groups, np.where(weights[:, None] > 0, self.keys, -1)
+        out._groups, out._source = groups, None
+        out.keys = np.where(weights[:, None] > 0, self.keys, -1)
         return out
 
     def by_stack(self, chosen: NDArray[np.bool_]) -> dict[type[base.Factor], Ints]:
@@ -304,7 +313,8 @@ def used_rows(factor: base.Factor) -> tuple[base.Factor, Ints, Ints] | None:
     return cls.of(columns), keys, used
 
 
-def _groups(problem: Problem, theta: Theta) -> list[Group]:
+def groups_of(problem: Problem, theta: Theta) -> list[Group]:
+    """The rows with weight at ``theta``, a group for each stack that has any."""
     groups: list[Group] = []
     for factor in problem.factors:
         rows = used_rows(factor)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
+from dsg_ros.core.methods import host_method
 from dsg_ros.core.null_space import free_variables
 from dsg_ros.core.variables import Kind, State
 
@@ -74,6 +75,7 @@ class Solution(eqx.Module):
             return ()
         return tuple((free.kind, free.key) for free in free_variables(self))
 
+    @host_method
     def check_factorised(self, wanted: str) -> None:
         """ValueError unless there is a factorisation to have what is ``wanted`` from."""
         if self.factorisation is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from factor_rows import ANY_THETA, small_world
@@ -61,6 +63,19 @@ def test_a_type_without_a_compiled_form_is_linearised_by_jax(monkeypatch: pytest
     assert_allclose(again, cost, rtol=1e-12)
     assert_allclose(chunked.hessian, compiled.hessian, atol=1e-9)
     assert_allclose(chunked.gradient, compiled.gradient, atol=1e-9)
+
+
+def test_groups_serve_their_own_stacks_theta_and_weights_alone() -> None:
+    problem = small_world((Registration, PosePrior), noise=0.3).snapshot()
+    ours = HostRows(problem, ANY_THETA)
+    own = ours.groups_for(problem, ANY_THETA)
+    assert own is ours.groups_for(dataclasses.replace(problem, state=problem.state), ANY_THETA)
+    wider = to_float64(ANY_THETA.replace(registration_noise=ANY_THETA.registration_noise + 1))
+    others = small_world((Registration, PosePrior), noise=0.3).snapshot()
+    lighter = ours.weighted(np.full(len(ours.keys), 0.5))
+    for groups in (ours.groups_for(problem, wider), ours.groups_for(others, ANY_THETA)):
+        assert groups is not own
+    assert all(a is not b for a, b in zip(lighter.groups_for(problem, ANY_THETA), lighter.compiled_groups, strict=True))
 
 
 def test_moving_is_retraction() -> None:

@@ -12,6 +12,7 @@ from dsg_ros.core import theta as th
 from dsg_ros.core.chunks import Chunks
 from dsg_ros.core.factors import FACTOR_TYPES, Kernel, Loop, OdomSE3, Registration
 from dsg_ros.core.factors.base import Factor
+from dsg_ros.core.linearisation import groups_of
 from dsg_ros.core.native.relative_products import exp_pull_back, robust_bend
 from dsg_ros.core.native.rows import robust
 from dsg_ros.core.theta_products import theta_vjp
@@ -32,7 +33,7 @@ def test_compiled_products_are_those_of_jax(cls: type[Factor], kernel: Kernel, n
     world.set_rows(ids, kernel=int(kernel), kernel_width=np.asarray(0.7))
     problem = world.snapshot(fixed=[1])
     vector = np.random.default_rng(3).normal(size=problem.state.dof)
-    found = numbers(theta_vjp(problem, ANY_THETA, problem.state, vector))
+    found = numbers(theta_vjp(problem, ANY_THETA, problem.state, vector, groups_of(problem, ANY_THETA)))
     expected = numbers(Chunks(problem).theta_vjp(ANY_THETA, problem.state, vector))
     assert np.abs(expected).max() > (1e-6 if noise else 0)
     assert_allclose(found, expected, atol=1e-10 * np.abs(expected).max() + 1e-13)
@@ -46,7 +47,7 @@ def test_a_graph_of_all_types(learned: bool) -> None:
     if learned:
         theta = th.to_float64(theta.replace(odom=np.full((20, 6), 0.1), obs=np.full((20, 3), 0.2)))
     vector = np.random.default_rng(4).normal(size=problem.state.dof)
-    found = numbers(theta_vjp(problem, theta, problem.state, vector))
+    found = numbers(theta_vjp(problem, theta, problem.state, vector, groups_of(problem, theta)))
     expected = numbers(problem.theta_vjp(theta, problem.state, vector))
     assert_allclose(found, expected, atol=1e-10 * np.abs(expected).max())
     assert np.count_nonzero(expected) > 20

@@ -202,7 +202,7 @@ def factorise(
             c = tree.sibling[c]
     segments = np.empty((largest, 3), np.int64)
     pool = tree.pool
-    own = np.empty(1)
+    room, own = np.empty(256), np.empty(1)
     for k in range(len(order)):
         s = order[k]
         wide, tall = tree.widths[s, 0], tree.widths[s, 1]
@@ -250,7 +250,8 @@ def factorise(
                 _subtract_square(pool, panel + wide, wide, lead, update, tall)
             else:
                 blas.subtract_square(tall, wide, pool[panel + wide :], lead, pool[update:], tall)
-        _forward(tree, s, rhs, pool[update + tall * tall :])
+        room = enough(room, tree, s)
+        _forward(tree, s, rhs, pool[update + tall * tall :], room)
     return -1, -1
 
 
@@ -287,12 +288,15 @@ def _subtract_square(pool: Floats, low: int, wide: int, lead: int, update: int, 
 
 
 @compiled
-def _forward(tree: Tree, s: int, rhs: Floats, left: Floats) -> None:
-    """Forward substitution in one front; ``left`` (tall,) is what its right-hand side leaves to the front above."""
+def _forward(tree: Tree, s: int, rhs: Floats, left: Floats, room: Floats) -> None:
+    """Forward substitution in one front; ``left`` (tall,) is what its right-hand side leaves to the front above.
+
+    ``room`` is scratch, as long as what the front eliminates has numbers.
+    """
     wide, tall = tree.widths[s, 0], tree.widths[s, 1]
     lead, panel, pool = wide + tall, tree.panel[s], tree.pool
     first, border = tree.starts[s], tree.starts[s] + tree.counts[s, 0]
-    x = np.empty(wide)
+    x = room[:wide]
     _gather(tree, first, border, rhs, x)
     if wide * lead <= SMALL:
         for j in range(wide):
@@ -378,14 +382,16 @@ def substitute_back(tree: Tree, order: Ints, rhs: Floats, solution: Floats) -> N
 @compiled
 def solve(tree: Tree, order: Ints, columns: Floats) -> None:
     """``columns`` (k, D) := ``H^-1 columns`` in place, by the factor of all fronts of ``order``."""
+    room = np.empty(256)
     for k in range(len(columns)):
         x = columns[k]
         for i in range(len(order)):
             s = order[i]
-            tall = tree.widths[s, 1]
-            left = np.zeros(max(tall, 1))
-            _forward(tree, s, x, left)
-            at = 0
+            room, at = enough(room, tree, s), 0
+            wide, tall = tree.widths[s, 0], tree.widths[s, 1]
+            left = room[wide : wide + tall]
+            left[:] = 0.0
+            _forward(tree, s, x, left, room)
             first = tree.starts[s] + tree.counts[s, 0]
             for p in range(first, first + tree.counts[s, 1]):
                 v = tree.members[p]
