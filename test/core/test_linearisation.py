@@ -97,6 +97,21 @@ def test_a_kernels_weight_is_the_slope_of_its_cost(kernel: Kernel) -> None:
         assert_allclose(rows.robust(int(kernel), 1.0, s)[1], slope, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("largest", [1e-12, 1.0, 1e12])
+def test_a_sum_of_robust_errors_is_that_of_each(kernel: Kernel, largest: float) -> None:
+    rng = np.random.default_rng(6)
+    weights, squares = rng.choice([0.0, 0.5, 2.0], 3000), largest * rng.random(3000)
+    pending, total = np.array([0.0, 1.0]), 0.0
+    for weight, s in zip(np.sort(weights), squares, strict=True):
+        share, slope = rows.robust_sum(int(kernel), 3.0, weight, s, pending)
+        total += share
+        assert_allclose(slope, rows.robust(int(kernel), 3.0, s)[1], rtol=1e-14)
+    expected = sum(w * rows.robust(int(kernel), 3.0, s)[0] for w, s in zip(np.sort(weights), squares, strict=True))
+    # A logarithm of a product knows what is added to 1 to the rounding of 1, times the square of the kernel's width.
+    assert_allclose(total + rows.pending_sum(pending), expected, rtol=1e-12, atol=3000 * 9 * 2e-16)
+
+
 def ring(planar: bool, noise: float) -> tuple[WorldModel, np.ndarray]:
     """A closed ring of forty poses that starts nowhere near; its true poses."""
     rng, count = np.random.default_rng(0), 40

@@ -40,6 +40,35 @@ def robust(kernel: int, width: float, s: float) -> tuple[float, float]:
     return s, 1.0
 
 
+LEAST_PRODUCT = 1e-100
+"""Where `robust_sum` takes the logarithm: the next row can be 1e200 kernel widths away before anything underflows."""
+
+
+@compiled
+def robust_sum(kernel: int, width: float, weight: float, s: float, pending: Floats) -> tuple[float, float]:
+    """What can be added to a sum of ``weight rho(s)`` over rows, and ``rho'(s)``.
+
+    A logarithm takes as long as all else that a sighting costs.  So those of Cauchy's kernel are taken of the product
+    of many rows, kept with their common factor in ``pending`` (2,), which begins as (0, 1) and ends with `pending_sum`.
+    """
+    if kernel != 2:
+        value, slope = robust(kernel, width, s)
+        return weight * value, slope
+    c2, due = width * width, 0.0
+    slope = c2 / (c2 + s)
+    if pending[0] != weight * c2 or not pending[1] > LEAST_PRODUCT:
+        due = pending_sum(pending)
+        pending[0], pending[1] = weight * c2, 1.0
+    pending[1] *= slope
+    return due, slope
+
+
+@compiled
+def pending_sum(pending: Floats) -> float:
+    """What rows have left to their sum."""
+    return -pending[0] * math.log(pending[1])
+
+
 @compiled
 def relative_pose(first: Floats, second: Floats, out: Floats) -> None:
     """``first^-1 second`` as rotation quaternion and translation, in the layout of a pose."""

@@ -16,7 +16,7 @@ Bools = NDArray[np.bool_]
 
 SMALLEST = 1e-13
 """Pivots of a system with unit diagonal below this are rounding."""
-COLUMNS = 96
+COLUMNS = 192
 """Of voxels that are taken out together, three each."""
 
 
@@ -26,7 +26,7 @@ def normal_equations(poses: int, d: int, voxels: int, sightings: int) -> Normal:
     size = poses * d
     return Normal(
         np.zeros((size, size)), np.zeros(size), np.zeros((voxels, 3, 3)), np.zeros((voxels, 3)),
-        np.zeros((sightings, d, 3)),
+        np.empty((sightings, d, 3)),
     )  # fmt: skip
 
 
@@ -59,17 +59,19 @@ def _half_inverse(blocks: Floats, v: int, damping: float, scales: Floats, halves
     d, e, f = blocks[v, 1, 1] + damping * scales[v, 1], blocks[v, 2, 1], blocks[v, 2, 2] + damping * scales[v, 2]
     if not a > 0.0:
         return 0.0
-    second, below = d - b * b / a, e - b * c / a
+    over_a = 1.0 / a
+    second, below = d - b * b * over_a, e - b * c * over_a
     if not second > 0.0:
         return 0.0
-    third = f - c * c / a - below * below / second
+    over_second = 1.0 / second
+    third = f - c * c * over_a - below * below * over_second
     if not a * second * third > SMALLEST * a * d * f:
         return 0.0
-    x, y, z = 1.0 / math.sqrt(a), 1.0 / math.sqrt(second), 1.0 / math.sqrt(third)
+    x, y, z = math.sqrt(over_a), math.sqrt(over_second), 1.0 / math.sqrt(third)
     halves[v, 0, 0], halves[v, 1, 1], halves[v, 2, 2] = x, y, z
-    halves[v, 1, 0] = -y * b * x * x
-    halves[v, 2, 1] = -z * below * y * y
-    halves[v, 2, 0] = -z * (c * x * x + below * y * halves[v, 1, 0])
+    halves[v, 1, 0] = -y * b * over_a
+    halves[v, 2, 1] = -z * below * over_second
+    halves[v, 2, 0] = -z * (c * over_a + below * y * halves[v, 1, 0])
     return a * second * third
 
 

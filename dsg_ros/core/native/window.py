@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import blas, compiled
+from dsg_ros.core.native.damping import GROWTH, LARGEST, converges, judge
 from dsg_ros.core.native.rows import moved
 from dsg_ros.core.native.schur import SMALLEST, chains, eliminate, normal_equations, scales_of, solved
 from dsg_ros.core.native.window_rows import Normal, Rows, Summary, costs_of, linearise
@@ -81,7 +82,7 @@ def solve_window(
     """Minimise the cost of ``links`` (relative poses), ``seen`` (voxels from poses) and ``summary`` over free poses and
     voxels.
 
-    Poses (p, 7) move along ``axes``.  At most ``most`` steps; step logic as in `dsg_ros.core.solvers.damping`.
+    Poses (p, 7) move along ``axes``.  At most ``most`` steps.
     """
     d, count, voxel_count = len(axes), len(poses), len(voxels)
     place, moving = np.full(count, -1, np.int64), 0
@@ -96,16 +97,15 @@ def solve_window(
     # Best state, and the trial from it; the start is a trial step from an infinite cost.
     best, best_voxels = poses.copy(), voxels.copy()
     trial, trial_voxels = poses.copy(), voxels.copy()
-    cost, predicted, growth, iterations, code, clear = np.inf, np.inf, 10.0, -1, MAX_ITERATIONS, False
+    cost, predicted, growth, iterations, code, clear = np.inf, np.inf, GROWTH, -1, MAX_ITERATIONS, False
     system, right, scales = np.zeros(size * size), np.zeros(size), np.zeros(size)
     voxel_scales, halves, tangent = np.zeros((voxel_count, 3)), np.zeros((voxel_count, 3, 3)), np.zeros(6)
     undetermined = -1
     while True:
-        promised = np.isfinite(predicted)
         if iterations < 0:
             converged = size == 0 and not np.any(free_voxels)
         else:
-            converged = promised and predicted <= tolerance * (cost + 1e-6) and damping <= 1e-3
+            converged = converges(cost, predicted, damping, tolerance)
         # Where the last step leads to need not be linearised; any other one most likely is where the next one begins.
         ending = iterations >= 0 and (converged or iterations + 1 >= most)
         if ending:
@@ -117,14 +117,8 @@ def solve_window(
             if not accept:
                 return Answer(best, best_voxels, DIVERGED, trial_cost, 0, -1)
         else:
-            lost = predicted <= 1e-11 * cost and trial_cost <= cost * (1 + 1e-13) and damping <= 1e-3
-            accept = promised and np.isfinite(trial_cost) and (trial_cost < cost or lost)
-            if accept:
-                ratio = 0.5 if lost else (cost - trial_cost) / predicted
-                damping = min(max(damping * (0.01 if ratio > 0.75 else 0.5 if ratio > 0.25 else 4.0), 1e-10), 1e8)
-                growth = 10.0
-            else:
-                damping, growth = damping * growth, 2.0 * growth
+            verdict = judge(cost, trial_cost, predicted, damping, growth, tolerance)
+            accept, damping, growth = verdict.accept, verdict.damping, verdict.growth
         iterations += 1
         if accept:
             best[:], best_voxels[:], cost = trial, trial_voxels, trial_cost
@@ -134,8 +128,8 @@ def solve_window(
             for i in range(size):
                 scales[i] = normal.own[i, i] if normal.own[i, i] > 0 else 1.0
             scales_of(normal.blocks, voxel_scales)
-        if converged or damping > 1e8 or iterations >= most:
-            code = CONVERGED if converged else DIVERGED if damping > 1e8 else MAX_ITERATIONS
+        if converged or damping > LARGEST or iterations >= most:
+            code = CONVERGED if converged else DIVERGED if damping > LARGEST else MAX_ITERATIONS
             break
 
         least, undetermined = _reduce(
@@ -150,7 +144,7 @@ def solve_window(
                 damping, growth = damping * growth, 2.0 * growth
             predicted = np.nan
             trial[:], trial_voxels[:] = best, best_voxels
-            if damping > 1e8:
+            if damping > LARGEST:
                 code = SINGULAR
                 break
             continue

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int
 
+from dsg_ros.core.native.damping import REGULAR
 from dsg_ros.core.problem import Problem
-from dsg_ros.core.solvers import damping as d
 from dsg_ros.core.solvers.cyclic_reduction import BlockTridiagonal
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 from dsg_ros.core.solvers.rigid_segments import RigidSegments
@@ -250,5 +250,5 @@ class ConjugateGradient:
         (`IterativeFactor.definite` says what that is worth)."""
         factor = self.factorise(problem, normal, jnp.zeros(()))
         healthy = factor.definite()
-        shift = factor.shift + jnp.where(healthy, 0.0, d.REGULAR)
+        shift = factor.shift + jnp.where(healthy, 0.0, REGULAR)
         return dataclasses.replace(factor, shift=shift), healthy

@@ -1,18 +1,15 @@
-"""The step logic of Levenberg-Marquardt, shared by the jitted loop and the host's."""
+"""The step logic of Levenberg-Marquardt inside jit; `dsg_ros.core.native.damping` is that of the host's loops."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, NamedTuple
 
-Scalar = Any
-"""A JAX scalar in the jitted loop, a NumPy one on the host."""
+import jax.numpy as jnp
 
-GROWTH = 10.0
-LARGEST = 1e8
-SMALLEST = 1e-10
-REGULAR = 1e-8
-"""Damping that makes a singular system solvable, where a factorisation is wanted all the same."""
+from dsg_ros.core.native import damping as numbers
+
+Scalar = Any
+"""A JAX scalar."""
 
 
 class Step(NamedTuple):
@@ -26,29 +23,22 @@ class Step(NamedTuple):
 
 
 def judge(
-    xp: ModuleType,
-    cost: Scalar,
-    trial_cost: Scalar,
-    predicted: Scalar,
-    damping: Scalar,
-    growth: Scalar,
-    tolerance: Scalar,
-) -> Step:
+    cost: Scalar, trial_cost: Scalar, predicted: Scalar, damping: Scalar, growth: Scalar, tolerance: Scalar
+) -> Step:  # fmt: skip
     """Accept what lowers the cost; damp less after a step as predicted, ever more after refusals (Nielsen 1999).
 
-    ``xp`` is jax.numpy or numpy.  Converged when the model promises less than ``tolerance`` of the cost (of 1e-6, for
-    costs that reach zero) with little damping: then the remaining error is that small in standard deviations, whatever
-    the units.  A promise too small to be told from the rounding of the cost is taken at its word.
+    Converged when the model promises less than ``tolerance`` of the cost (of `FLOOR`, for costs that reach zero) with
+    little damping: then the remaining error is that small in standard deviations, whatever the units.  A promise too
+    small to be told from the rounding of the cost is taken at its word.
     """
-    promised = xp.isfinite(predicted)
-    converged = promised & (predicted <= tolerance * (cost + 1e-6)) & (damping <= 1e-3)
-    lost = (predicted <= 1e-11 * cost) & (trial_cost <= cost * (1 + 1e-13)) & (damping <= 1e-3)
-    accept = promised & xp.isfinite(trial_cost) & ((trial_cost < cost) | lost)
-    usable = promised & (predicted > 0) & xp.isfinite(trial_cost) & xp.isfinite(cost)
-    gain = xp.where(usable, cost, 0.0) - xp.where(usable, trial_cost, 0.0)
-    ratio = gain / xp.where(usable, predicted, 1.0)
-    ratio = xp.where(lost, 0.5, ratio)
-    eased = damping * xp.where(ratio > 0.75, 0.01, xp.where(ratio > 0.25, 0.5, 4.0))
-    kept = xp.where(accept, xp.clip(eased, SMALLEST, LARGEST), damping * growth)
-    grown = xp.where(accept, GROWTH, 2 * growth)
-    return Step(accept, kept, grown, converged, ~accept & ~converged & (kept > LARGEST))
+    promised, little = jnp.isfinite(predicted), damping <= numbers.LITTLE
+    converged = promised & (predicted <= tolerance * (cost + numbers.FLOOR)) & little
+    lost = (predicted <= numbers.LOST * cost) & (trial_cost <= cost * (1 + numbers.ROUNDING)) & little
+    accept = promised & jnp.isfinite(trial_cost) & ((trial_cost < cost) | lost)
+    usable = promised & (predicted > 0) & jnp.isfinite(trial_cost) & jnp.isfinite(cost)
+    gain = jnp.where(usable, cost, 0.0) - jnp.where(usable, trial_cost, 0.0)
+    held = jnp.where(lost, 0.5, gain / jnp.where(usable, predicted, 1.0))
+    well = jnp.where(held > numbers.GOOD, numbers.EASED, jnp.where(held > numbers.FAIR, numbers.HALVED, numbers.RAISED))
+    kept = jnp.where(accept, jnp.clip(damping * well, numbers.SMALLEST, numbers.LARGEST), damping * growth)
+    grown = jnp.where(accept, numbers.GROWTH, 2 * growth)
+    return Step(accept, kept, grown, converged, ~accept & ~converged & (kept > numbers.LARGEST))

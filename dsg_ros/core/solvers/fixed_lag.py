@@ -81,9 +81,8 @@ class FixedLag:
         """
         system = self._system(theta)
         self.prior, gone = window.marginalise(system, self.axes)
-        links, seen = window.used_up(system)
-        poses, left = np.arange(len(self.pose_keys)) - 1, np.ones(len(self.voxel_keys), bool)
-        left[np.searchsorted(self.voxel_keys, gone)] = False
+        links, seen, voxels = window.used_up(system)
+        poses, left = np.arange(len(self.pose_keys)) - 1, ~voxels
         self._links.keep(~links, (poses, poses))
         self._seen.keep(~seen, (poses, np.cumsum(left) - 1))
         self.pose_keys, self.poses = self.pose_keys[1:], self.poses[1:]

@@ -44,7 +44,7 @@ class HeldRows:
         if theta is not self.theta:
             self.rows, self.made, self.theta = NOTHING, 0, theta
         if fresh := self.parts[self.made :]:
-            made = window.joined([window.chosen(window.rows_of(stack, theta), used) for stack, used in fresh])
+            made = window.joined([_in_use(window.rows_of(stack, theta), used) for stack, used in fresh])
             if variables is not None:
                 made = window.numbered(made, *variables)
             self.rows = window.joined([self.rows, made]) if self.made else made
@@ -55,13 +55,21 @@ class HeldRows:
         """Only some of the rows that `at` returned last; ``numbers`` are the variables' new places by their old
         ones.
         """
-        left, start = [], 0
+        parts, start = [], 0
+        # There are many parts, and most lose nothing.
+        kept = np.concatenate([np.zeros(1, np.int64), np.cumsum(which)]).tolist()
         for stack, used in self.parts:
-            left.append((stack, used[which[start : start + len(used)]]))
-            start += len(used)
-        self.parts = [(stack, used) for stack, used in left if len(used)]
+            stop = start + len(used)
+            if left := kept[stop] - kept[start]:
+                parts.append((stack, used if left == len(used) else used[which[start:stop]]))
+            start = stop
+        self.parts = parts
         rows = window.chosen(self.rows, np.flatnonzero(which))
         if numbers is not None:
             first, second = numbers
             rows = rows._replace(keys=np.stack([first[rows.keys[:, 0]], second[rows.keys[:, 1]]], axis=1))
         self.rows, self.made = rows, len(self.parts)
+
+
+def _in_use(rows: Rows, used: Keys) -> Rows:
+    return rows if len(used) == len(rows.keys) else window.chosen(rows, used)

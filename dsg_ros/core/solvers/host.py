@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from dsg_ros.core import initialise
 from dsg_ros.core.linearisation import HostRows, Values
+from dsg_ros.core.native import damping as d
 from dsg_ros.core.native import multifrontal
 from dsg_ros.core.native.multifrontal import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
-from dsg_ros.core.solvers import damping as d
 from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor, diagonal_of
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import State
@@ -86,15 +86,14 @@ def descend(
         if np.isfinite(predicted):
             trial = rows.moved(state, step)
             trial_cost, linearised = rows.linearise(trial)
-        verdict = d.judge(np, cost, trial_cost, predicted, damping, growth, tolerance)
+        verdict = d.judge(cost, trial_cost, predicted, damping, growth, tolerance)
         # What the quadratic model missed of this step is about what the next one has to find, and, Gauss-Newton being
         # of second order near the minimum, more than it will: a tenth of the tolerance leaves room for "about".
         sure = undamped and abs(cost - trial_cost - predicted) <= 0.1 * tolerance * cost
-        damping = max(float(verdict.damping), 1e-6) if not verdict.accept else float(verdict.damping)
-        growth = float(verdict.growth)
+        damping, growth = verdict.damping if verdict.accept else max(verdict.damping, 1e-6), verdict.growth
         # A quadratic model that told the decrease so well has next to nothing left to tell.  After a step that lowered
         # the cost by more than a hundredth that may be chance: terms of third and fourth order can cancel.
-        sure = bool(verdict.accept) and sure and cost - trial_cost <= 0.01 * cost
+        sure = verdict.accept and sure and cost - trial_cost <= 0.01 * cost
         if verdict.accept:
             state, cost = trial, trial_cost
         elif np.isfinite(predicted):

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dsg_ros.core.checks import pose_row
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native import growing, multifrontal, regrowth, retiring, rows
+from dsg_ros.core.native.damping import FLOOR
 from dsg_ros.core.native.growing import Graph
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
@@ -151,8 +152,8 @@ class Incremental:
             if update.result is not Result.CONVERGED or np.abs(delta).max(initial=0.0) <= tolerance:
                 return update, count
             before, cost = cost, self.cost()
-            # Above rounding; 1e-6 for costs that reach zero, as in `damping.judge`.
-            if not cost <= before + 1e-9 * (before + 1e-6):
+            # Above rounding.
+            if not cost <= before + 1e-9 * (before + FLOOR):
                 self._retry = self._moving()
                 delta[:] = 0.0  # the origins are where the step began
                 return replace(update, result=Result.DIVERGED), count

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dsg_ros.core.native.damping import GROWTH
 from dsg_ros.core.problem import Normal, Problem
 from dsg_ros.core.solution import Result, Solution
-from dsg_ros.core.solvers import damping as d
 from dsg_ros.core.solvers.conjugate_gradient import ConjugateGradient
+from dsg_ros.core.solvers.damping import judge
 from dsg_ros.core.solvers.host import solve_on_host
 from dsg_ros.core.solvers.linear import DenseCholesky, SchurVoxels
 from dsg_ros.core.solvers.row_blocks import Rows
@@ -88,7 +89,7 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
         # compiled program, so it stands here once: the first pass takes the start for a trial step from an infinite
         # cost.
         trial_cost, trial_normal = linear.linearise(problem, theta, c.trial)
-        verdict = d.judge(jnp, c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
+        verdict = judge(c.cost, trial_cost, c.predicted, c.damping, c.growth, tolerance)
         first = c.iterations < 0
         accept = jnp.where(first, jnp.isfinite(trial_cost), verdict.accept)
         keep = (c.state, c.cost, c.normal)
@@ -117,7 +118,7 @@ def _solve(solver: LevenbergMarquardt, problem: Problem, theta: Theta) -> Soluti
         )
 
     infinite, no = jnp.asarray(jnp.inf), jnp.zeros((), bool)
-    growth, before = jnp.asarray(d.GROWTH), jnp.asarray(-1)
+    growth, before = jnp.asarray(GROWTH), jnp.asarray(-1)
     begin = _Carry(
         start, infinite, linear.zeros(problem, theta), start, infinite, no, jnp.asarray(solver.damping), growth,
         before, no, no,

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float
 
+from dsg_ros.core.native.damping import REGULAR
 from dsg_ros.core.problem import Normal, Problem
-from dsg_ros.core.solvers import damping as d
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import State
 
@@ -81,7 +81,7 @@ class Direct(abc.ABC):
         """The undamped factorisation, or a damped one where that is singular, and whether it is the first."""
         factor = self.factorise(problem, normal, jnp.zeros(()))
         healthy = factor.healthy
-        regular = jnp.where(healthy, 0.0, d.REGULAR)
+        regular = jnp.where(healthy, 0.0, REGULAR)
         return jax.lax.cond(healthy, lambda: factor, lambda: self.factorise(problem, normal, regular)), healthy
 
 

@@ -135,10 +135,10 @@ def marginalise(system: System, axes: Sequence[int]) -> tuple[Prior, NDArray[np.
     """
     if len(system.pose_keys) < 2:
         raise ValueError(f"a window of {len(system.pose_keys)} poses has none to take out: two are needed, or more")
-    links, seen = used_up(system)
+    links, seen, voxels = used_up(system)
     used, of_first = chosen(system.seen, np.flatnonzero(seen)), chosen(system.links, np.flatnonzero(links))
-    gone, number = np.unique(used.keys[:, 1], return_inverse=True)
-    used.keys[:, 1] = number
+    gone, number = np.flatnonzero(voxels), np.cumsum(voxels) - 1
+    used.keys[:, 1] = number[used.keys[:, 1]]
     condensed: Condensed = condense(
         plain(system.poses), plain(system.voxels[gone]), system.free_voxels[gone], of_first, used,
         np.asarray(axes, np.int64), _summary(system.prior, system.pose_keys),
@@ -146,12 +146,12 @@ def marginalise(system: System, axes: Sequence[int]) -> tuple[Prior, NDArray[np.
     return _without_first(system.pose_keys, condensed, len(axes)), system.voxel_keys[gone]
 
 
-def used_up(system: System) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which links and which sightings leave with the first pose."""
-    links, (pose, voxel) = system.links.keys, system.seen.keys.T
+def used_up(system: System) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which links, sightings and voxels leave with the first pose."""
+    (first, second), (pose, voxel) = system.links.keys.T, system.seen.keys.T
     leaves = np.zeros(len(system.voxels), bool)
     leaves[voxel[pose == 0]] = True
-    return (links == 0).any(axis=1), leaves[voxel]
+    return (first == 0) | (second == 0), leaves[voxel], leaves
 
 
 def _without_first(keys: NDArray[np.int64], condensed: Condensed, d: int) -> Prior:
@@ -180,9 +180,9 @@ def _summary(prior: Prior | None, keys: NDArray[np.int64]) -> Summary:
     if prior is None:
         return Summary(np.zeros(0, np.int64), np.zeros((0, 7)), np.zeros((0, 0)), np.zeros(0), 0.0)
     place = np.searchsorted(keys, prior.pose_keys)
-    missing = prior.pose_keys[~np.isin(prior.pose_keys, keys)]
-    if len(missing):
-        raise ValueError(f"the prior is about pose {missing[0]}, which is not in the window")
+    missing = np.searchsorted(keys, prior.pose_keys, side="right") == place
+    if missing.any():
+        raise ValueError(f"the prior is about pose {prior.pose_keys[missing][0]}, which is not in the window")
     return Summary(place, plain(prior.at), plain(prior.information), plain(prior.gradient), prior.constant)
 
 
