@@ -86,7 +86,8 @@ def marginal_covariance(solution: Solution, key: int, kind: Kind = Kind.POSE) ->
     """Marginal covariance of one variable: a block of H^-1, by the selected inverse or back-substitutions.
 
     Of a pose (6, 6) in its own tangent [m, rad], of a voxel (3, 3) in the map frame [m].  Zero for one that is held.
-    KeyError if it takes no part in the solution, ValueError if that has no factorisation.
+    KeyError if it takes no part in the solution, ValueError if that has no factorisation: none at all, or one that was
+    left to be computed, and is singular.
     """
     solution.check_factorised("marginal covariance")
     keys, name = (solution.pose_keys, "pose") if kind is Kind.POSE else (solution.voxel_keys, "voxel")

@@ -213,12 +213,19 @@ class BackEnd:
         # The state of a singular graph is a minimum too, but where its free variables stand there is chance, and the
         # covariance is that of a damped system: it would be published as if it were known.
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
-            self.counts["solves_refused"] += 1
-            free = solution.underconstrained
-            _log.warning("the graph of %d keyframes is left as it was: %s", self._keyframe_count, _reason(free))
+            self._refuse(_reason(solution.underconstrained))
+            return
+        try:
+            covariance = marginal_covariance(solution, self._keyframe_count - 1)
+        except ValueError as error:  # regular where the last step began, it is factorised only here, where that ended
+            self._refuse(str(error))
             return
         self.world.adopt(solution)
-        self._covariance = marginal_covariance(solution, self._keyframe_count - 1)
+        self._covariance = covariance
+
+    def _refuse(self, why: str) -> None:
+        self.counts["solves_refused"] += 1
+        _log.warning("the graph of %d keyframes is left as it was: %s", self._keyframe_count, why)
 
     def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> None:
         """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow their observations."""

@@ -314,6 +314,7 @@ def test_an_underconstrained_problem_is_reported_and_solved_all_the_same(case):
     assert solution.code is Result.SINGULAR
     np.testing.assert_allclose(solution.cost, dense.cost, rtol=1e-7, atol=1e-9)
     assert np.isfinite(solution.state.poses).all()
+    assert solution.underconstrained == dense.underconstrained
     right = np.random.default_rng(0).normal(size=solution.state.dof)
     assert np.isfinite(np.asarray(solution.factorisation.solve(right))).all()
 

@@ -13,7 +13,7 @@ from dsg_ros.core.implicit import implicit_jacobian, implicit_vjp
 from dsg_ros.core.null_space import Free, free_variables
 from dsg_ros.core.solution import Result, marginal_covariance
 from dsg_ros.core.solve import solve
-from dsg_ros.core.solvers import LevenbergMarquardt, SchurVoxels, SparseCholesky
+from dsg_ros.core.solvers import ConjugateGradient, LevenbergMarquardt, SchurVoxels, SparseCholesky
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import Capacity, WorldModel
@@ -21,7 +21,8 @@ from dsg_ros.core.world import Capacity, WorldModel
 ROOM = Capacity(8, 4, dict.fromkeys(FACTOR_TYPES, 8))
 THETA = to_float64(Theta.neutral())
 SOLVERS = {
-    name: LevenbergMarquardt(linear) for name, linear in (("schur", SchurVoxels()), ("sparse", SparseCholesky()))
+    name: LevenbergMarquardt(linear)
+    for name, linear in (("schur", SchurVoxels()), ("sparse", SparseCholesky()), ("iterative", ConjugateGradient()))
 }
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import numpy as np
 import pytest
 
 from dsg_ros import config, poses
+from dsg_ros.core.linearisation import HostRows
 from dsg_ros.core.native.window_rows import Rows
+from dsg_ros.core.solution import Result
+from dsg_ros.core.solve import solve
+from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.solvers.held_rows import HeldRows
+from dsg_ros.core.solvers.sparse import SparseFactor
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.mapping.association import Observations
 from dsg_ros.mapping.back_end import BackEnd
 
 THETA = to_float64(Theta.neutral())
+SOLVER = LevenbergMarquardt(SparseCholesky())
 STEP = poses.from_planar(1.0, 0.0, 0.1)
 
 
@@ -57,6 +64,20 @@ def test_a_graph_that_leaves_keyframes_free_is_refused(chain: BackEnd, caplog: p
         "the graph of 9 keyframes is left as it was: its rows do not determine "
         "pose 2, pose 3, pose 4, pose 5, pose 6 and 2 more"
     )
+
+
+def test_a_graph_whose_factor_turns_out_singular_is_refused(chain: BackEnd, caplog: pytest.LogCaptureFixture) -> None:
+    found = solve(chain.problem(), THETA, SOLVER)
+    assert found.code is Result.CONVERGED
+    cut(chain, 1, np.diag([100.0, 100, 100, 100, 100, 0]))
+    before, covariance = chain.trajectory, chain.covariance(poses.IDENTITY)
+    rows = HostRows(chain.problem(), THETA)
+    factor = SparseFactor(SparseCholesky(), rows, rows.linearise(found.state)[1], np.zeros(len(rows.free)))
+    chain._adopt_graph(eqx.tree_at(lambda solution: solution.factorisation, found, factor))
+    assert chain.counts["solves_refused"] == 1
+    np.testing.assert_array_equal(chain.trajectory, before)
+    np.testing.assert_array_equal(chain.covariance(poses.IDENTITY), covariance)
+    assert "they do not determine variable" in caplog.text
 
 
 def test_a_graph_beyond_all_numbers_is_refused(chain: BackEnd, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,11 +24,14 @@ REFINEMENTS = 6
 """More would cost what factorising does."""
 
 
-class SingularError(ArithmeticError):
-    """The matrix is not positive definite: ``variable`` is not determined.  Internal: solves answer with a code."""
+class SingularError(ValueError):
+    """The matrix is not positive definite: ``variable``, by its number among those that may move, is not determined.
+
+    Solves answer with a code.  What raises is a `SparseFactor` that turns out so when it is first asked for something.
+    """
 
     def __init__(self, variable: int) -> None:
-        super().__init__(f"variable {variable}")
+        super().__init__(f"the normal equations are singular: they do not determine variable {variable}")
         self.variable = variable
 
 
@@ -83,7 +86,8 @@ class SparseCholesky:
 
 
 class SparseFactor:
-    """A factorisation over the free numbers, computed when first asked for; `solve` speaks the whole tangent.
+    """A factorisation over the free numbers, computed when first asked for (SingularError where there is none); `solve`
+    speaks the whole tangent.
 
     ``near`` is a factor of nearly the same numbers.  If the owner still holds those, the first `solve` refines what
     they give instead of factorising: on a graph of thousands of poses that takes a third of the time.  Further ones are

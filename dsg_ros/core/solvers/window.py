@@ -83,7 +83,8 @@ class System(NamedTuple):
 class WindowSolution:
     """Solved ``poses`` (p, 7) and ``voxels`` (v, 3), in the window's order; which voxels were free.
 
-    ``underconstrained`` is a variable that the rows do not determine, where the result is SINGULAR.
+    ``underconstrained`` is, where the result is SINGULAR, the variable whose pivot failed first, and no more: it is
+    where the elimination stopped.  `dsg_ros.core.solution.Solution.underconstrained` of a whole graph names all.
     """
 
     poses: Array
