@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from dsg_ros import poses
 from dsg_ros.core.linearisation import HostRows, RelativeRows, Values
-from dsg_ros.core.native import compiled, multifrontal, plan
+from dsg_ros.core.native import compiled, multifrontal, plan, substitution
 from dsg_ros.core.native.elimination import Fronts
-from dsg_ros.core.native.multifrontal import RowHessians
+from dsg_ros.core.native.tree import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 from dsg_ros.core.theta import Theta
@@ -76,14 +76,14 @@ def _solved(fronts: Fronts, numbers: Ints, size: int, hessian: Floats, columns: 
     dims = np.full(count, size, np.int64)
     tree = plan.tree_of(fronts, numbers, dims)
     local = np.tile(np.array([0, size]), (len(numbers), 1))
-    told = multifrontal.RowHessians(numbers, local, hessian, np.zeros(hessian.shape[:2]))
+    told = RowHessians(numbers, local, hessian, np.zeros(hessian.shape[:2]))
     order, nothing = np.arange(len(tree.panel)), np.zeros(count * size)
     _, bad = multifrontal.factorise(
         tree, told, order, nothing, nothing.copy(), np.zeros(count, np.int64), SMALLEST_PIVOT
     )
     if bad >= 0:
         return None
-    multifrontal.solve(tree, order, columns)
+    substitution.solve(tree, order, columns)
     return columns
 
 

@@ -18,7 +18,7 @@ from dsg_ros.core.chunks import Chunks
 from dsg_ros.core.factors import base
 from dsg_ros.core.native import plain
 from dsg_ros.core.native import rows as native
-from dsg_ros.core.native.multifrontal import RowHessians
+from dsg_ros.core.native.tree import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind, State

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.implicit import conjugate_gradients, warn_of_rest
 from dsg_ros.core.linearisation import HostRows, Values
-from dsg_ros.core.native import multifrontal
+from dsg_ros.core.native import row_sums
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
 from dsg_ros.core.solvers.sparse import SparseFactor
@@ -82,6 +82,6 @@ def _gradient(rows: HostRows, state: State | Values) -> Array:
     """Gradient of the cost in the whole tangent (D,); zero where held."""
     _, linearised = rows.linearise(state)
     free, out = np.empty(len(rows.free)), np.zeros(rows.dof)
-    multifrontal.gradient_of(linearised, np.cumsum(rows.dims) - rows.dims, rows.dims, free)
+    row_sums.gradient_of(linearised, np.cumsum(rows.dims) - rows.dims, rows.dims, free)
     out[rows.free] = free
     return out

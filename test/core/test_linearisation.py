@@ -15,7 +15,7 @@ from dsg_ros.core.chunks import Chunks
 from dsg_ros.core.factors import FACTOR_TYPES, Kernel, PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Factor
 from dsg_ros.core.linearisation import HostRows
-from dsg_ros.core.native import multifrontal, rows
+from dsg_ros.core.native import row_sums, rows
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solve import solve
@@ -41,11 +41,11 @@ def test_compiled_rows_are_those_of_jax(cls: type[Factor], kernel: Kernel, axes:
     assert_allclose(cost, expected, rtol=1e-12)
     found = np.zeros(problem.state.dof)
     offset, out = np.cumsum(ours.dims) - ours.dims, np.empty(len(ours.free))
-    multifrontal.gradient_of(linearised, offset, ours.dims, out)
+    row_sums.gradient_of(linearised, offset, ours.dims, out)
     found[ours.free] = out
     assert_allclose(found, gradient, atol=1e-9 * np.abs(gradient).max())
     hessians = Chunks(problem).linearise(ANY_THETA, problem.state)[1]
-    multifrontal.diagonal(linearised, offset, ours.dims, out)
+    row_sums.diagonal(linearised, offset, ours.dims, out)
     diagonal = np.zeros(problem.state.dof)
     for group, hessian in zip(Chunks(problem).rows, hessians, strict=True):
         np.add.at(diagonal, group.local, np.einsum("nii->ni", hessian))

@@ -9,7 +9,7 @@ import math
 
 from dsg_ros.core.native import compiled
 from dsg_ros.core.native.growing import POOL, Store
-from dsg_ros.core.native.multifrontal import Tree
+from dsg_ros.core.native.tree import Tree
 
 
 @compiled

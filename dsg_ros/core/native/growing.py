@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
-from dsg_ros.core.native.multifrontal import Tree
+from dsg_ros.core.native.tree import Tree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,7 +37,7 @@ class Poses(NamedTuple):
 
 
 class Variables(NamedTuple):
-    """By variable: its pose, and ``home``, ``offset`` and ``dims`` as in `multifrontal.Tree`.
+    """By variable: its pose, and ``home``, ``offset`` and ``dims`` as in `tree.Tree`.
 
     ``touched`` is the update that brought its newest row.  ``forward`` (v, d) is the right-hand side after forward
     substitution, ``delta`` (v, d) the estimate in the tangent of its origin, and ``told`` what ``delta`` was when
@@ -67,7 +67,7 @@ class Rows(NamedTuple):
     variables (-1: held), ``root_of`` where `Roots` has its square root, its ``kernel`` and that one's ``width``.
 
     ``next_row`` follows in the chain of the front that has it, ``next_incident`` (r, 2) in those of the two poses.
-    ``slot`` and ``local`` are those of `multifrontal.RowHessians`, ``mark`` is scratch.
+    ``slot`` and ``local`` are those of `tree.RowHessians`, ``mark`` is scratch.
     """
 
     ends: Ints
@@ -91,7 +91,7 @@ class Roots(NamedTuple):
 
 
 class FrontColumns(NamedTuple):
-    """By front: what `multifrontal.Tree` has, and ``mark`` and ``seen``, stamps of the regrowth that took it out and of
+    """By front: what `tree.Tree` has, and ``mark`` and ``seen``, stamps of the regrowth that took it out and of
     the substitution that came to it; ``worth`` and the update it was ``born`` at (`retiring`).
 
     ``spare`` has, in its first `SPARE` places, numbers of fronts that are gone.

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
 from dsg_ros.core.native.elimination import Fronts, fronts_of
-from dsg_ros.core.native.multifrontal import Tree
 from dsg_ros.core.native.ordering import minimum_degree
+from dsg_ros.core.native.tree import Tree
 
 Ints = NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dsg_ros.core.native import compiled
 from dsg_ros.core.native.front_store import give_pool, room, take_pool
 from dsg_ros.core.native.growing import KEPT, UNDECIDED, Graph, tree_of
-from dsg_ros.core.native.multifrontal import Tree
 from dsg_ros.core.native.top_plan import RECENT
+from dsg_ros.core.native.tree import Tree
 
 Ints = NDArray[np.int64]
 

@@ -15,9 +15,9 @@ from dsg_ros.core.native import compiled
 from dsg_ros.core.native.elimination import Fronts, fronts_of
 from dsg_ros.core.native.front_store import room
 from dsg_ros.core.native.growing import FRONTS, MEMBERS, POOL, Graph, tree_of
-from dsg_ros.core.native.multifrontal import Tree
 from dsg_ros.core.native.ordering import minimum_degree
 from dsg_ros.core.native.plan import neighbours_of
+from dsg_ros.core.native.tree import Tree
 
 Ints = NDArray[np.int64]
 

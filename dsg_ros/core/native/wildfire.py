@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
 from dsg_ros.core.native.growing import FAR, Graph, tree_of
-from dsg_ros.core.native.multifrontal import back, enough
+from dsg_ros.core.native.substitution import back, enough
 
 Ints = NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import blas, compiled
-from dsg_ros.core.native.multifrontal import Tree
+from dsg_ros.core.native.tree import Tree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

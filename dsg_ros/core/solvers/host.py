@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dsg_ros.core import initialise
 from dsg_ros.core.linearisation import HostRows, Values
 from dsg_ros.core.native import damping as d
-from dsg_ros.core.native import multifrontal
-from dsg_ros.core.native.multifrontal import RowHessians
+from dsg_ros.core.native import row_sums
+from dsg_ros.core.native.tree import RowHessians
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result, Solution
 from dsg_ros.core.solvers.sparse import SingularError, SparseCholesky, SparseFactor, diagonal_of
@@ -134,7 +134,7 @@ def _step(linear: SparseCholesky, rows: HostRows, linearised: RowHessians, dampi
         return added, np.nan
     step = factor.step()
     gradient = np.empty(len(step))
-    multifrontal.gradient_of(linearised, tree.offset, tree.dims, gradient)
+    row_sums.gradient_of(linearised, tree.offset, tree.dims, gradient)
     return step, float(0.5 * (added @ step**2 - gradient @ step))
 
 

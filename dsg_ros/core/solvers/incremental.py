@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.core.checks import pose_row
 from dsg_ros.core.factors.base import Kernel
-from dsg_ros.core.native import growing, multifrontal, regrowth, retiring, rows
+from dsg_ros.core.native import growing, marginals, regrowth, retiring, rows
 from dsg_ros.core.native.damping import FLOOR
 from dsg_ros.core.native.growing import Graph
 from dsg_ros.core.solution import Result
@@ -224,7 +224,7 @@ class Incremental:
         if variable >= 0:
             self._check_solved(key, variable)
             block = np.empty((self._width, self._width))
-            multifrontal.marginal(growing.tree_of(self._graph()), variable, block)
+            marginals.marginal(growing.tree_of(self._graph()), variable, block)
             out[np.ix_(self._axes, self._axes)] = 0.5 * (block + block.T)
         return out
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.linearisation import HostRows
-from dsg_ros.core.native import multifrontal, plan
-from dsg_ros.core.native.multifrontal import RowHessians, Tree
+from dsg_ros.core.native import marginals, multifrontal, plan, row_sums, substitution
+from dsg_ros.core.native.tree import RowHessians, Tree
 from dsg_ros.core.solvers import covariances
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 
@@ -117,7 +117,7 @@ class SparseFactor:
         """The step (N,) that the rows' gradient asks for: ``-H^-1 g`` over the free numbers."""
         tree = self._owner.load(self)
         out = np.zeros(len(self.rows.free))
-        multifrontal.substitute_back(tree, np.arange(len(tree.panel)), self.forward, out)
+        substitution.substitute_back(tree, np.arange(len(tree.panel)), self.forward, out)
         return out
 
     def solve(self, right: Any) -> Array:
@@ -130,7 +130,7 @@ class SparseFactor:
             found, self._near = self._refined(columns), None
             if found is None:
                 tree, found = self._owner.load(self), columns
-                multifrontal.solve(tree, np.arange(len(tree.panel)), found)
+                substitution.solve(tree, np.arange(len(tree.panel)), found)
             out[free] = found.T.reshape(out[free].shape)
         return out
 
@@ -140,7 +140,7 @@ class SparseFactor:
         if tree is None:
             return self.solve(right)
         out, columns = np.zeros(len(right)), np.asarray(right, float)[None, self.rows.free]
-        multifrontal.solve(tree, np.arange(len(tree.panel)), columns)
+        substitution.solve(tree, np.arange(len(tree.panel)), columns)
         out[self.rows.free] = columns[0]
         return out
 
@@ -157,14 +157,14 @@ class SparseFactor:
         if tree is None:
             return None
         order, found, image = np.arange(len(tree.panel)), columns.copy(), np.empty(columns.shape[1])
-        multifrontal.solve(tree, order, found)
+        substitution.solve(tree, order, found)
         moved = np.inf
         for _ in range(REFINEMENTS):
             step = columns.copy()
             for right, vector in zip(step, found, strict=True):
-                multifrontal.product(self.linearised, tree.offset, self.rows.dims, vector, image)
+                row_sums.product(self.linearised, tree.offset, self.rows.dims, vector, image)
                 right -= image + self.damping * vector
-            multifrontal.solve(tree, order, step)
+            substitution.solve(tree, order, step)
             found += step
             before, largest = moved, np.abs(found).max(axis=1)
             moved = float((np.abs(step).max(axis=1) / np.where(largest > 0, largest, 1.0)).max(initial=0.0))
@@ -206,12 +206,12 @@ class SparseFactor:
         tree = self._owner.load(self)
         size = int(tree.dims[variable])
         out = np.empty((size, size))
-        multifrontal.marginal(tree, variable, out)
+        marginals.marginal(tree, variable, out)
         return 0.5 * (out + out.T)
 
 
 def diagonal_of(rows: HostRows, linearised: RowHessians, offset: NDArray[np.int64]) -> Array:
     """The diagonal (N,) of the rows' Hessian, 1 where it is 0."""
     out = np.empty(len(rows.free))
-    multifrontal.diagonal(linearised, offset, rows.dims, out)
+    row_sums.diagonal(linearised, offset, rows.dims, out)
     return np.where(out > 0, out, 1.0)
