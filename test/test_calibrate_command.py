@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 from pathlib import Path
 
@@ -343,6 +344,17 @@ def test_the_khepera_as_published(shared, calibrate, name, sigmas_agree):
         ratio = np.array([told[key]["sigma"] for key in KHEPERA]) / sigmas
         assert (ratio > 0.5).all()
         assert (ratio < 2).all()
+
+
+def test_a_part_of_a_drive_in_which_one_wheel_stands(shared, tmp_path, calibrate):
+    """Its wild matches leave less than no information in some directions."""
+    file = shared / "data" / "odometry_calibration" / "khepera" / "l90.tuple.xz"
+    if not file.is_file():
+        pytest.skip(f"the Khepera recordings are not on this machine ({file})")
+    lines = lzma.decompress(file.read_bytes()).splitlines(keepends=True)
+    (tmp_path / "part.tuple").write_bytes(b"".join(lines[1100:2190]))
+    told = status(calibrate(tmp_path / "part.tuple", *DRIVE))
+    assert told["axle"] == told["right_wheel_diameter"] == "unobservable"
 
 
 @pytest.mark.slow
