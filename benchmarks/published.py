@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import graphs
+from benchmarks import graphs, lego
 from benchmarks.table import Row
 from dsg_ros.commands._calibrate_motions import Settings, calibrate_motions, judge, settings_of
 from dsg_ros.io.learned import write_learned
@@ -41,6 +41,8 @@ TRIMMED = 0.02
 """Share of the steps that a plain fit leaves out, as the published one did."""
 RESAMPLED, NEIGHBOURS = 40, 20
 """Drives that are drawn, in blocks of so many steps."""
+EFFECTIVE_GAUGE, GAUGE_OFF = 0.173, 3.0
+"""Of the Lego robot [m], and how far from it is allowed [mm]."""
 TAUGHT, JUDGED = "00", {"09": 3.7, "10": 4.2, "03": 6.68}
 """KITTI: the drive that teaches; those that are judged, with the drift [%] that may be left."""
 
@@ -49,7 +51,11 @@ def run() -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Rows of each recording that is at hand; what is left out is told."""
     logging.getLogger("dsg_ros.commands").setLevel(logging.ERROR)  # what is not observable is no news here
     data = graphs.folder().parent
-    for folder, measure in (("odometry_calibration/khepera", khepera), ("kitti_odometry", kitti)):
+    for folder, measure in (
+        ("odometry_calibration/khepera", khepera),
+        ("odometry_calibration/lego", lego_robot),
+        ("kitti_odometry", kitti),
+    ):
         if (data / folder).is_dir():
             yield from measure(data / folder)
         else:
@@ -118,6 +124,23 @@ def plain_sigmas(settings: Settings, values: Vector) -> Vector:
     e, jacobian = e[kept], jacobian[kept]
     inverse = np.linalg.inv(e.T @ e / len(e))
     return np.sqrt(np.diag(np.linalg.inv(np.einsum("mik,ij,mjl->kl", jacobian, inverse, jacobian))))
+
+
+def lego_robot(folder: Path) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+    """The gauge that makes ticks of the told size turn as the robot did, from the one that was measured."""
+    start = {"axle": lego.GAUGE, "left_wheel_diameter": lego.WHEEL, "right_wheel_diameter": lego.WHEEL,
+             "laser_x": lego.LASER, "laser_y": 0.0, "laser_yaw": 0.0}  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="dsg_ros-bench-") as place:
+        path = Path(place) / "lego.tuple"
+        lag = lego.write_tuples(folder, path)
+        motions = read_motions(path, None)
+    assert motions is not None
+    settings = settings_of("diff_drive", motions, start, ("left_wheel_diameter", "right_wheel_diameter"))
+    found = calibrate_motions(settings).calibrated
+    off, sigma = 1e3 * (found.values[0] - EFFECTIVE_GAUGE), 1e3 * found.sigmas[0]
+    note = f"{1e3 * found.values[0]:.1f} +- {sigma:.1f} mm ({found.status[0]}), measured 150 mm; scans {lag:.2f} s late"
+    row = _row("lego", "effective gauge: off", abs(off), GAUGE_OFF, "mm", note)
+    yield [row], {"recording": "lego", "values": found.values.tolist(), "sigmas": found.sigmas.tolist(), "lag": lag}
 
 
 def kitti(folder: Path) -> Iterator[tuple[list[Row], dict[str, Any]]]:

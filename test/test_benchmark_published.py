@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import graphs, published
+from benchmarks import graphs, lego, published
 from dsg_ros.learning.calibrators.models import DIFF_DRIVE
 
 
@@ -26,7 +26,7 @@ def test_wrong_starts_are_ten_percent_off_and_turned():
 def test_recordings_that_are_not_there_are_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(graphs.VARIABLE, str(tmp_path / "pose_graphs"))
     assert list(published.run()) == []
-    assert capsys.readouterr().out.count("is not there") == 2
+    assert capsys.readouterr().out.count("is not there") == 3
 
 
 def test_l90_beside_what_was_published(shared, monkeypatch):
@@ -42,3 +42,14 @@ def test_l90_beside_what_was_published(shared, monkeypatch):
     assert verdicts["sigmas / published"] is False
     plain = np.array(details["plain"]) / details["published"]["sigmas"]
     assert published.apart(plain) < 2
+
+
+def test_the_lego_robot_finds_its_gauge_from_what_was_measured(shared):
+    folder = shared / "data" / "odometry_calibration" / "lego"
+    if not folder.is_dir():
+        pytest.skip(f"the Lego robot's recording is not on this machine ({folder})")
+    ((row,), details) = next(published.lego_robot(folder))
+    print(row.note)
+    assert row.reached
+    assert "learned" in row.note
+    assert details["values"][1:3] == [lego.WHEEL, lego.WHEEL]

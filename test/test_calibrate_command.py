@@ -82,6 +82,19 @@ def test_a_start_that_is_far_off_does_no_harm(tuples, calibrate):
     assert told["held_out_after"] < 0.2 * told["held_out_before"]
 
 
+def test_parameters_that_are_known_stay_where_they_start(tuples, calibrate, refused):
+    held = {"left_wheel_diameter": 0.102, "laser_yaw": 0.41}
+    arguments = [f"{name}={value}" for name, value in held.items()]
+    told = calibrate(tuples, *DRIVE, "--initial", *arguments, "--hold", *held)["parameters"]
+    for name, value in held.items():
+        assert (told[name]["value"], told[name]["sigma"], told[name]["status"]) == (value, 0, "frozen")
+    # A known wheel that is 1 % larger makes a robot that is: only the ratios are seen in turns.
+    assert told["axle"]["status"] == "learned"
+    assert told["right_wheel_diameter"]["value"] / told["axle"]["value"] == pytest.approx(0.099 / 0.3, rel=0.02)
+    assert "did you mean axle?" in refused(tuples, *DRIVE, "--hold", "axel")
+    assert "nothing is left" in refused(tuples, *DRIVE, "--hold", *recordings.ROBOT)
+
+
 def test_slips_and_wrong_matches_do_little(tmp_path, calibrate):
     steps = recordings.wheel_tuples(outliers=0.1, count=1500)
     told = calibrate(recordings.write_tuples(tmp_path / "a.tuple", steps), *DRIVE)
