@@ -4,8 +4,10 @@ node, hero, killian and clouds are whole processes, against their limits.  batch
 this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag
 smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
 Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has
-learned to the truth.
-Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project; simulated graphs always run.
+learned to the truth.  Nor does published: it calibrates recorded robots, beside what was published of them.
+gradients holds the gradient of every loss to central differences.
+Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project, recordings beside their
+folder; simulated graphs always run.
 Nothing else may run meanwhile.
 
 The exit code is 1 if a process exceeds its limit or, with --gate, if a figure is over 15 % worse than the stored one or

@@ -13,7 +13,19 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks import batch, calibration, derivative, graphs, growth, incremental, pcg, robust, window
+from benchmarks import (
+    batch,
+    calibration,
+    derivative,
+    gradients,
+    graphs,
+    growth,
+    incremental,
+    pcg,
+    published,
+    robust,
+    window,
+)
 from benchmarks.growth_figure import draw_growth
 from benchmarks.measuring import cores, machine, version
 from benchmarks.options import COMPARISONS, UNTIMED, add_options
@@ -34,6 +46,8 @@ GRAPHS = {
     "derivative": derivative.GRAPHS,
     "pcg": pcg.GRAPHS,
     "calibration": (),
+    "published": (),
+    "gradients": (),
 }
 
 Part = tuple[list[Row], dict[str, Any]]
@@ -56,6 +70,10 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
         return window.run()
     if name == "calibration":
         return calibration.run(options)
+    if name == "published":
+        return published.run()
+    if name == "gradients":
+        return gradients.run()
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))

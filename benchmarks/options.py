@@ -5,8 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-COMPARISONS = ("batch", "incremental", "robust", "growth", "window", "derivative", "pcg", "calibration")
-UNTIMED = ("calibration",)
+COMPARISONS = (
+    "batch",
+    "incremental",
+    "robust",
+    "growth",
+    "window",
+    "derivative",
+    "pcg",
+    "calibration",
+    "published",
+    "gradients",
+)
+UNTIMED = ("calibration", "published", "gradients")
 """Those that measure no time: they may use every core."""
 OF_GRAPHS = ("batch", "incremental", "robust", "derivative", "pcg")
 """Those that --graphs has a say in."""

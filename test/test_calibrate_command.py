@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 from pathlib import Path
 
@@ -79,6 +80,19 @@ def test_a_start_that_is_far_off_does_no_harm(tuples, calibrate):
     for name, parameter in told["parameters"].items():
         assert parameter["value"] == pytest.approx(near[name]["value"], abs=1e-3 * near[name]["sigma"])
     assert told["held_out_after"] < 0.2 * told["held_out_before"]
+
+
+def test_parameters_that_are_known_stay_where_they_start(tuples, calibrate, refused):
+    held = {"left_wheel_diameter": 0.102, "laser_yaw": 0.41}
+    arguments = [f"{name}={value}" for name, value in held.items()]
+    told = calibrate(tuples, *DRIVE, "--initial", *arguments, "--hold", *held)["parameters"]
+    for name, value in held.items():
+        assert (told[name]["value"], told[name]["sigma"], told[name]["status"]) == (value, 0, "frozen")
+    # A known wheel that is 1 % larger makes a robot that is: only the ratios are seen in turns.
+    assert told["axle"]["status"] == "learned"
+    assert told["right_wheel_diameter"]["value"] / told["axle"]["value"] == pytest.approx(0.099 / 0.3, rel=0.02)
+    assert "did you mean axle?" in refused(tuples, *DRIVE, "--hold", "axel")
+    assert "nothing is left" in refused(tuples, *DRIVE, "--hold", *recordings.ROBOT)
 
 
 def test_slips_and_wrong_matches_do_little(tmp_path, calibrate):
@@ -343,6 +357,17 @@ def test_the_khepera_as_published(shared, calibrate, name, sigmas_agree):
         ratio = np.array([told[key]["sigma"] for key in KHEPERA]) / sigmas
         assert (ratio > 0.5).all()
         assert (ratio < 2).all()
+
+
+def test_a_part_of_a_drive_in_which_one_wheel_stands(shared, tmp_path, calibrate):
+    """Its wild matches leave less than no information in some directions."""
+    file = shared / "data" / "odometry_calibration" / "khepera" / "l90.tuple.xz"
+    if not file.is_file():
+        pytest.skip(f"the Khepera recordings are not on this machine ({file})")
+    lines = lzma.decompress(file.read_bytes()).splitlines(keepends=True)
+    (tmp_path / "part.tuple").write_bytes(b"".join(lines[1100:2190]))
+    told = status(calibrate(tmp_path / "part.tuple", *DRIVE))
+    assert told["axle"] == told["right_wheel_diameter"] == "unobservable"
 
 
 @pytest.mark.slow

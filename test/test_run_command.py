@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dsg_ros.commands.run import Options, main
+from dsg_ros.effect import with_margin
 from dsg_ros.errors import UserError
 from dsg_ros.io.trajectories import read_tum, write_tum
 from dsg_ros.poses import from_planar
@@ -78,7 +79,7 @@ def test_every_scan_is_mapped_and_nothing_compiles_on_the_way(done):
     assert 20 < told["keyframes"] < SCANS
     assert told["compilations_after_warm_up"] == 0
     assert told["peak_memory_bytes"] > 50e6
-    assert set(told["seconds"]) == {"reading", "start_up", "processing", "finish", "saving"}
+    assert set(told["seconds"]) == {"reading", "start_up", "processing", "finish", "sensitivity", "saving"}
     assert not told["interrupted"]
 
 
@@ -86,6 +87,19 @@ def test_the_map_corrects_the_odometry(done):
     _, told = done
     assert told["ate"]["odometry"] > 0.1
     assert told["ate"]["trajectory"] < 0.05
+
+
+def test_the_report_says_what_each_parameter_would_move(done):
+    out, _ = done
+    told = json.loads((out / "report.json").read_text())["sensitivity"]
+    assert 0.0 < told["last_pose_deviation_m"] < 0.1
+    effects = {effect["parameter"]: effect for effect in told["effects"]}
+    assert {"odometry.scale", "odometry.rotation_gain"} <= effects.keys()
+    assert all(effect["disagreement"] < 0.05 for effect in effects.values())
+    page = (out / "report.html").read_text()
+    assert "<h2>Sensitivity</h2>" in page
+    scale = effects["odometry.scale"]
+    assert with_margin(scale["last_pose_m"], scale["last_pose_margin_m"], "m").replace("+-", "±") in page
 
 
 def test_the_files_are_those_the_report_names(done):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ the axle), and of the laser's heading [rad]: it may be mounted any way."""
 @dataclass(frozen=True)
 class Settings:
     """Everything that estimation needs: ``start`` and ``prior`` (K,), ``neutral`` (K,) what a robot nobody calibrated
-    has."""
+    has; those ``held`` (K,) stay at the start."""
 
     motions: Motions
     model: Model
@@ -54,6 +54,7 @@ class Settings:
     other_starts: tuple[Array, ...]
     inputs: Array
     counts: Mapping[str, int]
+    held: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,21 @@ class Outcome:
         ]
 
 
-def known_names(model: str, initial: Mapping[str, float], motions: Motions | None = None) -> Model:
-    """The model called ``model`` for these motions; `UserError` for a name in ``initial`` that it does not have, or a
-    value out of bounds."""
+def known_names(
+    model: str, initial: Mapping[str, float], hold: Collection[str], motions: Motions | None = None
+) -> Model:
+    """The model called ``model`` for these motions; `UserError` for a name in ``initial`` or ``hold`` that it does not
+    have, or a value out of bounds."""
     found = LINEAR if motions is None or motions.planar else LINEAR_IN_SPACE
     found = DIFF_DRIVE if model == "diff_drive" else found
-    for name, value in initial.items():
+    for option, name in [*(("--initial", name) for name in initial), *(("--hold", name) for name in hold)]:
         if name not in found.names:
             close = difflib.get_close_matches(name, found.names, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise UserError(f"--initial {name}: unknown; {hint}{model} has {', '.join(found.names)}")
+            raise UserError(f"{option} {name}: unknown; {hint}{model} has {', '.join(found.names)}")
+    if set(hold) == set(found.names):
+        raise UserError("--hold names every parameter: nothing is left to be learned; take --freeze to judge them")
+    for name, value in initial.items():
         quantity = found.quantities[found.names.index(name)]
         if (
             quantity.bound is not None
@@ -114,12 +120,14 @@ def known_names(model: str, initial: Mapping[str, float], motions: Motions | Non
     return found
 
 
-def settings_of(name: str, motions: Motions, initial: Mapping[str, float]) -> Settings:
-    """Model, windows and start for the motions; `UserError` where they do not move, or contradict ``initial``."""
-    model = known_names(name, initial, motions)
+def settings_of(name: str, motions: Motions, initial: Mapping[str, float], hold: Collection[str] = ()) -> Settings:
+    """Model, windows and start for the motions, of which those in ``hold`` stay there; `UserError` where they do not
+    move, or contradict ``initial``."""
+    model = known_names(name, initial, hold, motions)
+    held = np.array([quantity.name in hold for quantity in model.quantities])
     counts = dict(motions.counts)
     if motions.kind == "wheels":
-        return _wheels(model, motions, initial, counts)
+        return _wheels(model, motions, initial, counts, held)
     inputs = motions.inputs
     if motions.trajectory is not None and motions.known is not None:
         _check_moves(motions)
@@ -141,10 +149,12 @@ def settings_of(name: str, motions: Motions, initial: Mapping[str, float]) -> Se
     neutral = np.array([q.neutral for q in model.quantities], float)
     start = np.array([initial.get(q.name, q.neutral) for q in model.quantities], float)
     prior = np.array([q.sigma for q in model.quantities], float)
-    return Settings(motions, model, windows, start, prior, neutral, (), inputs, counts)
+    return Settings(motions, model, windows, start, prior, neutral, (), inputs, counts, held)
 
 
-def _wheels(model: Model, motions: Motions, initial: Mapping[str, float], counts: dict[str, int]) -> Settings:
+def _wheels(
+    model: Model, motions: Motions, initial: Mapping[str, float], counts: dict[str, int], held: NDArray[np.bool_]
+) -> Settings:
     assert motions.relative is not None
     if np.abs(motions.inputs).sum(axis=0).max() < 0.5:
         raise UserError(f"{motions.source}: nothing moves: the wheels turn by less than half a radian in all")
@@ -163,7 +173,7 @@ def _wheels(model: Model, motions: Motions, initial: Mapping[str, float], counts
     prior = np.concatenate([LENGTH_SIGMA * np.abs(found[:3]), [size, size, ANGLE_SIGMA]])
     others = (found,) if initial else ()
     windows = single_steps(motions.inputs, motions.seconds, motions.relative)
-    return Settings(motions, model, windows, start, prior, found, others, motions.inputs, counts)
+    return Settings(motions, model, windows, start, prior, found, others, motions.inputs, counts, held)
 
 
 def _window_metres(inputs: Array) -> float:
@@ -226,6 +236,7 @@ def calibrate_motions(settings: Settings) -> Outcome:
         settings.other_starts,
         metres,
         noisy_inputs=settings.motions.consecutive,
+        held=settings.held,
     )
     return _outcome(settings, found, settings.start, HELD_OUT)
 

@@ -51,6 +51,11 @@ class Options:
         Doc("Where parameters start, and stay if they are not observable; default: neutral, or a closed form"),
         arg(metavar="NAME=VALUE"),
     ] = ()
+    hold: Annotated[
+        UseAppendAction[tuple[tuple[str, ...], ...]],
+        Doc("Parameters that are known: they stay where they start, so that others need not be told apart from them"),
+        arg(metavar="NAME"),
+    ] = ()
     freeze: Annotated[
         Path | None, FILE, Doc("A learned.yaml, of --out or of a run: judge its parameters, learn nothing")
     ] = None
@@ -64,9 +69,12 @@ def main(options: Options) -> int:
     """Read, calibrate, tell; 0, also where nothing can be learned."""
     if options.out is not None:
         destination(options.out)
+    if options.freeze is not None and options.hold:
+        raise UserError("--freeze with --hold: with --freeze nothing is learned, all are held")
     if options.freeze is not None and options.initial:
         raise UserError("--freeze with --initial: with --freeze nothing is learned, so nothing starts anywhere")
     initial = _assignments(options)
+    hold = tuple(name for group in options.hold for name in group)
     motions = read_motions(options.file, options.reference)
     if options.model == "diff_drive" and (motions is None or motions.kind != "wheels"):
         raise UserError(f"{options.file} tells no wheel speeds: --model diff_drive needs tuples of them; take linear")
@@ -77,9 +85,9 @@ def main(options: Options) -> int:
     from dsg_ros.commands._calibrate_scans import motions_from_scans
 
     if motions is None:
-        known_names(options.model, initial)
+        known_names(options.model, initial, hold)
         motions = motions_from_scans(options.file)
-    settings = settings_of(options.model, motions, initial)
+    settings = settings_of(options.model, motions, initial, hold)
     outcome = calibrate_motions(settings) if options.freeze is None else judge(settings, options.freeze)
     if options.out is not None:
         write_learned(options.out, outcome.parameters(keys=True), _provenance(options, outcome))

@@ -23,6 +23,7 @@ from typing_extensions import Doc
 from tyro.conf import Positional, UseAppendAction, arg
 
 from dsg_ros import config as configuration
+from dsg_ros.commands._run_sensitivity import sensitivities
 from dsg_ros.commands._view import View, Watched, watching
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, ReferencePose, RunResult, SavedMap
@@ -201,10 +202,12 @@ def _run(
             metrics={**result.metrics, **figures},
             counts={**stream.counts, **result.counts},
         )
+        begun = draw(of_run, result)
+        grown = slam.saved_map(options.log.name) if isinstance(slam, Slam) else None
+        with clock.phase("sensitivity"):  # while the figures are drawn aside
+            moving = None if grown is None or interrupt.asked else sensitivities(grown)
         with clock.phase("saving"):
-            begun = draw(of_run, result)
-            grown = slam.saved_map(options.log.name) if isinstance(slam, Slam) else None
-            report = save(result, options.out, settings, options.reference, draw, begun)
+            report = save(result, options.out, settings, options.reference, draw, begun, moving)
             if grown is not None:
                 write_map(options.out / IN_RUN, grown)
     _tell(options, result, report, clock, interrupt.asked)

@@ -22,8 +22,8 @@ from jaxtyping import Array, Float
 from dsg_ros.core.factors.base import Kernel, robust_weight
 from dsg_ros.core.implicit import implicit_jacobian
 from dsg_ros.core.problem import Problem
-from dsg_ros.core.solution import Result, Solution
-from dsg_ros.core.solve import solve
+from dsg_ros.core.solution import Result
+from dsg_ros.core.solve import solve, solve_differentiable
 from dsg_ros.core.solvers import DenseCholesky, LevenbergMarquardt
 from dsg_ros.core.theta import Mask, Theta, directions
 from dsg_ros.learning.block import Block
@@ -69,19 +69,18 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
 def negative_log_likelihood(block: Block, theta: Theta, width: float) -> Float[Array, ""]:
     """Laplace's, up to a constant; differentiable in theta.odometry_noise.
 
-    The poses stay where they are solved: at the minimum the cost does not change with them to first order, nor, to
-    first order in the residuals, does the determinant.
+    At the minimum the cost does not change with the poses to first order.  The determinant does, by the weights that
+    a kernel gives: the derivative goes through the solve.
     """
     problem = whole(block, width)
-    fixed = jax.lax.stop_gradient(theta)
-    solution: Solution = jax.lax.stop_gradient(solve(problem, fixed, INNER))
-    _, normal = problem.linearise(theta, solution.state)
+    state = solve_differentiable(problem, theta, INNER)
+    _, normal = problem.linearise(theta, state)
     poses = problem.free_poses.shape[0]
     factor = DenseCholesky().factorise(problem, normal, jnp.zeros(()))
-    covariance = factor.solve(jnp.eye(solution.state.dof))[6 : 6 * poses, 6 : 6 * poses]
+    covariance = factor.solve(jnp.eye(state.dof))[6 : 6 * poses, 6 : 6 * poses]
     root = jax.vmap(lambda row: row.sqrt_information(theta))(block.odometry)
     spread = jnp.linalg.slogdet(covariance)[1]
-    return problem.cost(theta, solution.state) - 0.5 * spread - jnp.sum(jnp.log(root))
+    return problem.cost(theta, state) - 0.5 * spread - jnp.sum(jnp.log(root))
 
 
 def _weights(problem: Problem, residuals: Float[Array, " R"]) -> Float[Array, " R"]:

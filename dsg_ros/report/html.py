@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jinja2
 
 from dsg_ros import config as configuration
+from dsg_ros.effect import with_margin
 from dsg_ros.report import timing
 
 FIGURES = {
@@ -55,6 +57,7 @@ def render(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         phases=timing.phases(report["metrics"]),
         metrics=timing.others(report["metrics"]),
         settings=_settings(report["configuration"]),
+        effects=_effects(report.get("sensitivity") or {"effects": ()}),
     )
 
 
@@ -82,6 +85,33 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _effects(sensitivity: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Each parameter's effect on the last pose, in words, and on the others."""
+    return [
+        {
+            "name": effect["parameter"],
+            "step": _step(effect["value"], effect["change"], effect["unit"]),
+            "distance": _with_margin(effect["last_pose_m"], effect["last_pose_margin_m"], "m"),
+            "turn": _with_margin(effect["last_pose_deg"], effect["last_pose_margin_deg"], "deg"),
+            "by_sigma": "—" if effect["last_pose_sigma_m"] is None else f"{effect['last_pose_sigma_m']:.2g} m",
+            "worst": f"{effect['worst_pose_m']:.3g} m",
+            "odometry": f"{effect['odometry_alone_last_pose_m']:.3g} m",
+        }
+        for effect in sensitivity["effects"]
+    ]
+
+
+def _step(value: float, change: float, unit: str) -> str:
+    """From which value to which, to the same places."""
+    places = max(0, 1 - math.floor(math.log10(abs(change))))
+    before, after = (f"{each:.{places}f}".replace("-", "\u2212") for each in (value, value + change))
+    return f"{before} → {after}" + ("" if unit == "ratio" else f" {unit}")
+
+
+def _with_margin(value: float, margin: float, unit: str) -> str:
+    return with_margin(value, margin, unit).replace("+-", "±")
 
 
 def _settings(values: Mapping[str, Any]) -> list[dict[str, Any]]:

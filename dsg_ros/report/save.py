@@ -49,18 +49,20 @@ def save(
     reference: str | Path | None = None,
     draw: Draw = drawing.here,
     begun: Callable[[], Images] | None = None,
+    sensitivity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write trajectories, map, learned parameters, figures and report of ``result``; returns what report.json holds.
 
     ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a file to compare with, as
     `dsg_ros.io.reference` reads it; one that does not fit is told in the report and the log, and costs none of the
     other files.  ``draw`` draws the figures (`dsg_ros.report.drawing`); those of the run may have been ``begun``
-    before.  All files are complete before the first of them takes its place in ``folder``.  Raises `UserError` when
+    before.  ``sensitivity`` is what `run` found of each parameter's effect.  All files are complete before the first of
+    them takes its place in ``folder``.  Raises `UserError` when
     ``folder`` cannot be written.
     """
     folder = Path(folder)
     of_run = begun or draw(drawing.of_run, result)
-    report = summarise(result, config)
+    report = summarise(result, config) | {"sensitivity": sensitivity}
     with _staged(folder) as stage:
         for field, name in TRAJECTORIES.items():
             write_tum(stage / name, result.stamps, getattr(result, field))

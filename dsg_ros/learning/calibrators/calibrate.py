@@ -28,6 +28,8 @@ LEAST_WINDOWS = 12
 TOLERATED, DOUBT = 0.01, 2.0
 """The held-out loss may get worse by this share, or so many standard errors: else calibrations that are equally good
 would be refused."""
+_KNOWN = 1e-6
+"""Share of its deviation that a number has which is held: it takes nothing from what others are seen by."""
 MOST_RATIO = 3.0
 """A length that is learned is not this many times what was said to be its start, unless units are mixed up."""
 
@@ -57,19 +59,23 @@ def calibrate(
     other_starts: Sequence[Vector],
     metres: float,
     noisy_inputs: bool,
+    held: NDArray[np.bool_] | None = None,
 ) -> Calibrated:
     """Learn ``model``'s values (K,) from the windows.
 
     ``start`` is what is kept of numbers that are not observable, known up to the deviations ``prior`` (K,); the search
     also begins at ``other_starts``, so that a start that is far off does no harm.  ``noisy_inputs``: what is measured
-    has more noise than the reference.  `UserError` where the windows are
-    too few, or what they say is beyond all bounds.
+    has more noise than the reference.  Those ``held`` (K,) are known and stay at the start.  `UserError` where the
+    windows are too few, or what they say is beyond all bounds.
     """
     if len(windows) < LEAST_WINDOWS:
         raise UserError(
             f"{len(windows)} windows of motion are too few to calibrate with: drive on, {metres:.1f} m so far"
         )
-    everything = np.ones(len(start), bool)
+    held = np.zeros(len(start), bool) if held is None else held
+    everything = ~held
+    prior = np.where(held, _KNOWN * prior, prior)
+    other_starts = [np.where(held, start, other) for other in other_starts]
     even = partial(errors, model, windows=windows)
     first = _best(even, (start, *other_starts), everything, prior)
     grown = growth(model, first.values, windows, even(first.values)[0], noisy_inputs)
@@ -78,7 +84,7 @@ def calibrate(
     z = (lambda at: _instruments(model, windows, at) / grown[:, :, None]) if noisy_inputs else None
     centre = other_starts[0] if other_starts else start
     seen = observability(model, told, z, first.values, windows, centre, prior, metres)
-    free = seen.observable
+    free = seen.observable & everything
     begin = np.where(free, first.values, start)
     final = _estimate(told, z, begin, free)
     if final.converged:
@@ -92,13 +98,13 @@ def calibrate(
     else:
         why = ""
     covariance = sandwich(final, free, blocks(len(windows), SANDWICH_BLOCKS))
-    sigmas = np.where(free, np.sqrt(np.diag(covariance)), seen.sigmas)
-    status = [LEARNED if f else UNOBSERVABLE for f in free]
+    sigmas = np.where(held, 0.0, np.where(free, np.sqrt(np.diag(covariance)), seen.sigmas))
+    status = np.where(held, FROZEN, np.where(free, FROZEN if why else LEARNED, UNOBSERVABLE)).tolist()
+    told_why = zip(held, free, seen.reason, strict=True)
+    reason = tuple("held, as it was asked for" if h else why if f else r for h, f, r in told_why)
     if why:
-        status = [FROZEN if f else UNOBSERVABLE for f in free]
-        reason = tuple(why if f else r for f, r in zip(free, seen.reason, strict=True))
-        return Calibrated(start.copy(), seen.sigmas, tuple(status), reason, before, before)
-    return Calibrated(final.values, sigmas, tuple(status), seen.reason, before, after)
+        return Calibrated(start.copy(), np.where(held, 0.0, seen.sigmas), tuple(status), reason, before, before)
+    return Calibrated(final.values, sigmas, tuple(status), reason, before, after)
 
 
 def apply(

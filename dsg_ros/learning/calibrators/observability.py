@@ -85,9 +85,14 @@ def _plausible(found: Vector, start: Vector, prior: Vector) -> Vector:
 
 def _excited(told: Matrix, noise: Matrix) -> Matrix:
     """The information ``told`` (K, K) without that of ``noise``, along the eigenvectors they share: their plain
-    difference need not be one."""
-    ridge = 1e-12 * np.trace(told) * np.eye(len(told))
-    share, vectors = eigh(noise, told + ridge)
+    difference need not be one.
+
+    Observed information may be less than nothing where the values were judged away from the optimum, or gross errors
+    are many: nothing is seen in those directions.
+    """
+    values, axes = np.linalg.eigh(told)
+    told = (axes * np.maximum(values, 1e-12 * np.abs(values).max())) @ axes.T
+    share, vectors = eigh(noise, told)
     rows = np.linalg.inv(vectors)  # told = rows^T rows
     return (rows.T * np.maximum(0.0, 1 - NOISE_SHARE * share)) @ rows
 
