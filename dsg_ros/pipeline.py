@@ -164,7 +164,7 @@ class Slam:
             seconds = max(0.0, (stamp - int(self._keyframes.stamps.values[last])) * 1e-9)
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
-            information = self._mapper.registration_information(tracked.information)
+            information = self._mapper.registration_information(tracked.information, tracked.inliers)
             self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
             link = Link(measured, seconds, relative, information, gained)
             self._calibration.add(key, link, int(self._keyframes.stamps.values[last]), stamp)

@@ -144,7 +144,15 @@ class LoopCloser:
         cost = distance[near] + 0.5 * turn
         stretches = np.split(np.arange(len(near)), np.nonzero(np.diff(near) > s.reference_keyframes)[0] + 1)
         best = sorted((min(cost[stretch]), int(near[stretch[np.argmin(cost[stretch])]])) for stretch in stretches)
-        return [(older, float(drift[older])) for _, older in best[: s.most_candidates]]
+        chosen = [older for _, older in best[: s.most_candidates]]
+        further = [
+            older
+            for (_, centre), stretch in zip(best, sorted(stretches, key=lambda each: min(cost[each])), strict=True)
+            for older in _further(near[stretch], centre, s.reference_keyframes)
+        ]
+        if further:
+            chosen.append(further[newest // s.every_keyframes % len(further)])
+        return [(older, float(drift[older])) for older in chosen]
 
     def _verify(
         self,
@@ -242,6 +250,16 @@ class LoopCloser:
             return []
         self._waiting = [w for w in self._waiting if w not in agree]
         return agree
+
+
+def _further(stretch: NDArray[np.int64], centre: int, reach: int) -> list[int]:
+    """Keyframes of a ``stretch`` whose surroundings, ``reach`` keyframes either way, are not those of ``centre``."""
+    places = np.round((stretch - centre) / (2.0 * reach)).astype(int)
+    found = []
+    for place in np.unique(places[places != 0]):
+        there = stretch[places == place]
+        found.append(int(there[np.argmin(np.abs(there - (centre + 2 * reach * place)))]))
+    return found
 
 
 def _enough(closures: Sequence[Closure], travel: NDArray[np.float64], count: int, span: float) -> bool:
