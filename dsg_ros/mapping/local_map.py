@@ -102,9 +102,9 @@ class LocalMapper:
         return max(1.0, lacking) ** DOUBT - 1.0
 
     def registration_information(self, information: NDArray[np.float64], inliers: float) -> NDArray[np.float64]:
-        """`factor_information` of a scan matched to the map of the keyframes before it, less what is in `doubt`."""
+        """`factor_information` of a scan matched to the map of the keyframes before it."""
         s = self._settings
-        return self.factor_information(information, s.floor_translation, s.floor_rotation) / (1.0 + self.doubt(inliers))
+        return self.factor_information(information, inliers, s.floor_translation, s.floor_rotation)
 
     def weighed(
         self,
@@ -124,14 +124,15 @@ class LocalMapper:
         return opinion_kernel.weighed(own, told, plain(prediction), prior, self._indices)
 
     def factor_information(
-        self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float
+        self, information: NDArray[np.float64], inliers: float, floor_translation: float, floor_rotation: float
     ) -> NDArray[np.float64]:
         """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent),
-        and bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay
-        zero.
+        bounded by floors [m], [rad] that stand for what the voxel model does not explain, and less what is in `doubt`.
+        Unobserved axes stay zero.
         """
         floors = np.where(self._indices < 3, floor_translation, floor_rotation) ** 2
-        return opinion_kernel.bounded(information, self._settings.discount, floors, self._indices)
+        bounded = opinion_kernel.bounded(information, self._settings.discount, floors, self._indices)
+        return bounded / (1.0 + self.doubt(inliers))
 
 
 def _restarts(settings: config.Registration) -> NDArray[np.float64]:
