@@ -95,6 +95,9 @@ class Registration:
         0.004
     )
     floor_rotation: Annotated[float, Doc("Least sigma of a registration's rotation"), Range(0.0, 0.2, "rad")] = 0.0014
+    trusted_inliers: Annotated[
+        float, Doc("A smaller inlier share makes the sigmas of a match grow, by its fourth power"), Range(0.01, 1.0)
+    ] = 0.9
     least_points: Annotated[int, Doc("Scans with fewer points follow odometry alone"), Range(3, 1000)] = 20
     restart_below: Annotated[float, Doc("Inlier share below which other starts are tried"), Range(0.0, 1.0)] = 0.6
     restart_beyond: Annotated[
@@ -124,7 +127,7 @@ class LoopClosure:
     drift_rate: Annotated[
         float, Doc("Drift allowed for, per metre along the shortest path of the graph"), Range(0.0, 1.0, "m/m")
     ] = 0.03
-    most_drift: Annotated[float, Doc("Drift allowed for, at most"), Range(0.5, 30.0, "m")] = 8.0
+    most_drift: Annotated[float, Doc("Drift allowed for, at most"), Range(0.5, 30.0, "m")] = 16.0
     most_turn: Annotated[float, Doc("Heading searched, at most"), Range(0.01, 0.54, "rad")] = 0.5
     most_candidates: Annotated[int, Doc("Places tried a search"), Range(1, 20)] = 2
     reference_keyframes: Annotated[int, Doc("Keyframes on either side that make the place"), Range(1, 100)] = 20

@@ -164,7 +164,7 @@ class Slam:
             seconds = max(0.0, (stamp - int(self._keyframes.stamps.values[last])) * 1e-9)
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(self._back_end.pose(last), tracked.own)
-            information = self._mapper.registration_information(tracked.information)
+            information = self._mapper.registration_information(tracked.information, tracked.inliers)
             self._back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
             link = Link(measured, seconds, relative, information, gained)
             self._calibration.add(key, link, int(self._keyframes.stamps.values[last]), stamp)
@@ -391,7 +391,8 @@ class Slam:
         self._travel += float(np.linalg.norm(found.pose[:3] - self._back_end.pose(-1)[:3]))
         key = self._back_end.add_keyframe(found.pose)
         s, relative = self._settings.loops, se3.between(self._back_end.pose(found.keyframe), found.pose)
-        information = self._mapper.factor_information(found.information, s.floor_translation, s.floor_rotation)
+        floors = s.floor_translation, s.floor_rotation
+        information = self._mapper.factor_information(found.information, found.inliers, *floors)
         self._back_end.add_gap(Closure(found.keyframe, key, relative, information, 0.0))
         self._map_keyframe(key, frame.stamp, cloud, odometry, found.pose)
         self._grid.add(points, frame.base_from_sensor)

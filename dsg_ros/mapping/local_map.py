@@ -12,6 +12,13 @@ from dsg_ros import config, poses
 from dsg_ros.core.native import plain
 from dsg_ros.mapping import opinion_kernel, registration, voxel_kernels, voxel_map
 
+DOUBT = 8
+"""Power of the inlier share by which a match's variance grows.  By real logs, indoors and out: 4 leaves what is matched
+outdoors too sure, and 16 makes it worthless."""
+
+LEAST_INLIERS = 0.05
+"""A smaller inlier share counts as this."""
+
 
 @dataclass(frozen=True)
 class LocalMap:
@@ -85,20 +92,47 @@ class LocalMapper:
         """
         return poses.compose(base, self._starts)
 
-    def registration_information(self, information: NDArray[np.float64]) -> NDArray[np.float64]:
+    def doubt(self, inliers: float) -> float:
+        """Share by which the variance of a match grows, for the points that the map does not explain.
+
+        Where many do not fit (ramps, grass, crowds), those that do were chosen by a pose that is off as well: the
+        error is far larger than the inliers' scatter tells.  Nothing up to `config.Registration.trusted_inliers`.
+        """
+        lacking = self._settings.trusted_inliers / max(inliers, LEAST_INLIERS)
+        return max(1.0, lacking) ** DOUBT - 1.0
+
+    def registration_information(self, information: NDArray[np.float64], inliers: float) -> NDArray[np.float64]:
         """`factor_information` of a scan matched to the map of the keyframes before it."""
         s = self._settings
-        return self.factor_information(information, s.floor_translation, s.floor_rotation)
+        return self.factor_information(information, inliers, s.floor_translation, s.floor_rotation)
+
+    def weighed(
+        self,
+        own: NDArray[np.float64],
+        information: NDArray[np.float64],
+        inliers: float,
+        prediction: NDArray[np.float64],
+        prior: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Pose (7,) between what the scan says, ``own`` (7,) with ``information`` (6, 6), and what odometry does.
+
+        Here the scan's variance is its own, and `doubt` times that of its factor.
+        """
+        s, doubt = self._settings, self.doubt(inliers)
+        floors = np.where(self._indices < 3, s.floor_translation, s.floor_rotation) ** 2
+        told = opinion_kernel.bounded(information, 1.0 / (1.0 + doubt / s.discount), doubt * floors, self._indices)
+        return opinion_kernel.weighed(own, told, plain(prediction), prior, self._indices)
 
     def factor_information(
-        self, information: NDArray[np.float64], floor_translation: float, floor_rotation: float
+        self, information: NDArray[np.float64], inliers: float, floor_translation: float, floor_rotation: float
     ) -> NDArray[np.float64]:
         """Information (6, 6) of a factor from a registration's: discounted (neighbouring points are not independent),
-        and bounded by floors [m], [rad] that stand for what the voxel model does not explain.  Unobserved axes stay
-        zero.
+        bounded by floors [m], [rad] that stand for what the voxel model does not explain, and less what is in `doubt`.
+        Unobserved axes stay zero.
         """
         floors = np.where(self._indices < 3, floor_translation, floor_rotation) ** 2
-        return opinion_kernel.bounded(information, self._settings.discount, floors, self._indices)
+        bounded = opinion_kernel.bounded(information, self._settings.discount, floors, self._indices)
+        return bounded / (1.0 + self.doubt(inliers))
 
 
 def _restarts(settings: config.Registration) -> NDArray[np.float64]:

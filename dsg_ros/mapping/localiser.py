@@ -18,6 +18,7 @@ from dsg_ros.interface import Hint
 from dsg_ros.mapping import scan
 from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.reference import Reference
+from dsg_ros.mapping.registration import Match
 from dsg_ros.mapping.relocalisation import Found, Relocaliser, Verdict
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 
@@ -117,7 +118,7 @@ class Localiser:
             self._unfit = self._unfit + 1 if tracked.inliers < s.lost_below else 0
         carried = se3.carried(se3.between(plain(before), plain(tracked.pose)), plain(self._covariance))
         predicted = carried + self._moving @ np.diag(tracked.sigmas**2) @ self._moving
-        self._covariance = self._fused(predicted, tracked.information)
+        self._covariance = self._fused(predicted, tracked.information, tracked.inliers)
         if self._unfit >= s.lost_scans:
             self._counts["lost"] += 1
             self.state = State.LOST
@@ -144,28 +145,30 @@ class Localiser:
         self.last = found = self._relocaliser.search(query, self._hint)
         self._counts[f"searches_{found.verdict.value}"] += 1
         if found.verdict is Verdict.ACCEPTED and found.match is not None:
-            self._accept(found.match.pose, found.match.information)
+            self._accept(found.match)
         elif self._hint is not None and len(self._recent) == s.relocalisation.keyframes:
             self._counts["hints_refused"] += 1
             _log.warning("no scan fits the map near the place that was told: looking everywhere")
             self._hint = None
             self._begin_search()
 
-    def _accept(self, pose: NDArray[np.float64], information: NDArray[np.float64]) -> None:
+    def _accept(self, match: Match) -> None:
         self.state = State.LOCALISED
         self._counts["relocalised"] += 1
         self._hint = None
         self._begin_search()
         self._unfit = 0
-        self._tracker.move(plain(pose))
-        self._take_map(pose)
+        self._tracker.move(plain(match.pose))
+        self._take_map(match.pose)
         # What the scan does not say is known as well as the search can tell places apart.
-        self._covariance = self._fused(self._moving, information)
+        self._covariance = self._fused(self._moving, match.information, match.inliers)
 
-    def _fused(self, covariance: NDArray[np.float64], information: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _fused(
+        self, covariance: NDArray[np.float64], information: NDArray[np.float64], inliers: float
+    ) -> NDArray[np.float64]:
         """The covariance after a registration with this ``information`` (6, 6), discounted as a factor's is."""
         axes = np.ix_(self._mapper.axes, self._mapper.axes)
-        factor = self._mapper.registration_information(information)
+        factor = self._mapper.registration_information(information, inliers)
         out = np.zeros((6, 6))
         out[axes] = np.linalg.inv(np.linalg.inv(covariance[axes]) + factor[axes])
         return out

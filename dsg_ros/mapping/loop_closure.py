@@ -129,7 +129,10 @@ class LoopCloser:
     def _candidates(
         self, trajectory: NDArray[np.float64], travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]
     ) -> list[tuple[int, float]]:
-        """Older keyframes worth trying, one a stretch of trajectory, with the drift [m] to allow for; nearest first."""
+        """Older keyframes worth trying, with the drift [m] to allow for.
+
+        They are the nearest of each stretch of trajectory, nearest first, and one `_further` along: another every time.
+        """
         s, newest = self._settings, len(trajectory) - 1
         apart = travel[newest] - travel > s.least_travel
         distance = np.linalg.norm(trajectory[:, :3] - trajectory[newest, :3], axis=1)
@@ -143,8 +146,17 @@ class LoopCloser:
         turn = np.abs(np.angle(np.exp(1j * (poses.yaw(trajectory[near]) - poses.yaw(trajectory[newest])))))
         cost = distance[near] + 0.5 * turn
         stretches = np.split(np.arange(len(near)), np.nonzero(np.diff(near) > s.reference_keyframes)[0] + 1)
-        best = sorted((min(cost[stretch]), int(near[stretch[np.argmin(cost[stretch])]])) for stretch in stretches)
-        return [(older, float(drift[older])) for _, older in best[: s.most_candidates]]
+        stretches.sort(key=lambda stretch: float(cost[stretch].min()))
+        best = [int(near[stretch[np.argmin(cost[stretch])]]) for stretch in stretches]
+        chosen = best[: s.most_candidates]
+        further = [
+            older
+            for stretch, centre in zip(stretches, best, strict=True)
+            for older in _further(near[stretch], centre, s.reference_keyframes)
+        ]
+        if further:
+            chosen.append(further[newest // s.every_keyframes % len(further)])
+        return [(older, float(drift[older])) for older in chosen]
 
     def _verify(
         self,
@@ -183,7 +195,8 @@ class LoopCloser:
             match = self._mapper.register(local_map, query, start[None], start, HELD)
             if match.inliers >= tier.least_inliers:
                 jump = float(np.linalg.norm(match.pose[:3] - guess[:3]))
-                information = self._mapper.factor_information(match.information, s.floor_translation, s.floor_rotation)
+                floors = s.floor_translation, s.floor_rotation
+                information = self._mapper.factor_information(match.information, match.inliers, *floors)
                 return Closure(older, newest, match.pose, information, jump, tier.weak)
             refused = "overlap"
         self.counts[f"loops_refused_{refused}"] += 1
@@ -242,6 +255,19 @@ class LoopCloser:
             return []
         self._waiting = [w for w in self._waiting if w not in agree]
         return agree
+
+
+def _further(stretch: NDArray[np.int64], centre: int, reach: int) -> list[int]:
+    """Keyframes of a ``stretch`` whose surroundings, ``reach`` keyframes either way, are not those of ``centre``.
+
+    After a long drive it may be there that the robot is, not where its own estimate is nearest to.
+    """
+    places = np.round((stretch - centre) / (2.0 * reach)).astype(int)
+    found = []
+    for place in np.unique(places[places != 0]):
+        there = stretch[places == place]
+        found.append(int(there[np.argmin(np.abs(there - (centre + 2 * reach * place)))]))
+    return found
 
 
 def _enough(closures: Sequence[Closure], travel: NDArray[np.float64], count: int, span: float) -> bool:

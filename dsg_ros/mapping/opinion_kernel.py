@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled, se3
+from dsg_ros.core.native.small import solve_positive
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -86,6 +87,26 @@ def opinion(
     shift, kept = scan_only(information, se3.log(se3.between(prediction, pose)), prior, axes)
     own = se3.compose(pose, se3.exp(shift))
     return own, kept, se3.log(se3.between(prediction, own))
+
+
+@compiled
+def weighed(own: Floats, information: Floats, prediction: Floats, prior: Floats, axes: Ints) -> Floats:
+    """The likeliest pose (7,), to first order in what is between ``own`` (7,) with ``information`` (6, 6) and
+    ``prediction`` (7,) with ``prior`` (6, 6); it differs from ``own`` along ``axes`` (n,) alone.
+    """
+    count = len(axes)
+    apart = se3.log(se3.between(own, prediction))
+    total, pull, step = np.empty((count, count)), np.zeros(count), np.zeros(count)
+    for i in range(count):
+        for j in range(count):
+            total[i, j] = information[axes[i], axes[j]] + prior[axes[i], axes[j]]
+        for j in range(6):
+            pull[i] += prior[axes[i], j] * apart[j]
+    solve_positive(total, pull, step)  # not positive definite where neither knows: there the pose stays
+    tangent = np.zeros(6)
+    for i in range(count):
+        tangent[axes[i]] = step[i]
+    return se3.compose(own, se3.exp(tangent))
 
 
 @compiled

@@ -52,12 +52,13 @@ class Last:
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where the robot was found: ``pose`` (7,) in map, what the scan says of it, ``information`` (6, 6), the number of
-    the ``keyframe`` nearest, and ``how`` in words.
+    """Where the robot was found: ``pose`` (7,) in map, what the scan says of it, ``information`` (6, 6), with its share
+    of ``inliers``, the number of the ``keyframe`` nearest, and ``how`` in words.
     """
 
     pose: NDArray[np.float64]
     information: NDArray[np.float64]
+    inliers: float
     keyframe: int
     how: str
 
@@ -155,7 +156,7 @@ class Resumption:
 
     def _resumed(self, match: Match, how: str) -> Resumed:
         pose = plain(match.pose)
-        return Resumed(pose, match.information, int(self._reference.near(pose)[0]), how)
+        return Resumed(pose, match.information, match.inliers, int(self._reference.near(pose)[0]), how)
 
 
 def _same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:

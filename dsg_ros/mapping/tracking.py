@@ -152,9 +152,12 @@ class Tracker:
                 match, held_to, prior, restarted = other, base, loose, True
                 self._doubtful = PAST if explained else self._doubtful
         own, information, _ = self._mapper.opinion(match, held_to, prior)
+        pose = match.pose
+        if self._mapper.doubt(match.inliers) > 0.0:
+            pose = self._mapper.weighed(own, information, match.inliers, held_to, prior)
         innovation = se3.log(se3.between(prediction, own))
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
-        return Tracked(match.pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
+        return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
 
     def _elsewhere(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Where else the robot may be, as odometry is known to fail.

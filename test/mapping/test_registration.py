@@ -164,7 +164,7 @@ def test_information_is_the_curvature_of_the_cost(mapper: LocalMapper, in_room: 
         errors.append(poses.log(poses.between(truth, match.pose))[list(mapper.axes)])
         information = match.information
     scatter = np.cov(np.array(errors).T)
-    told = np.linalg.inv(mapper.registration_information(information)[np.ix_(mapper.axes, mapper.axes)])
+    told = np.linalg.inv(mapper.registration_information(information, 1.0)[np.ix_(mapper.axes, mapper.axes)])
     assert np.linalg.eigvalsh(told - scatter).min() > 0
 
 
@@ -214,11 +214,11 @@ def test_a_match_in_a_corridor_leaves_the_length_to_odometry(mapper: LocalMapper
 
 def test_factor_information_is_bounded_by_its_floors(mapper: LocalMapper) -> None:
     strong = np.diag([1e12] * 6)
-    bounded = mapper.factor_information(strong, 0.01, 0.002)
+    bounded = mapper.factor_information(strong, 1.0, 0.01, 0.002)
     np.testing.assert_allclose(np.diag(bounded), [1e4, 1e4, 0, 0, 0, 1 / 0.002**2], rtol=1e-3)
     singular = np.zeros((6, 6))
     singular[1, 1] = 100.0
-    weak = mapper.factor_information(singular, 0.01, 0.002)
+    weak = mapper.factor_information(singular, 1.0, 0.01, 0.002)
     expected = 1 / (1 / (config.Slam().registration.discount * 100.0) + 0.01**2)
     np.testing.assert_allclose(weak, np.diag([0, expected, 0, 0, 0, 0]), atol=1e-9)
 
@@ -232,6 +232,43 @@ def test_factor_information_adds_the_floors_to_the_covariance(
     information = root @ root.T + np.eye(6)
     floors = np.diag(np.repeat([floor_translation, floor_rotation], 3) ** 2)
     expected = np.linalg.inv(np.linalg.inv(settings.registration.discount * information) + floors)
-    found = spatial.factor_information(information, floor_translation, floor_rotation)
+    found = spatial.factor_information(information, 1.0, floor_translation, floor_rotation)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
     np.testing.assert_array_equal(found, found.T)
+
+
+def test_the_variance_of_a_match_grows_with_what_it_leaves_unexplained(mapper: LocalMapper) -> None:
+    trusted, information = config.Slam().registration.trusted_inliers, np.diag([1e6] * 6)
+    full = mapper.registration_information(information, 1.0)
+    np.testing.assert_array_equal(mapper.registration_information(information, trusted), full)
+    half = mapper.registration_information(information, trusted / 2.0 ** (1 / 4))  # sigmas by its fourth power
+    np.testing.assert_allclose(half, full / 4.0)
+    assert np.isfinite(mapper.doubt(0.0))
+
+
+@pytest.mark.parametrize("inliers", [0.3, 0.7, 0.85])
+def test_a_doubtful_match_and_the_odometry_are_weighed_by_their_covariances(
+    mapper: LocalMapper, inliers: float
+) -> None:
+    rng = np.random.default_rng(3)
+    s, index = config.Slam().registration, np.array(mapper.axes)
+    block, root = np.ix_(index, index), rng.normal(size=(3, 3)) + 3 * np.eye(3)
+    information, prior = np.zeros((6, 6)), np.diag(1.0 / np.repeat([0.02, 0.01], 3) ** 2)
+    information[block] = root @ root.T * 1e5
+    own = poses.from_planar(1.0, 2.0, 0.5)
+    apart = np.zeros(6)
+    apart[index] = [1e-4, -2e-4, 1e-4]  # small: the formula is of first order
+    found = mapper.weighed(own, information, inliers, poses.compose(own, poses.exp(apart)), prior)
+    doubt = (s.trusted_inliers / inliers) ** 8 - 1.0
+    floors = np.diag([s.floor_translation**2, s.floor_translation**2, s.floor_rotation**2])
+    told = np.linalg.inv(information[block])
+    told = np.linalg.inv(told + doubt * (told / s.discount + floors))
+    expected = np.linalg.solve(told + prior[block], prior[block] @ apart[index])
+    np.testing.assert_allclose(poses.log(poses.between(own, found))[index], expected, atol=1e-9)
+
+
+def test_what_a_doubtful_match_does_not_know_is_left_to_the_odometry(mapper: LocalMapper) -> None:
+    own, information = poses.from_planar(1.0, 2.0, 0.5), np.diag([1e6, 0.0, 0.0, 0.0, 0.0, 1e8])
+    prediction = poses.compose(own, poses.exp(np.array([0.0, 0.3, 0.2, 0.1, 0.1, 0.0])))
+    found = mapper.weighed(own, information, 0.5, prediction, np.diag(1.0 / np.repeat([0.02, 0.01], 3) ** 2))
+    np.testing.assert_allclose(poses.log(poses.between(own, found)), [0, 0.3, 0, 0, 0, 0], atol=1e-9)

@@ -127,3 +127,22 @@ def test_scans_hang_on_their_keyframes() -> None:
     moved = poses.from_planar(np.array([0.0, 10.0]), 0.0, np.array([0.0, np.pi / 2]))
     np.testing.assert_allclose(log.on(moved)[:, :2], [[1, 0], [1, 0], [10, 1]], atol=1e-12)
     assert log.clouds == []
+
+
+def test_a_match_that_leaves_much_unexplained_moves_odometry_less(
+    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap
+) -> None:
+    """The same scan and the same error of the odometry, alone and among returns that no map has."""
+    tracker.set_map(in_room)
+    cloud = cloud_at(poses.IDENTITY, mapper)
+    litter = np.random.default_rng(0).uniform(-1.2, 1.2, (len(cloud), 3)) * [1.0, 1.0, 0.0]
+    moved = []
+    for seen in (cloud, np.concatenate([cloud[::3], litter])):
+        tracker.place(poses.from_planar(0.02, 0.0, 0.0), poses.IDENTITY, 0)
+        tracked = tracker.track(seen, poses.IDENTITY, 1)
+        assert abs(tracked.own[0]) < 0.006  # both are matched where the robot is
+        moved.append((tracked.inliers, tracked.pose[0]))
+    (clear, at_own), (littered, held) = moved
+    assert clear > 0.9 > 0.6 > littered
+    assert abs(at_own) < 0.004
+    assert 0.012 < held < 0.02
