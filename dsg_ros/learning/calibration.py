@@ -19,7 +19,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
 from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, ReferencePose
-from dsg_ros.learning import guards, parameters, scoring
+from dsg_ros.learning import guards, losses, parameters, scoring
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
@@ -208,6 +208,7 @@ class Calibration:
             self._reference.axes = np.array([0, 1, 5]) if planar else np.arange(6)
         block = self._still_block(planar)
         self._cost(block, self._used)
+        self._diluted(block, self._used)
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
@@ -291,7 +292,8 @@ class Calibration:
         information, _ = self._accumulator.normal()
         change = None
         if self._accumulator.add(block, self._estimate, own):
-            change = self._detector.add(np.asarray(own.gradient), np.asarray(own.hessian), information)
+            gradient, diluted = np.asarray(own.gradient), self._diluted(block, self._estimate)
+            change = self._detector.add(gradient, diluted, np.asarray(own.hessian), information)
         else:
             self.counts["blocks_refused"] += 1
         told = self._reopen(change, travel) if change else ""
@@ -380,6 +382,15 @@ class Calibration:
         loss = self._settings.learning.loss
         return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
 
+    def _diluted(self, block: Block, deviation: Vector) -> Vector:
+        """`losses.dilution` (K,) of the block at a deviation: zero but for the gains."""
+        width, out = self._settings.learning.robust_width, np.zeros(len(self._names))
+        told = np.asarray(_dilution_at(block, self._start, deviation, width=width, names=self._names))
+        for name, value in zip(losses.DILUTED, told, strict=True):
+            if name in self._names:
+                out[self._names.index(name)] = value
+        return out
+
 
 def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
     from dsg_ros.learning import noise  # here: it imports optax, which takes its time
@@ -404,3 +415,10 @@ def _score_at(
     loss: scoring.Loss,
 ) -> Score:
     return scoring.SCORES[loss](block, parameters.moved(start, deviation, names), mask(start, *names), width)
+
+
+@kept()
+def _dilution_at(
+    block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
+) -> Float[Array, " 2"]:
+    return losses.dilution(block, parameters.moved(start, deviation, names), width)

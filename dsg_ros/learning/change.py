@@ -7,6 +7,9 @@ changes", 1993, section 4.2), with P the covariance of the estimate itself::
 
     s = sum g,   V = sum H^1/2 C H^1/2 + c H P H,   T = s^T V^-1 s  ~  chi^2(K),   change = -(H + Lambda_0)^-1 s
 
+Noise in the measured increments alone makes gains seem to fall where little is driven or turned (`losses.dilution`):
+an alarm must stand without that, too.
+
 A single wild block is no change: each counts for no more than a few times the usual.  Neither is a small one, however
 sure: scans that bend on a ramp look like wheels that do.
 """
@@ -14,7 +17,7 @@ sure: scans that bend on a ramp look like wheels that do.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -40,6 +43,9 @@ CLIP = 2.0
 FLOOR = 0.3
 """Scatter, as a share of what the noise model says, below which a calm stretch is not believed."""
 
+VECTORS = ("gradient", "diluted", "whitened")
+"""What is kept of a block that is no matrix."""
+
 SURE = 3.0
 """Standard deviations beyond which a number has changed."""
 
@@ -63,6 +69,7 @@ class Change:
 @dataclass(frozen=True)
 class _Seen:
     gradient: Vector
+    diluted: Vector
     hessian: Matrix
     root: Matrix
     whitened: Vector
@@ -84,7 +91,7 @@ class ChangeDetector:
     def state(self) -> State:
         """As `dsg_ros.state` says: the newest blocks, and how those before them scattered."""
         size = len(self._sigmas)
-        shapes = {f.name: (-1, size) if f.name in ("gradient", "whitened") else (-1, size, size) for f in fields(_Seen)}
+        shapes = {f.name: (-1, size) if f.name in VECTORS else (-1, size, size) for f in fields(_Seen)}
         window = {
             f"window.{name}": np.array([getattr(seen, name) for seen in self._window]).reshape(shape)
             for name, shape in shapes.items()
@@ -97,26 +104,33 @@ class ChangeDetector:
         self._window = deque(_Seen(*row) for row in rows)
         self._past = deque(state["past"], maxlen=PAST)
 
-    def add(self, gradient: Vector, hessian: Matrix, information: Matrix) -> Change | None:
-        """A new block at the estimate: its ``gradient`` (K,) and ``hessian`` (K, K), and the ``information`` (K, K) of
-        the estimate without it.
+    def add(self, gradient: Vector, diluted: Vector, hessian: Matrix, information: Matrix) -> Change | None:
+        """A new block at the estimate: its ``gradient`` (K,), what part of it is ``diluted`` (K,), and ``hessian`` (K,
+        K); and the ``information`` (K, K) of the estimate without it.
         """
         root, inverse = _roots(hessian)
-        self._window.append(_Seen(gradient, hessian, root, inverse @ gradient, _inverse(information)))
+        self._window.append(_Seen(gradient, diluted, hessian, root, inverse @ gradient, _inverse(information)))
         if len(self._window) > self._settings.change_blocks:
             self._past.append(self._window.popleft().whitened)
         if len(self._window) < 2 or len(self._past) < FEWEST:
             return None
-        return self._test()
+        change = self._test([seen.gradient for seen in self._window])
+        if change is None:
+            return None
+        undiluted = self._test([seen.gradient - seen.diluted for seen in self._window])
+        return change if undiluted is not None and (undiluted.sure & change.sure).any() else None
 
-    def _test(self) -> Change | None:
+    def _test(self, gradients: Sequence[Vector]) -> Change | None:
+        """The test on the window's blocks, of whose ``gradients`` (K,) only that is believed which is given."""
         size = len(self._sigmas)
         lengths = np.array([np.linalg.norm(u) for u in self._past])
         usual = max(float(np.median(lengths)), np.sqrt(FLOOR * size))
         scatter = self._scatter(usual)
         newest_first = list(reversed(self._window))
+        whitened = [_roots(seen.hessian)[1] @ g for seen, g in zip(self._window, gradients, strict=True)][::-1]
         # Row i: the sums over the newest i + 1 blocks.
-        totals = np.cumsum([seen.root @ _clipped(seen.whitened, CLIP * usual) for seen in newest_first], axis=0)
+        clipped = [seen.root @ _clipped(u, CLIP * usual) for seen, u in zip(newest_first, whitened, strict=True)]
+        totals = np.cumsum(clipped, axis=0)
         spreads = np.cumsum([seen.root @ scatter @ seen.root for seen in newest_first], axis=0)
         hessian = np.sum([seen.hessian for seen in newest_first], axis=0)
         spread = spreads[-1] + np.trace(scatter) / size * hessian @ self._window[0].covariance @ hessian
@@ -124,7 +138,7 @@ class ChangeDetector:
             return None
         gain = np.linalg.inv(hessian + np.diag(self._sigmas**-2))
         sigmas = np.sqrt(np.diag(gain @ spread @ gain))
-        raw = np.sum([seen.gradient for seen in newest_first], axis=0)  # the size of a step is not to be clipped
+        raw = np.sum(gradients, axis=0)  # the size of a step is not to be clipped
         # There is something of it in those over which the test is clearest.
         since = 1 + int(np.argmax([_squared(t, s) for t, s in zip(totals, spreads, strict=True)]))
         change = Change(-gain @ raw, sigmas, since)

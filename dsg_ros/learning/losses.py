@@ -29,6 +29,9 @@ from dsg_ros.learning.block import Block
 FREEDOM = 8.0
 """Degrees of freedom of the Student t that innovations are taken to follow: a slipping wheel widens nothing."""
 
+DILUTED = ("odometry.scale", "odometry.rotation_gain")
+"""The gains, in the order of `dilution`."""
+
 INNER = LevenbergMarquardt(max_iterations=20)
 """The inner solver: a chain of odometry has a minimum of zero, which it finds in a few steps."""
 
@@ -102,6 +105,35 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
         jnp.einsum("m,mik,mil->kl", weight, du, du),
         jnp.sum(squared) / observed,
     )
+
+
+def dilution(block: Block, theta: Theta, width: float) -> Float[Array, " 2"]:
+    """What noise in the measured increments adds to the gradient of `score` in the gains of translation and rotation.
+
+    A gain multiplies a measurement, noise and all, so the gradient correlates with the innovation even where theta is
+    right, by what noise in translation or rotation explains of the innovations: ``w e^T S^-1 J P_k J^T S^-1 e / gain``
+    summed over rows, for a gain of ``1 + theta.scale`` or ``1 + theta.rotation_gain``.  Without turns to outweigh it a
+    rotation gain seems to fall (regression dilution).  The gradient less this has a mean of zero: it is that of
+    Deming's regression (Fuller, "Measurement error models", 1987, section 1.3).
+    """
+    problem = block.problem()
+    solution = solve(problem, theta, INNER)
+    held = predict(block, theta, solution)
+    covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
+    lower, u = whitened_spread(held, covariance)
+    width2 = width**2 * jnp.maximum(block.directions, 1.0)
+    weight = width2 / (width2 + jnp.sum(u**2, axis=1))
+    told = jax.vmap(lambda a, b: solve_triangular(a, b, lower=True, trans=1))(lower, u)
+    pulled = jnp.einsum("mid,mi->md", held.root @ held.jacobian, told)
+    moved = (pulled @ covariance)[:, : 6 * solution.state.poses.shape[0]].reshape(len(u), -1, 6)
+    rows = block.odometry
+    _, (previous, current) = jax.vmap(lambda row, *v: row.jacobians(theta, *v))(rows, *gather(rows, solution.state))
+    noise = jax.vmap(lambda row: row.sqrt_information(theta))(rows)
+    along = jnp.einsum("nij,mnj->mni", previous, moved[:, rows.previous])
+    along = (along + jnp.einsum("nij,mnj->mni", current, moved[:, rows.current])) * noise
+    share = jnp.einsum("m,mni->i", weight, along**2)
+    gains = 1 + jnp.stack([jnp.asarray(theta.scale), jnp.asarray(theta.rotation_gain)])
+    return jnp.stack([jnp.sum(share[:3]), jnp.sum(share[3:])]) / gains
 
 
 def negative_log_likelihood(block: Block, theta: Theta, width: float) -> Float[Array, ""]:

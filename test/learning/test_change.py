@@ -66,13 +66,17 @@ def blocks(count: int, seed: int, scatter: float = 1.0) -> list[tuple[np.ndarray
     return made
 
 
-def alarms(made: list[tuple[np.ndarray, np.ndarray]], **settings: float) -> list[Change | None]:
-    """What a detector says after each block; the prior is 0.05 for both numbers."""
+def alarms(
+    made: list[tuple[np.ndarray, np.ndarray]], diluted: tuple[float, float] = (0.0, 0.0), **settings: float
+) -> list[Change | None]:
+    """What a detector says after each block; the prior is 0.05 for both numbers.  Noise is told to explain that they
+    seem to be less by ``diluted``.
+    """
     learning = config.replace(config.Slam(), {f"learning.{k}": v for k, v in settings.items()}).learning
     detector, information = ChangeDetector(learning, np.full(2, 0.05)), np.eye(2) / 0.05**2
     said = []
     for gradient, hessian in made:
-        said.append(detector.add(gradient, hessian, information))
+        said.append(detector.add(gradient, hessian @ diluted, hessian, information))
         information = information + hessian
     return said
 
@@ -105,3 +109,13 @@ def test_one_wild_block_and_a_small_step_are_no_change() -> None:
     small = [(g - h @ np.array([0.015, 0.0]), h) if i >= 80 else (g, h) for i, (g, h) in enumerate(made)]
     assert not any(alarms(small))
     assert any(alarms(small, change_least=0.1)), "with a smaller least change it is one"
+
+
+def test_what_noise_in_the_measurements_explains_is_no_change() -> None:
+    made = blocks(100, seed=4)
+    fallen = [(g + h @ np.array([0.06, 0.0]), h) if i >= 80 else (g, h) for i, (g, h) in enumerate(made)]
+    assert any(alarms(fallen))
+    assert not any(alarms(fallen, diluted=(0.06, 0.0)))
+    risen = [(g - h @ np.array([0.06, 0.0]), h) if i >= 80 else (g, h) for i, (g, h) in enumerate(made)]
+    assert any(alarms(risen, diluted=(0.06, 0.0))), "noise makes nothing seem more"
+    assert not any(alarms(made, diluted=(0.06, 0.0))), "and is no change itself"

@@ -169,3 +169,34 @@ def test_loss_is_near_one_where_the_model_is_right() -> None:
         totals.append(float(score(block_of(links), to_float64(Theta.neutral())).loss))
     # The Cauchy kernel of width 3 takes about a tenth off the mean of a chi-square of 3 a row.
     assert 0.8 < np.mean(totals) < 1.05
+
+
+@pytest.mark.parametrize("told", [1.0, 2.0])
+def test_dilution_is_what_noise_adds_to_the_gains_gradient(told: float) -> None:
+    """Straight ahead with theta right: the gradient in the rotation gain has a mean, and it is this.
+
+    It is told by the innovations themselves, so that deviations need be right in their ratio only.
+    """
+    noises, rng = config.Slam().odometry, np.random.default_rng(0)
+    theta, names = to_float64(Theta.neutral()), losses.DILUTED
+    learned = mask(theta, *names)
+    turn = noises.sigma_rotation + 0.25 * noises.rotation_per_metre
+    seen = 0.1 * turn
+    scored = jax.jit(lambda block: losses.score(block, theta, learned, 100.0).gradient)
+    explained = jax.jit(lambda block: losses.dilution(block, theta, 100.0))
+    found = []
+    for _ in range(200):
+        links = [
+            Link(
+                poses.from_planar(0.25, 0.0, float(rng.normal(0.0, turn / told))), 0.5,
+                poses.from_planar(0.25, 0.0, float(rng.normal(0.0, seen / told))),
+                np.diag([1e4, 1e4, 0.0, 0.0, 0.0, seen**-2]),
+            )
+            for _ in range(5)
+        ]  # fmt: skip
+        block = make_block(links, pairs_of(5), noises)
+        found.append((np.asarray(scored(block))[1], np.asarray(explained(block))[1]))
+    gradients, dilutions = np.array(found).T
+    error = np.std(gradients - dilutions) / np.sqrt(len(found))
+    assert abs(gradients.mean() - dilutions.mean()) < 3 * error
+    assert dilutions.mean() > 10 * error, "or the test would say nothing"
