@@ -112,16 +112,17 @@ class LocalMapper:
         information: NDArray[np.float64],
         inliers: float,
         prediction: NDArray[np.float64],
-        prior: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Pose (7,) between what the scan says, ``own`` (7,) with ``information`` (6, 6), and what odometry does.
+        covariance: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pose (7,) between what the scan says, ``own`` (7,) with ``information`` (6, 6), and the ``prediction`` (7,)
+        with ``covariance`` (6, 6); and its covariance.
 
         Here the scan's variance is its own, and `doubt` times that of its factor.
         """
         s, doubt = self._settings, self.doubt(inliers)
         floors = np.where(self._indices < 3, s.floor_translation, s.floor_rotation) ** 2
         told = opinion_kernel.bounded(information, 1.0 / (1.0 + doubt / s.discount), doubt * floors, self._indices)
-        return opinion_kernel.weighed(own, told, plain(prediction), prior, self._indices)
+        return opinion_kernel.weighed(own, told, plain(prediction), plain(covariance), self._indices)
 
     def factor_information(
         self, information: NDArray[np.float64], inliers: float, floor_translation: float, floor_rotation: float

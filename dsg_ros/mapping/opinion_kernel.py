@@ -90,23 +90,43 @@ def opinion(
 
 
 @compiled
-def weighed(own: Floats, information: Floats, prediction: Floats, prior: Floats, axes: Ints) -> Floats:
+def weighed(
+    own: Floats, information: Floats, prediction: Floats, covariance: Floats, axes: Ints
+) -> tuple[Floats, Floats]:
     """The likeliest pose (7,), to first order in what is between ``own`` (7,) with ``information`` (6, 6) and
-    ``prediction`` (7,) with ``prior`` (6, 6); it differs from ``own`` along ``axes`` (n,) alone.
+    ``prediction`` (7,) with ``covariance`` (6, 6), and its covariance; it differs from ``own`` along ``axes`` (n,)
+    alone.  Covariances are positive definite along ``axes``, and have zeros elsewhere.
     """
     count = len(axes)
     apart = se3.log(se3.between(own, prediction))
-    total, pull, step = np.empty((count, count)), np.zeros(count), np.zeros(count)
+    told, block, total = np.zeros(count), np.empty((count, count)), np.empty((count, count))
+    prior, out = np.zeros((count, count)), np.zeros((6, 6))
+    for k in range(count):  # the prediction's information
+        for i in range(count):
+            told[i] = 1.0 if i == k else 0.0
+            for j in range(count):
+                block[i, j] = covariance[axes[i], axes[j]]
+        solve_positive(block, told, prior[k])
+    pull, step, column = np.zeros(count), np.zeros(count), np.zeros(count)
     for i in range(count):
         for j in range(count):
-            total[i, j] = information[axes[i], axes[j]] + prior[axes[i], axes[j]]
-        for j in range(6):
-            pull[i] += prior[axes[i], j] * apart[j]
-    solve_positive(total, pull, step)  # not positive definite where neither knows: there the pose stays
+            pull[i] += prior[i, j] * apart[axes[j]]
+    for k in range(-1, count):
+        for i in range(count):
+            for j in range(count):
+                total[i, j] = prior[i, j] + information[axes[i], axes[j]]
+        if k < 0:
+            solve_positive(total, pull, step)
+            continue
+        for i in range(count):
+            told[i] = 1.0 if i == k else 0.0
+        solve_positive(total, told, column)
+        for i in range(count):
+            out[axes[i], axes[k]] = column[i]
     tangent = np.zeros(6)
     for i in range(count):
         tangent[axes[i]] = step[i]
-    return se3.compose(own, se3.exp(tangent))
+    return se3.compose(own, se3.exp(tangent)), out
 
 
 @compiled

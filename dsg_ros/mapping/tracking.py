@@ -63,6 +63,9 @@ class Tracker:
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
+        # Of the pose in the local map, along the axes that scans observe.
+        self._moving = np.diag(np.isin(np.arange(6), mapper.axes).astype(float))
+        self._covariance = np.zeros((6, 6))
         self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0}
 
     def set_map(self, local_map: LocalMap) -> None:
@@ -80,6 +83,7 @@ class Tracker:
         self.pose, self._odometry, self._stamp = plain(pose), plain(odometry), stamp
         self._past.clear()
         self._doubtful = 0
+        self._covariance = np.zeros((6, 6))
 
     def state(self) -> State:
         """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
@@ -90,6 +94,7 @@ class Tracker:
             "pose": np.array(self.pose),
             "odometry": np.array(odometry).reshape(-1, 7),
             "past": np.array(past).reshape(-1, 2, 7),
+            "covariance": self._covariance.copy(),
             "facts": packed(facts),
         }
 
@@ -99,6 +104,7 @@ class Tracker:
         self.pose = plain(state["pose"])
         self._odometry = plain(state["odometry"][0]) if len(state["odometry"]) else None
         self._past = deque(((plain(odometry), plain(pose)) for odometry, pose in state["past"]), maxlen=PAST)
+        self._covariance = np.array(state["covariance"])
         self._stamp, self._doubtful, self.counts = facts["stamp"], facts["doubtful"], facts["counts"]
 
     def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
@@ -114,6 +120,8 @@ class Tracker:
         self._odometry, self._stamp = odometry, stamp
         increment, sigmas = self._predict(measured, seconds)
         prediction = se3.compose(self.pose, increment)
+        grown = se3.carried(plain(increment), plain(self._covariance)) + np.diag(sigmas**2)
+        self._covariance = self._moving @ grown @ self._moving
         tracked = self._match(points, prediction, increment, sigmas)
         self.pose = tracked.pose
         return tracked
@@ -152,9 +160,10 @@ class Tracker:
                 match, held_to, prior, restarted = other, base, loose, True
                 self._doubtful = PAST if explained else self._doubtful
         own, information, _ = self._mapper.opinion(match, held_to, prior)
-        pose = match.pose
-        if self._mapper.doubt(match.inliers) > 0.0:
-            pose = self._mapper.weighed(own, information, match.inliers, held_to, prior)
+        # A match in doubt is weighed by all that is known: one step of the odometry is exact beside it, many are not.
+        predicted = np.diag(1.0 / np.diag(prior)) if restarted else self._covariance
+        weighed, self._covariance = self._mapper.weighed(own, information, match.inliers, held_to, predicted)
+        pose = weighed if self._mapper.doubt(match.inliers) > 0.0 else match.pose
         innovation = se3.log(se3.between(prediction, own))
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
