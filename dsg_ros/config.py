@@ -129,7 +129,9 @@ class LoopClosure:
     ] = 0.03
     most_drift: Annotated[float, Doc("Drift allowed for, at most"), Range(0.5, 30.0, "m")] = 16.0
     most_turn: Annotated[float, Doc("Heading searched, at most"), Range(0.01, 0.54, "rad")] = 0.5
-    most_candidates: Annotated[int, Doc("Places tried a search"), Range(1, 20)] = 2
+    most_candidates: Annotated[
+        int, Doc("Places tried a search; after a long way one further along beside them"), Range(1, 20)
+    ] = 2
     reference_keyframes: Annotated[int, Doc("Keyframes on either side that make the place"), Range(1, 100)] = 20
     query_keyframes: Annotated[int, Doc("Newest keyframes that are matched together"), Range(1, 100)] = 12
     support_cell: Annotated[

@@ -49,7 +49,6 @@ def test_the_lego_robot_finds_its_gauge_from_what_was_measured(shared):
     if not folder.is_dir():
         pytest.skip(f"the Lego robot's recording is not on this machine ({folder})")
     ((row,), details) = next(published.lego_robot(folder))
-    print(row.note)
     assert row.reached
     assert "learned" in row.note
     assert details["values"][1:3] == [lego.WHEEL, lego.WHEEL]

@@ -91,6 +91,7 @@ def test_parameters_that_are_known_stay_where_they_start(tuples, calibrate, refu
     # A known wheel that is 1 % larger makes a robot that is: only the ratios are seen in turns.
     assert told["axle"]["status"] == "learned"
     assert told["right_wheel_diameter"]["value"] / told["axle"]["value"] == pytest.approx(0.099 / 0.3, rel=0.02)
+    assert "--initial axle=VALUE" in refused(tuples, *DRIVE, "--hold", "axle", "laser_x", "--initial", "laser_x=0")
     assert "did you mean axle?" in refused(tuples, *DRIVE, "--hold", "axel")
     assert "nothing is left" in refused(tuples, *DRIVE, "--hold", *recordings.ROBOT)
 

@@ -125,6 +125,12 @@ def settings_of(name: str, motions: Motions, initial: Mapping[str, float], hold:
     move, or contradict ``initial``."""
     model = known_names(name, initial, hold, motions)
     held = np.array([quantity.name in hold for quantity in model.quantities])
+    untold = [name for name in hold if name not in initial]
+    if untold and motions.kind == "wheels":
+        raise UserError(
+            f"--hold {' '.join(untold)}: of this model a start is found from the motions, so say what is known: "
+            f"--initial {' '.join(f'{each}=VALUE' for each in untold)}"
+        )
     counts = dict(motions.counts)
     if motions.kind == "wheels":
         return _wheels(model, motions, initial, counts, held)

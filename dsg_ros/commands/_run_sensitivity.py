@@ -25,11 +25,17 @@ def sensitivities(saved: SavedMap) -> dict[str, Any] | None:
     told = {parameter.name for parameter in saved.parameters}
     try:
         graph = Sensitivity(*restored_graph(saved), saved.parameters)
-        effects = [graph.effect(name) for name in graph.calibration if name in told]
         sigma = graph.deviation()
-    except UserError as error:
-        log.info("no sensitivity in the report: %s", error)
+    except (UserError, ValueError) as error:  # a graph that does not determine its poses is found out by its factor
+        log.warning("no sensitivity in the report: %s", error)
         return None
+    effects = []
+    for name in graph.calibration:
+        if name in told:
+            try:
+                effects.append(graph.effect(name))
+            except (UserError, ValueError) as error:
+                log.warning("the report has no sensitivity to %s: %s", name, error)
     return {
         "last_pose_deviation_m": float(metres(sigma)),
         "last_pose_deviation_deg": float(degrees(sigma)),

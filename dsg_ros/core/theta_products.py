@@ -31,7 +31,7 @@ def theta_vjp(
     ``groups`` are the problem's rows at ``theta`` (`linearisation.groups_of`).
     """
     leaves, structure = jax.tree.flatten(theta)
-    total = {f.name: np.zeros(leaf.shape) for f, leaf in zip(dataclasses.fields(theta), leaves, strict=True)}
+    total = {f.name: np.zeros(np.shape(leaf)) for f, leaf in zip(dataclasses.fields(theta), leaves, strict=True)}
     moved = plain(vector[: problem.free_poses.size].reshape(-1, 6) * np.asarray(problem.free_poses))
     chunked: set[type[Factor]] = set()
     for group in groups:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,9 @@ class ChangeDetector:
         if change is None:
             return None
         undiluted = self._test([seen.gradient - seen.diluted for seen in self._window])
-        return change if undiluted is not None and (undiluted.sure & change.sure).any() else None
+        if undiluted is None or not (undiluted.sure & change.sure).any():
+            return None
+        return replace(change, step=np.where(undiluted.sure, change.step, 0.0))
 
     def _test(self, gradients: Sequence[Vector]) -> Change | None:
         """The test on the window's blocks, of whose ``gradients`` (K,) only that is believed which is given."""

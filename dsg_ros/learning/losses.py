@@ -113,8 +113,9 @@ def dilution(block: Block, theta: Theta, width: float) -> Float[Array, " 2"]:
     A gain multiplies a measurement, noise and all, so the gradient correlates with the innovation even where theta is
     right, by what noise in translation or rotation explains of the innovations: ``w e^T S^-1 J P_k J^T S^-1 e / gain``
     summed over rows, for a gain of ``1 + theta.scale`` or ``1 + theta.rotation_gain``.  Without turns to outweigh it a
-    rotation gain seems to fall (regression dilution).  The gradient less this has a mean of zero: it is that of
-    Deming's regression (Fuller, "Measurement error models", 1987, section 1.3).
+    rotation gain seems to fall (regression dilution).  The gradient less this is that of Deming's regression (Fuller,
+    "Measurement error models", 1987, section 1.3); its mean is zero where noise does not grow with what is measured,
+    as it does in turns.
     """
     problem = block.problem()
     solution = solve(problem, theta, INNER)

@@ -131,7 +131,8 @@ class LoopCloser:
     ) -> list[tuple[int, float]]:
         """Older keyframes worth trying, with the drift [m] to allow for.
 
-        They are the nearest of each stretch of trajectory, nearest first, and one `_further` along: another every time.
+        They are the nearest of each stretch of trajectory, nearest first, and one `_further` along, as a rule another
+        than the last time.
         """
         s, newest = self._settings, len(trajectory) - 1
         apart = travel[newest] - travel > s.least_travel

@@ -66,7 +66,7 @@ class Tracker:
         # Of the pose in the local map, along the axes that scans observe.
         self._moving = np.diag(np.isin(np.arange(6), mapper.axes).astype(float))
         self._covariance = np.zeros((6, 6))
-        self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0}
+        self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0}
 
     def set_map(self, local_map: LocalMap) -> None:
         """Match the scans to come against ``local_map``."""
@@ -163,7 +163,9 @@ class Tracker:
         # A match in doubt is weighed by all that is known: one step of the odometry is exact beside it, many are not.
         predicted = np.diag(1.0 / np.diag(prior)) if restarted else self._covariance
         weighed, self._covariance = self._mapper.weighed(own, information, match.inliers, held_to, predicted)
-        pose = weighed if self._mapper.doubt(match.inliers) > 0.0 else match.pose
+        in_doubt = self._mapper.doubt(match.inliers) > 0.0
+        self.counts["matches_in_doubt"] += in_doubt
+        pose = weighed if in_doubt else match.pose
         innovation = se3.log(se3.between(prediction, own))
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)

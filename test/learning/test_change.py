@@ -119,3 +119,11 @@ def test_what_noise_in_the_measurements_explains_is_no_change() -> None:
     risen = [(g - h @ np.array([0.06, 0.0]), h) if i >= 80 else (g, h) for i, (g, h) in enumerate(made)]
     assert any(alarms(risen, diluted=(0.06, 0.0))), "noise makes nothing seem more"
     assert not any(alarms(made, diluted=(0.06, 0.0))), "and is no change itself"
+
+
+def test_of_two_numbers_only_the_one_that_changed_is_told() -> None:
+    noise, step = np.array([0.0, 0.06]), np.array([0.08, 0.0])
+    made = [(g + h @ noise, h) for g, h in blocks(100, seed=5)]
+    seems = [(g - h @ step, h) if i >= 80 else (g, h) for i, (g, h) in enumerate(made)]
+    found = next(change for change in alarms(seems, diluted=(0.0, 0.06)) if change)
+    assert found.sure.tolist() == [True, False]

@@ -54,7 +54,7 @@ def sweep(closer: LoopCloser, chain: Array, clouds: list[Array], travel: Array) 
     return found
 
 
-def assert_true(closures: list[Closure], truth: Array) -> None:
+def assert_true(closures: list[Closure], truth: Array, least: float = 100.0) -> None:
     for closure in closures:
         right = poses.between(truth[closure.older], truth[closure.newer])
         xi = poses.log(poses.between(right, closure.relative))
@@ -63,7 +63,7 @@ def assert_true(closures: list[Closure], truth: Array) -> None:
         np.testing.assert_allclose(closure.information, closure.information.T)
         assert np.linalg.eigvalsh(closure.information).min() > -1e-6
         observed = closure.information[np.ix_([0, 1, 5], [0, 1, 5])]
-        assert np.linalg.eigvalsh(observed).min() > 10.0  # a third of a metre, where half of the points do not fit
+        assert np.linalg.eigvalsh(observed).min() > least
 
 
 def test_a_small_drift_is_closed_at_once(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
@@ -91,7 +91,7 @@ def test_a_big_jump_waits_for_agreement(lap: Keyframes, mapper: LocalMapper, set
         if answers:
             break
     assert len(answers) >= settings.loops.agreement_count
-    assert_true(answers, truth)
+    assert_true(answers, truth, least=10.0)  # the chain is bent, and so are the places: half of the points fit
     ends = [travel[closure.newer] for closure in answers]
     assert max(ends) - min(ends) >= settings.loops.agreement_travel
     assert min(closure.jump for closure in answers) > settings.loops.trusted_jump

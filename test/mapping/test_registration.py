@@ -258,17 +258,23 @@ def test_a_doubtful_match_and_the_odometry_are_weighed_by_their_covariances(
     own = poses.from_planar(1.0, 2.0, 0.5)
     apart = np.zeros(6)
     apart[index] = [1e-4, -2e-4, 1e-4]  # small: the formula is of first order
-    found = mapper.weighed(own, information, inliers, poses.compose(own, poses.exp(apart)), prior)
+    covariance = np.zeros((6, 6))
+    covariance[block] = np.linalg.inv(prior[block])
+    found, left = mapper.weighed(own, information, inliers, poses.compose(own, poses.exp(apart)), covariance)
     doubt = (s.trusted_inliers / inliers) ** 8 - 1.0
     floors = np.diag([s.floor_translation**2, s.floor_translation**2, s.floor_rotation**2])
     told = np.linalg.inv(information[block])
     told = np.linalg.inv(told + doubt * (told / s.discount + floors))
     expected = np.linalg.solve(told + prior[block], prior[block] @ apart[index])
     np.testing.assert_allclose(poses.log(poses.between(own, found))[index], expected, atol=1e-9)
+    np.testing.assert_allclose(left[block], np.linalg.inv(told + prior[block]), rtol=1e-9)
+    assert np.count_nonzero(left) == 9
 
 
 def test_what_a_doubtful_match_does_not_know_is_left_to_the_odometry(mapper: LocalMapper) -> None:
     own, information = poses.from_planar(1.0, 2.0, 0.5), np.diag([1e6, 0.0, 0.0, 0.0, 0.0, 1e8])
     prediction = poses.compose(own, poses.exp(np.array([0.0, 0.3, 0.2, 0.1, 0.1, 0.0])))
-    found = mapper.weighed(own, information, 0.5, prediction, np.diag(1.0 / np.repeat([0.02, 0.01], 3) ** 2))
+    covariance = np.diag([4e-4, 4e-4, 0.0, 0.0, 0.0, 1e-4])
+    found, left = mapper.weighed(own, information, 0.5, prediction, covariance)
+    assert left[1, 1] == pytest.approx(4e-4)
     np.testing.assert_allclose(poses.log(poses.between(own, found)), [0, 0.3, 0, 0, 0, 0], atol=1e-9)

@@ -18,6 +18,8 @@ REGULAR = 1e-8
 """Damping that makes a singular system solvable, where a factorisation is wanted all the same."""
 LITTLE = 1e-3
 """Damping up to which a step is as long as the model wants it, so that a small promise means that little is left."""
+LEAST_REFUSED = 1e-6
+"""Damping after a refused step, at least."""
 FLOOR = 1e-6
 """Added to the cost where decreases are shares of it, for costs that reach zero."""
 LOST, ROUNDING = 1e-11, 1e-13

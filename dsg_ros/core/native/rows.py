@@ -41,7 +41,7 @@ def robust(kernel: int, width: float, s: float) -> tuple[float, float]:
 
 
 LEAST_PRODUCT = 1e-100
-"""Where `robust_sum` takes the logarithm: the next row can be 1e200 kernel widths away before anything underflows."""
+"""Where `robust_sum` takes the logarithm: the next row can be 1e100 kernel widths away before anything underflows."""
 
 
 @compiled

@@ -90,7 +90,7 @@ def descend(
         # What the quadratic model missed of this step is about what the next one has to find, and, Gauss-Newton being
         # of second order near the minimum, more than it will: a tenth of the tolerance leaves room for "about".
         sure = undamped and abs(cost - trial_cost - predicted) <= 0.1 * tolerance * cost
-        damping, growth = verdict.damping if verdict.accept else max(verdict.damping, 1e-6), verdict.growth
+        damping, growth = verdict.damping if verdict.accept else max(verdict.damping, d.LEAST_REFUSED), verdict.growth
         # A quadratic model that told the decrease so well has next to nothing left to tell.  After a step that lowered
         # the cost by more than a hundredth that may be chance: terms of third and fourth order can cancel.
         sure = verdict.accept and sure and cost - trial_cost <= 0.01 * cost
