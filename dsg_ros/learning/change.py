@@ -43,7 +43,7 @@ CLIP = 2.0
 FLOOR = 0.3
 """Scatter, as a share of what the noise model says, below which a calm stretch is not believed."""
 
-VECTORS = ("gradient", "diluted", "whitened")
+VECTORS = ("gradient", "diluted")
 """What is kept of a block that is no matrix."""
 
 SURE = 3.0
@@ -72,7 +72,7 @@ class _Seen:
     diluted: Vector
     hessian: Matrix
     root: Matrix
-    whitened: Vector
+    inverse: Matrix
     covariance: Matrix
 
 
@@ -109,9 +109,10 @@ class ChangeDetector:
         K); and the ``information`` (K, K) of the estimate without it.
         """
         root, inverse = _roots(hessian)
-        self._window.append(_Seen(gradient, diluted, hessian, root, inverse @ gradient, _inverse(information)))
+        self._window.append(_Seen(gradient, diluted, hessian, root, inverse, _inverse(information)))
         if len(self._window) > self._settings.change_blocks:
-            self._past.append(self._window.popleft().whitened)
+            oldest = self._window.popleft()
+            self._past.append(oldest.inverse @ oldest.gradient)
         if len(self._window) < 2 or len(self._past) < FEWEST:
             return None
         change = self._test([seen.gradient for seen in self._window])
@@ -129,10 +130,11 @@ class ChangeDetector:
         usual = max(float(np.median(lengths)), np.sqrt(FLOOR * size))
         scatter = self._scatter(usual)
         newest_first = list(reversed(self._window))
-        whitened = [_roots(seen.hessian)[1] @ g for seen, g in zip(self._window, gradients, strict=True)][::-1]
-        # Row i: the sums over the newest i + 1 blocks.
-        clipped = [seen.root @ _clipped(u, CLIP * usual) for seen, u in zip(newest_first, whitened, strict=True)]
-        totals = np.cumsum(clipped, axis=0)
+        clipped = [
+            seen.root @ _clipped(seen.inverse @ gradient, CLIP * usual)
+            for seen, gradient in zip(newest_first, reversed(gradients), strict=True)
+        ]
+        totals = np.cumsum(clipped, axis=0)  # row i: over the newest i + 1 blocks
         spreads = np.cumsum([seen.root @ scatter @ seen.root for seen in newest_first], axis=0)
         hessian = np.sum([seen.hessian for seen in newest_first], axis=0)
         spread = spreads[-1] + np.trace(scatter) / size * hessian @ self._window[0].covariance @ hessian

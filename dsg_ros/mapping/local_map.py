@@ -120,7 +120,7 @@ class LocalMapper:
         Here the scan's variance is its own, and `doubt` times that of its factor.
         """
         s, doubt = self._settings, self.doubt(inliers)
-        floors = np.where(self._indices < 3, s.floor_translation, s.floor_rotation) ** 2
+        floors = self._variances(s.floor_translation, s.floor_rotation)
         told = opinion_kernel.bounded(information, 1.0 / (1.0 + doubt / s.discount), doubt * floors, self._indices)
         return opinion_kernel.weighed(own, told, plain(prediction), plain(covariance), self._indices)
 
@@ -131,9 +131,13 @@ class LocalMapper:
         bounded by floors [m], [rad] that stand for what the voxel model does not explain, and less what is in `doubt`.
         Unobserved axes stay zero.
         """
-        floors = np.where(self._indices < 3, floor_translation, floor_rotation) ** 2
+        floors = self._variances(floor_translation, floor_rotation)
         bounded = opinion_kernel.bounded(information, self._settings.discount, floors, self._indices)
         return bounded / (1.0 + self.doubt(inliers))
+
+    def _variances(self, translation: float, rotation: float) -> NDArray[np.float64]:
+        """Along the observed axes, of deviations [m], [rad]."""
+        return np.where(self._indices < 3, translation, rotation) ** 2
 
 
 def _restarts(settings: config.Registration) -> NDArray[np.float64]:

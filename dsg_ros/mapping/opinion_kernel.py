@@ -90,6 +90,15 @@ def opinion(
 
 
 @compiled
+def _inverse(matrix: Floats) -> Floats:
+    """Of a symmetric positive definite (n, n)."""
+    out = np.eye(len(matrix))
+    for k in range(len(matrix)):
+        solve_positive(matrix.copy(), np.eye(len(matrix))[k], out[k])
+    return out
+
+
+@compiled
 def weighed(
     own: Floats, information: Floats, prediction: Floats, covariance: Floats, axes: Ints
 ) -> tuple[Floats, Floats]:
@@ -98,34 +107,22 @@ def weighed(
     alone.  Covariances are positive definite along ``axes``, and have zeros elsewhere.
     """
     count = len(axes)
-    apart = se3.log(se3.between(own, prediction))
-    told, block, total = np.zeros(count), np.empty((count, count)), np.empty((count, count))
-    prior, out = np.zeros((count, count)), np.zeros((6, 6))
-    for k in range(count):  # the prediction's information
-        for i in range(count):
-            told[i] = 1.0 if i == k else 0.0
-            for j in range(count):
-                block[i, j] = covariance[axes[i], axes[j]]
-        solve_positive(block, told, prior[k])
-    pull, step, column = np.zeros(count), np.zeros(count), np.zeros(count)
+    apart, pull, block = se3.log(se3.between(own, prediction)), np.zeros(count), np.empty((count, count))
     for i in range(count):
         for j in range(count):
-            pull[i] += prior[i, j] * apart[axes[j]]
-    for k in range(-1, count):
-        for i in range(count):
-            for j in range(count):
-                total[i, j] = prior[i, j] + information[axes[i], axes[j]]
-        if k < 0:
-            solve_positive(total, pull, step)
-            continue
-        for i in range(count):
-            told[i] = 1.0 if i == k else 0.0
-        solve_positive(total, told, column)
-        for i in range(count):
-            out[axes[i], axes[k]] = column[i]
-    tangent = np.zeros(6)
+            block[i, j] = covariance[axes[i], axes[j]]
+    total = _inverse(block)
     for i in range(count):
-        tangent[axes[i]] = step[i]
+        for j in range(count):
+            pull[i] += total[i, j] * apart[axes[j]]
+    for i in range(count):
+        for j in range(count):
+            total[i, j] += information[axes[i], axes[j]]
+    left, tangent, out = _inverse(total), np.zeros(6), np.zeros((6, 6))
+    for i in range(count):
+        for j in range(count):
+            tangent[axes[i]] += left[i, j] * pull[j]
+            out[axes[i], axes[j]] = left[i, j]
     return se3.compose(own, se3.exp(tangent)), out
 
 
