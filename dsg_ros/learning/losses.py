@@ -77,6 +77,21 @@ def predict(block: Block, theta: Theta, solution: Solution) -> Prediction:
     return Prediction(innovation, root, jacobian)
 
 
+def _held_out(block: Block, theta: Theta) -> tuple[Solution, Prediction, Array, Array, Array]:
+    """The block solved from its odometry, its held-out rows there, the covariance (D, D) of the poses, and the module's
+    L (m, 6, 6) and u (m, 6).
+    """
+    solution = solve(block.problem(), theta, INNER)
+    held = predict(block, theta, solution)
+    covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
+    return solution, held, covariance, *whitened_spread(held, covariance)
+
+
+def _squared_width(block: Block, width: float) -> Array:
+    """Of the Cauchy kernel (m,), for rows that observe several directions."""
+    return width**2 * jnp.maximum(block.directions, 1.0)
+
+
 def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     """Solve ``block`` from odometry, score its held-out rows, and differentiate the score through the solution.
 
@@ -84,14 +99,10 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     back-substitution with the inner solve's own factor.  ``width`` is the Cauchy kernel's, in standard deviations a
     direction.
     """
-    problem = block.problem()
-    solution = solve(problem, theta, INNER)
-    held = predict(block, theta, solution)
-    sensitivity = implicit_jacobian(problem, theta, solution, mask)
-    covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
-    lower, u = whitened_spread(held, covariance)
+    solution, held, _, lower, u = _held_out(block, theta)
+    sensitivity = implicit_jacobian(block.problem(), theta, solution, mask)
     du = _forward(lower, held.root @ held.jacobian @ sensitivity)
-    squared, width2 = jnp.sum(u**2, axis=1), width**2 * jnp.maximum(block.directions, 1.0)
+    squared, width2 = jnp.sum(u**2, axis=1), _squared_width(block, width)
     cost = 0.5 * jnp.sum(width2 * jnp.log1p(squared / width2))
     # Some processors' triangular solve makes zeros of numbers beyond 1e200 instead of letting the square overflow.
     told = jnp.einsum("mij,mj->mi", held.root, held.innovation)
@@ -117,12 +128,8 @@ def dilution(block: Block, theta: Theta, width: float) -> Float[Array, " 2"]:
     "Measurement error models", 1987, section 1.3); its mean is zero where noise does not grow with what is measured,
     as it does in turns.
     """
-    problem = block.problem()
-    solution = solve(problem, theta, INNER)
-    held = predict(block, theta, solution)
-    covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
-    lower, u = whitened_spread(held, covariance)
-    width2 = width**2 * jnp.maximum(block.directions, 1.0)
+    solution, held, covariance, lower, u = _held_out(block, theta)
+    width2 = _squared_width(block, width)
     weight = width2 / (width2 + jnp.sum(u**2, axis=1))
     told = jax.vmap(lambda a, b: solve_triangular(a, b, lower=True, trans=1))(lower, u)
     pulled = jnp.einsum("mid,mi->md", held.root @ held.jacobian, told)
