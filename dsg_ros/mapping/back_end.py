@@ -288,7 +288,9 @@ class BackEnd:
         self.metrics["window_iterations"] = float(solution.iterations)
         if solution.result in (Result.DIVERGED, Result.SINGULAR):
             self.counts["solves_refused"] += 1
-            _log.warning("a window up to keyframe %d is left as it was: %s", keys[-1], _why(solution))
+            _log.warning(
+                "a window up to keyframe %d is left as it was: %s", keys[-1], _reason(solution.underconstrained)
+            )
             return NOTHING
         self.world.set_poses(keys, solution.poses[1:])
         self.world.set_voxels(voxels, solution.voxels[solution.free_voxels])
@@ -366,10 +368,9 @@ def _window_state(window: Window | None) -> State:
     if window is None:
         return {}
     solution, keys, voxels = window
-    free = solution.underconstrained
     facts = {
         "result": int(solution.result), "cost": solution.cost, "iterations": int(solution.iterations),
-        "underconstrained": None if free is None else [free[0].value, int(free[1])],
+        "underconstrained": [[kind.value, key] for kind, key in solution.underconstrained],
     }  # fmt: skip
     return {
         "poses": np.array(solution.poses), "voxels": np.array(solution.voxels),
@@ -381,16 +382,11 @@ def _window_of(state: Mapping[str, Any]) -> Window | None:
     if not state:
         return None
     facts = unpacked(state["facts"])
-    free = facts["underconstrained"]
     solution = window_solver.WindowSolution(
         state["poses"], state["voxels"], state["free"], Result(facts["result"]), facts["cost"], facts["iterations"],
-        None if free is None else (Kind(free[0]), free[1]),
+        tuple((Kind(kind), key) for kind, key in facts["underconstrained"]),
     )  # fmt: skip
     return solution, state["keys"], state["voxel_keys"]
-
-
-def _why(solution: window_solver.WindowSolution) -> str:
-    return _reason(() if solution.underconstrained is None else (solution.underconstrained,))
 
 
 def _reason(free: tuple[tuple[Kind, int], ...]) -> str:

@@ -111,7 +111,7 @@ def test_a_map_that_is_free_to_move_is_told():
     before = along.lag.poses.copy()
     found = along.lag.solve(THETA, 5, 1e-9)
     assert found.result is Result.SINGULAR
-    assert found.underconstrained in {(Kind.POSE, key) for key in range(3)}
+    assert set(found.underconstrained) >= {(Kind.POSE, key) for key in range(3)}  # and the voxels with them
     assert np.array_equal(along.lag.poses, before)
 
 

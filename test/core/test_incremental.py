@@ -163,10 +163,12 @@ def test_what_is_not_determined_is_named_and_comes_right_later() -> None:
     solver, world = begin(PLANAR, every=1)
     grow(Walk(2, PLANAR), solver, world, 10)
     before = solver.estimates()
+    assert solver.underconstrained() == ()
     lost = solver.add_pose(poses.from_planar(9.0, 9.0, 0.0))
-    update = solver.update()
-    assert update.result is Result.SINGULAR
-    assert update.underconstrained == (lost,)
+    with_it = solver.add_pose(poses.from_planar(10.0, 9.0, 0.0))
+    solver.add_relative(lost, with_it, poses.from_planar(1.0, 0.0, 0.0), ROOT)
+    assert solver.update().result is Result.SINGULAR
+    assert solver.underconstrained() == (lost, with_it)
     assert_allclose(solver.estimates()[:lost], before, atol=1e-12)
     measured = poses.from_planar(1.0, 0.0, 0.0)
     solver.add_relative(3, lost, measured, ROOT)

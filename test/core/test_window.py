@@ -113,9 +113,9 @@ def test_a_voxel_that_its_rows_do_not_determine_is_told() -> None:
     flat = np.zeros((3, 3))
     flat[0, 0] = 10.0
     world.set_rows(ids["seen"], sqrt_info=np.broadcast_to(flat, (len(ids["seen"]), 3, 3)))
-    found = windows.solve(window_of(world, ids, np.zeros(0, int)).at(THETA), PLANAR, 5, 1e-9)
+    window = window_of(world, ids, np.zeros(0, int))
+    found = windows.solve(window.at(THETA), PLANAR, 5, 1e-9)
     assert found.result is Result.SINGULAR
-    assert found.underconstrained is not None
-    assert found.underconstrained[0] is Kind.VOXEL
+    assert found.underconstrained == tuple((Kind.VOXEL, int(key)) for key in window.voxel_keys)
     assert np.isfinite(found.poses).all()
     assert np.isfinite(found.voxels).all()

@@ -30,14 +30,11 @@ SOLVED, SINGULAR, DIVERGED, NO_ROOM = 0, 1, 2, 3
 
 
 class Regrown(NamedTuple):
-    """The new fronts ``ids``, how it went, how many fronts back substitution ``visited``, and the variable that is not
-    determined where it is `SINGULAR`.
-    """
+    """The new fronts ``ids``, how it went, and how many fronts back substitution ``visited``."""
 
     ids: Ints
     outcome: int
     visited: int
-    singular: int
 
 
 @compiled
@@ -87,8 +84,8 @@ def move_origins(graph: Graph, moving: Ints, row_count: int, stamp: int) -> Ints
 
 
 @compiled
-def _factorise(graph: Graph, ids: Ints, least_pivot: float) -> int:
-    """Factorise fronts, children before parents; the variable that is not determined, or -1."""
+def _factorise(graph: Graph, ids: Ints, least_pivot: float) -> bool:
+    """Factorise fronts, children before parents; whether their variables are determined."""
     hessian, gradient = linearised_below(graph, ids)
     variables = graph.variables
     rows = RowHessians(graph.rows.keys, graph.rows.local, hessian, gradient, graph.rows.slot)
@@ -96,7 +93,7 @@ def _factorise(graph: Graph, ids: Ints, least_pivot: float) -> int:
         tree_of(graph), rows, ids, variables.undamped.reshape(-1), variables.forward.reshape(-1), variables.place,
         least_pivot,
     )  # fmt: skip
-    return singular
+    return singular < 0
 
 
 @compiled
@@ -162,20 +159,19 @@ def regrow(
     again, need = wanting(tree, removed, mark, stamp)
     if len(again):
         if not _fits(graph, 0, 0, need):
-            return Regrown(nothing, NO_ROOM, 0, -1)
+            return Regrown(nothing, NO_ROOM, 0)
         revive(graph, again)
         _factorise(graph, again, least_pivot)
     fresh = np.arange(first_variable, variable_count)
     top = plan_top(graph, removed, fresh, new_rows, now, stamp)
     if not _fits(graph, top.need[FRONTS], top.need[MEMBERS], top.need[POOL]):
-        return Regrown(nothing, NO_ROOM, 0, -1)
+        return Regrown(nothing, NO_ROOM, 0)
     ids = install(graph, removed, top, now)
-    singular = _factorise(graph, ids, least_pivot)
-    if singular >= 0:
-        return Regrown(ids, SINGULAR, 0, singular)
+    if not _factorise(graph, ids, least_pivot):
+        return Regrown(ids, SINGULAR, 0)
     if not is_finite(graph, ids):
-        return Regrown(ids, DIVERGED, 0, -1)
-    return Regrown(ids, SOLVED, substitute_from(graph, ids, stamp, wildfire, beyond), -1)
+        return Regrown(ids, DIVERGED, 0)
+    return Regrown(ids, SOLVED, substitute_from(graph, ids, stamp, wildfire, beyond))
 
 
 @compiled

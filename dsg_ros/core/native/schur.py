@@ -103,12 +103,12 @@ def _flush(places: Ints, d: int, panel: Floats, columns: int, square: Floats, sy
 def eliminate(
     keys: Ints, first_seen: Ints, next_seen: Ints, place: Ints, free_voxels: Bools, normal: Normal,
     voxel_scales: Floats, damping: float, halves: Floats, system: Floats, right: Floats, regular: float,
-) -> tuple[float, int]:  # fmt: skip
+) -> float:  # fmt: skip
     """Take the voxels out of the lower half of ``system`` (column-major) and of ``right``; ``halves`` (v, 3, 3) get
     what solves for them again (`_half_inverse`).  Returns the smallest determinant of a block, its diagonal scaled to
-    one, and -1.
+    one.
 
-    A voxel that is not determined ends it with 0 and that voxel, or, if ``regular`` is positive, is damped that much:
+    A voxel that is not determined ends it with 0, or, if ``regular`` is positive, is damped that much:
     in the directions that its rows do not see they have nothing to pass on.  Neighbouring voxels that the same poses
     see are taken out in one product of matrices.
     """
@@ -127,7 +127,7 @@ def eliminate(
         pivot = _half_inverse(normal.blocks, v, damping, voxel_scales, halves)
         if pivot == 0.0:
             if regular == 0.0:
-                return 0.0, v
+                return 0.0
             pivot = _half_inverse(normal.blocks, v, regular, voxel_scales, halves)
         least = min(least, pivot / (voxel_scales[v, 0] * voxel_scales[v, 1] * voxel_scales[v, 2]))
         a, length, same = first_seen[v], 0, True
@@ -160,7 +160,7 @@ def eliminate(
             a = next_seen[a]
         columns += 3
     _flush(group[:count], d, panel, columns, square, system, size)
-    return least, -1
+    return least
 
 
 @compiled

@@ -28,27 +28,23 @@ CLEAR = 1e4
 
 
 class Answer(NamedTuple):
-    """Solved ``poses`` and ``voxels``; ``code`` as above; ``undetermined`` is a variable that the rows leave free, by
-    its number among the poses or, behind those, the voxels, or -1.
-    """
+    """Solved ``poses`` and ``voxels``; ``code`` as above."""
 
     poses: Floats
     voxels: Floats
     code: int
     cost: float
     iterations: int
-    undetermined: int
 
 
 @compiled
 def _reduce(
     seen: Rows, first_seen: Ints, next_seen: Ints, place: Ints, free_voxels: Bools, normal: Normal, scales: Floats,
     voxel_scales: Floats, damping: float, halves: Floats, system: Floats, right: Floats,
-) -> tuple[float, int]:  # fmt: skip
+) -> float:  # fmt: skip
     """Eliminate the voxels and factorise what is left for the poses in ``system``; ``right`` is its right-hand side.
 
-    Returns the smallest pivot, the diagonal scaled to one, and -1; or 0 and a variable that is not determined: where
-    the scalars of a pose begin, or behind all of those a voxel.
+    Returns the smallest pivot, the diagonal scaled to one; 0 where a variable is not determined.
     """
     size = len(right)
     for i in range(size):
@@ -56,22 +52,19 @@ def _reduce(
         for j in range(size):
             system[j * size + i] = normal.own[i, j]
         system[i * size + i] += damping * scales[i]
-    least, voxel = eliminate(
+    least = eliminate(
         seen.keys, first_seen, next_seen, place, free_voxels, normal, voxel_scales, damping, halves, system, right, 0.0
     )  # fmt: skip
-    if voxel >= 0:
-        return 0.0, size + voxel
-    if size == 0:
-        return least, -1
-    minor = blas.cholesky(size, system, size)
-    if minor != 0:
-        return 0.0, minor - 1
+    if least == 0.0 or size == 0:
+        return least
+    if blas.cholesky(size, system, size) != 0:
+        return 0.0
     for i in range(size):
         pivot = system[i * size + i] ** 2 / scales[i]
         if not pivot > SMALLEST:
-            return 0.0, i
+            return 0.0
         least = min(least, pivot)
-    return least, -1
+    return least
 
 
 @compiled
@@ -100,7 +93,6 @@ def solve_window(
     cost, predicted, growth, iterations, code, clear = np.inf, np.inf, GROWTH, -1, MAX_ITERATIONS, False
     system, right, scales = np.zeros(size * size), np.zeros(size), np.zeros(size)
     voxel_scales, halves, tangent = np.zeros((voxel_count, 3)), np.zeros((voxel_count, 3, 3)), np.zeros(6)
-    undetermined = -1
     while True:
         if iterations < 0:
             converged = size == 0 and not np.any(free_voxels)
@@ -115,7 +107,7 @@ def solve_window(
         if iterations < 0:
             accept = np.isfinite(trial_cost)
             if not accept:
-                return Answer(best, best_voxels, DIVERGED, trial_cost, 0, -1)
+                return Answer(best, best_voxels, DIVERGED, trial_cost, 0)
         else:
             verdict = judge(cost, trial_cost, predicted, damping, growth, tolerance)
             accept, damping, growth = verdict.accept, verdict.damping, verdict.growth
@@ -132,7 +124,7 @@ def solve_window(
             code = CONVERGED if converged else DIVERGED if damping > LARGEST else MAX_ITERATIONS
             break
 
-        least, undetermined = _reduce(
+        least = _reduce(
             seen, first_seen, next_seen, place, free_voxels, normal, scales, voxel_scales, damping, halves, system,
             right,
         )  # fmt: skip
@@ -181,20 +173,9 @@ def solve_window(
                 predicted += 0.5 * (damping * voxel_scales[v, i] * step * step - normal.pulls[v, i] * step)
     # Damped steps do not show whether the normal equations themselves determine every variable.
     if code != DIVERGED and not clear:
-        least, undetermined = _reduce(
+        least = _reduce(
             seen, first_seen, next_seen, place, free_voxels, normal, scales, voxel_scales, 0.0, halves, system, right
         )  # fmt: skip
         if least == 0.0:
             code = SINGULAR
-    return Answer(best, best_voxels, code, cost, iterations, _variable(place, undetermined, size, d))
-
-
-@compiled
-def _variable(place: Ints, undetermined: int, size: int, d: int) -> int:
-    """The variable that `_reduce` found, by its number among the poses or behind them."""
-    if undetermined >= size:
-        return len(place) + undetermined - size
-    for i in range(len(place)):
-        if undetermined >= 0 and place[i] == undetermined - undetermined % d:
-            return i
-    return -1
+    return Answer(best, best_voxels, code, cost, iterations)

@@ -20,6 +20,7 @@ from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native import growing, marginals, regrowth, retiring, rows
 from dsg_ros.core.native.damping import FLOOR
 from dsg_ros.core.native.growing import Graph
+from dsg_ros.core.null_space import free_numbers
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 from dsg_ros.core.solvers.relative_rows import RelativeRows
@@ -41,16 +42,14 @@ class Update:
     """What an update did: ``fronts`` eliminated anew and ``visited`` by back substitution, ``relinearised`` variables.
 
     ``result`` is CONVERGED; SINGULAR, where the rows do not determine all poses; or DIVERGED, where their errors are
-    beyond all numbers.  Then the estimate stays as it was, and the next update tries again.  ``underconstrained``
-    names, of what is not determined, the pose whose pivot failed first, and no more: it is where the factorisation
-    stopped.  `Solution.underconstrained` of a batch solve names all.
+    beyond all numbers.  Then the estimate stays as it was, and the next update tries again;
+    `Incremental.underconstrained` names what is not determined.
     """
 
     fronts: int
     visited: int
     relinearised: int
     result: Result
-    underconstrained: tuple[int, ...] = ()
 
 
 class Incremental:
@@ -177,7 +176,7 @@ class Incremental:
         self._now += 1
         while True:
             self._stamp += 1
-            ids, outcome, visited, singular = regrowth.regrow(
+            ids, outcome, visited = regrowth.regrow(
                 self._graph(), touched, self._retry, self._rows_in, rows_now, self._variables_in, variables_now,
                 self._now, self._stamp, wildfire, self._relinearise, SMALLEST_PIVOT,
             )  # fmt: skip
@@ -192,8 +191,7 @@ class Incremental:
         self._unsolved = self._retry = self._eliminated(ids)
         if outcome == regrowth.DIVERGED:
             return Update(len(ids), 0, len(moving), Result.DIVERGED)
-        lost = int(self._variables.whole.pose_of[singular])
-        return Update(len(ids), 0, len(moving), Result.SINGULAR, (lost,))
+        return Update(len(ids), 0, len(moving), Result.SINGULAR)
 
     def estimate(self, key: int) -> Array:
         """The pose (7,) of one number, base in map.  KeyError where there is none."""
@@ -227,6 +225,15 @@ class Incremental:
             marginals.marginal(growing.tree_of(self._graph()), variable, block)
             out[np.ix_(self._axes, self._axes)] = 0.5 * (block + block.T)
         return out
+
+    def underconstrained(self) -> tuple[int, ...]:
+        """Numbers of the poses that the rows do not determine, where they are linearised; empty where they do.
+
+        All of them, where an update stops at the first: by the work of a factorisation of the whole graph
+        (`null_space.free_numbers`), at every call anew.
+        """
+        free = free_numbers(self._rows.hessian(self._poses.view.origin, len(self._variables), self._axes))
+        return tuple(sorted(self._variables.view.pose_of[free.reshape(-1, self._width).any(axis=1)].tolist()))
 
     def cost(self) -> float:
         """Of all rows, at the estimates: half the sum of squared whitened errors, under their kernels."""

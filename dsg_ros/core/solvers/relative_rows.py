@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csc_array
 
 from dsg_ros.core.checks import no_rotations, not_finite, pose_rows
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native import growing_rows, plain
+from dsg_ros.core.native import rows as kernels
 from dsg_ros.core.native.growing import NEW_ROOT, Poses, new_row
+from dsg_ros.core.null_space import assembled
 from dsg_ros.core.tables import Columns
 
 Array = NDArray[np.float64]
@@ -53,6 +56,17 @@ class RelativeRows:
         self.columns.grow(count)
         self.roots.grow(number - len(self.roots))
         return before
+
+    def hessian(self, poses: Array, variables: int, axes: Ints) -> csc_array:
+        """Normal equations (v d, v d) of all rows at ``poses`` (p, 7); v ``variables`` move along ``axes`` (d,)."""
+        rows, count, d = self.columns.view, len(self), len(axes)
+        blocks, gradient = np.empty((count, 2 * d, 2 * d)), np.empty((count, 2 * d))
+        kernels.relative_poses(
+            plain(poses), rows.ends, rows.measured, self.roots.whole.matrix[rows.root_of], np.ones(count),
+            rows.kernel, rows.width, axes, np.arange(count), blocks, gradient, np.empty(count),
+        )  # fmt: skip
+        numbers = (rows.keys[:, :, None] * d + np.arange(d)).reshape(-1, 2 * d)
+        return assembled(blocks, numbers, numbers, d * variables)
 
     def cost(self, poses: Array) -> float:
         """Of all rows, at ``poses`` (p, 7)."""

@@ -18,8 +18,10 @@ from dsg_ros.core.factors import Factor
 from dsg_ros.core.factors.base import RelativePoses, VoxelsSeen, key_fields
 from dsg_ros.core.native import plain
 from dsg_ros.core.native.condense import Condensed, condense
+from dsg_ros.core.native.schur import normal_equations
 from dsg_ros.core.native.window import Answer, solve_window
-from dsg_ros.core.native.window_rows import Rows, Summary
+from dsg_ros.core.native.window_rows import Normal, Rows, Summary, linearise
+from dsg_ros.core.null_space import assembled, free_numbers
 from dsg_ros.core.solution import Result
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind
@@ -83,8 +85,7 @@ class System(NamedTuple):
 class WindowSolution:
     """Solved ``poses`` (p, 7) and ``voxels`` (v, 3), in the window's order; which voxels were free.
 
-    ``underconstrained`` is, where the result is SINGULAR, the variable whose pivot failed first, and no more: it is
-    where the elimination stopped.  `dsg_ros.core.solution.Solution.underconstrained` of a whole graph names all.
+    ``underconstrained`` names, where the result is SINGULAR, the variables that the rows do not determine.
     """
 
     poses: Array
@@ -93,7 +94,7 @@ class WindowSolution:
     result: Result
     cost: float
     iterations: int
-    underconstrained: tuple[Kind, int] | None = None
+    underconstrained: tuple[tuple[Kind, int], ...] = ()
 
 
 def solve(
@@ -109,17 +110,41 @@ def solve(
         system.free_poses, system.free_voxels, _summary(system.prior, system.pose_keys), max_iterations,
         tolerance, damping,
     )  # fmt: skip
-    number, free = answer.undetermined, None
-    if answer.code == Result.SINGULAR and number >= 0:
-        poses = len(system.poses)
-        free = (
-            (Kind.POSE, int(system.pose_keys[number]))
-            if number < poses
-            else (Kind.VOXEL, int(system.voxel_keys[number - poses]))
-        )
+    free = _free_variables(system, answer, axes) if answer.code == Result.SINGULAR else ()
     return WindowSolution(
         answer.poses, answer.voxels, system.free_voxels, Result(answer.code), answer.cost, answer.iterations, free
     )
+
+
+def _free_variables(system: System, answer: Answer, axes: Sequence[int]) -> tuple[tuple[Kind, int], ...]:
+    """What moves in the null space of the normal equations at the answer; a voxel without rows takes no part."""
+    d, poses = len(axes), np.flatnonzero(system.free_poses)
+    voxels = np.unique(system.seen.keys[:, 1])
+    voxels = voxels[system.free_voxels[voxels]]
+    size, total = d * len(poses), d * len(poses) + 3 * len(voxels)
+    of_pose = _places(len(system.poses), poses, d, 0)
+    of_voxel = _places(len(system.voxels), voxels, 3, size)
+    normal: Normal = normal_equations(len(poses), d, len(system.voxels), len(system.seen.keys))
+    linearise(
+        answer.poses, answer.voxels, np.ascontiguousarray(of_pose[:, 0]), system.free_voxels, system.links,
+        system.seen, np.asarray(axes, np.int64), _summary(system.prior, system.pose_keys), normal,
+    )  # fmt: skip
+    own, blocks = (np.tril(half) + np.swapaxes(np.tril(half, -1), -1, -2) for half in (normal.own, normal.blocks))
+    numbers, (pose, voxel) = np.arange(size)[None], system.seen.keys.T
+    cross = assembled(normal.cross, of_pose[pose], of_voxel[voxel], total)
+    free = free_numbers(
+        assembled(own[None], numbers, numbers, total) + assembled(blocks, of_voxel, of_voxel, total) + cross + cross.T
+    )
+    of_poses = system.pose_keys[poses[free[:size].reshape(-1, d).any(axis=1)]]
+    of_voxels = system.voxel_keys[voxels[free[size:].reshape(-1, 3).any(axis=1)]]
+    return (*((Kind.POSE, int(key)) for key in of_poses), *((Kind.VOXEL, int(key)) for key in of_voxels))
+
+
+def _places(count: int, chosen: NDArray[np.int64], width: int, start: int) -> NDArray[np.int64]:
+    """(count, width) numbers of the variables ``chosen``, from ``start`` on; -1 for the others."""
+    out = np.full((count, width), -1)
+    out[chosen] = start + np.arange(len(chosen) * width).reshape(-1, width)
+    return out
 
 
 def marginalise(system: System, axes: Sequence[int]) -> tuple[Prior, NDArray[np.int64]]:
