@@ -26,7 +26,7 @@ from benchmarks.peer_cache import Kept, PeerCache
 from benchmarks.peers_gtsam import Batch, Method, reaching
 from benchmarks.peers_isam2 import VARIANTS, ISam2
 from benchmarks.table import Row
-from dsg_ros.core.compilation import enable_cache
+from dsg_ros.core.compilation import compilations, enable_cache
 from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import Floats, PoseGraph
 
@@ -52,6 +52,7 @@ class Curve:
     """At ``sizes`` poses: ``factors`` so far, median and p99 of an update [ms], and the most memory [GiB] that was
     resident in the process until then.
 
+    ``compilations`` are those by XLA and Numba while it grew.
     ``misfit`` is twice the cost at the end over its degrees of freedom: 1, but for the noise, at the optimum.
     ``start`` is what was [GiB] before the first pose, libraries and simulated graph included.
     """
@@ -62,6 +63,7 @@ class Curve:
     p99: list[float]
     memory: list[float]
     start: float
+    compilations: int = 0
     misfit: float = np.nan
 
     def as_json(self) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def measure(graph: PoseGraph, smoother: Smoother, sizes: Sequence[int]) -> Curve
     forget_peak()  # simulating took more than the graph does
     curve = Curve(sizes, [], [], [], [], peak_memory() / 2**30)
     factors = 0
+    compiled = compilations()
     for arrival in islice(graphs.arrivals(graph), sizes[-1]):
         prepared = smoother.prepare(arrival, arrival.initial(values))
         seconds[arrival.pose], answer = stopwatch(lambda prepared=prepared: smoother.update(prepared))  # type: ignore[misc]
@@ -88,7 +91,7 @@ def measure(graph: PoseGraph, smoother: Smoother, sizes: Sequence[int]) -> Curve
             curve.median.append(float(np.median(recent)))
             curve.p99.append(float(np.percentile(recent, 99)))
             curve.memory.append(peak_memory() / 2**30)
-    return replace(curve, misfit=_misfit(graph, sizes[-1], smoother.poses()))
+    return replace(curve, compilations=compilations() - compiled, misfit=_misfit(graph, sizes[-1], smoother.poses()))
 
 
 def _misfit(graph: PoseGraph, count: int, found: Floats) -> float:
@@ -176,10 +179,12 @@ def _rows(drive: str, curve: Curve) -> list[Row]:
     solved = curve.misfit <= MISFIT
     note = "" if solved else f"its cost is {curve.misfit:.2f} times what it should be"
     memory = curve.memory[-1] if solved else None
+    compiled = f"compilations to {curve.sizes[-1]:,} poses"
     return [
         _update_row("median", drive, curve.sizes, curve.median[-1] / curve.median[0] if solved else None, note),
         _update_row("p99", drive, curve.sizes, curve.p99[-1] / curve.p99[0] if solved else None, note),
         Row("growth", drive, name, memory, None, "GiB", goal, note or f"{curve.factors[-1]:,} factors", alone=True),
+        Row("growth", drive, compiled, curve.compilations if solved else None, None, "", 0, note, alone=True),
     ]
 
 

@@ -74,6 +74,8 @@ def read_lines(path: Path) -> tuple[list[Lines], Unknown]:
         line = data.count(b"\n", 0, place) + 1
         raise UserError(f"{path}:{line}: a binary file (byte 0x{data[place]:02x} in it); expected g2o or TORO text")
     groups, unknown = _grouped(path, data)
+    if data and not data.endswith((b"\n", b"\r")):
+        _log.warning("%s: its last line has no end: if the file was cut there, a number may have lost digits", path)
     if unknown.lines:
         listed = ", ".join(f"{tag} ({len(at)}, first in line {at[0]})" for tag, at in unknown.lines.items())
         _log.warning("%s: lines with tags that this program does not know are left out: %s", path, listed)

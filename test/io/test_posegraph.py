@@ -424,6 +424,16 @@ def test_unreadable_and_damaged_files_are_named(tmp_path):
         read_pose_graph(tmp_path / "cut.g2o.xz")
 
 
+def test_a_last_line_without_an_end_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "graph.g2o"
+    path.write_text(PLANE)
+    read_pose_graph(path)
+    assert "no end" not in caplog.text
+    path.write_text(PLANE[:-1])
+    read_pose_graph(path)
+    assert "graph.g2o: its last line has no end" in caplog.text
+
+
 def test_parts_that_are_all_held_are_no_mistake(tmp_path):
     graph = read(tmp_path, PLANE + f"VERTEX_SE2 2 0 0 0\nVERTEX_SE2 3 0 0 0\nEDGE_SE2 2 3 1 0 0 {I2}\nFIX 2\nFIX 1\n")
     assert graph.fixed.tolist() == [1, 2]
