@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dsg_ros import config as configuration
 from dsg_ros import poses
 from dsg_ros.errors import UserError
 from dsg_ros.io.motions import Motions
 from dsg_ros.io.records import Topics
+from dsg_ros.log_settings import settings_for
 from dsg_ros.matched_drive import match_drive
 from dsg_ros.progress import progress
 
@@ -24,8 +24,9 @@ MOST_SIGMA = 0.05
 
 def motions_from_scans(path: Path) -> Motions:
     """Odometry between keyframes, with the scan matcher's own opinion of the same motion."""
+    topics = Topics(one_kind=True)
     with progress("matching scans", 1.0) as advance:
-        drive = match_drive(path, configuration.Slam(), Topics(), lambda done, of: advance(done / max(of, 1)))
+        drive = match_drive(path, settings_for(path, topics), topics, lambda done, of: advance(done / max(of, 1)))
     if len(drive.links) < 2:
         raise UserError(f"{path}: nothing moves: {len(drive.links) + 1} keyframes in {drive.scans} scans")
     axes = _PLANE if drive.planar else np.arange(6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from dsg_ros.io.atomic import destination
 from dsg_ros.io.learned import read_learned, write_learned
 from dsg_ros.io.logs import check_log
 from dsg_ros.io.records import Topics
+from dsg_ros.log_settings import settings_for
 from dsg_ros.parameter_file import apply_assignments, apply_file
 
 if TYPE_CHECKING:
@@ -38,7 +40,11 @@ class Options:
     logs: Annotated[Positional[tuple[Path, ...]], arg(metavar="LOG")]
     """The recordings, of one robot."""
     out: Annotated[Path, FILE, Doc("Write what was learned here, a learned.yaml")]
-    config: Annotated[Path | None, FILE, Doc("Parameter file as the node takes it, such as config/hero.yaml")] = None
+    config: Annotated[
+        Path | None,
+        FILE,
+        Doc("Parameter file as the node takes it; default: hero.yaml or, for clouds, lidar3d.yaml of config/"),
+    ] = None
     set: Annotated[
         UseAppendAction[tuple[str, ...]],
         Doc("One setting by its parameter name; may be repeated"),
@@ -60,7 +66,8 @@ def main(options: Options) -> int:
     if not options.logs:
         raise UserError("which logs? Give the recordings of one robot: learn FIRST SECOND ... --out learned.yaml")
     destination(options.out)
-    settings = _settings(options)
+    topics = Topics(options.odom_topic, options.scan_topic, options.points_topic, one_kind=True)
+    settings = _settings(options, topics)
     begin = settings.learning.start
     start = read_learned(Path(begin)).parameters if begin else ()
     if options.ray is None:
@@ -72,7 +79,6 @@ def main(options: Options) -> int:
     from dsg_ros.commands._learn_logs import learn_logs
     from dsg_ros.fleet.worker import Drive, Setup
 
-    topics = Topics(options.odom_topic, options.scan_topic, options.points_topic)
     setup = Setup(settings, topics, tuple(start))
     repeated = [Drive(path, unusable=f"given twice, counted once: {first}") for path, first in twice]
     with _team(options.ray, setup) as team:
@@ -82,11 +88,13 @@ def main(options: Options) -> int:
     return 0
 
 
-def _settings(options: Options) -> configuration.Slam:
-    # A file written for the node also holds the node's settings, hence `Node`, which is a `Slam` with more.
+def _settings(options: Options, topics: Topics) -> configuration.Slam:
     settings = configuration.Node()
     if options.config is not None:
         settings = apply_file(settings, options.config)
+    elif options.ray is None:  # with it logs may lie where the workers are
+        with suppress(UserError):  # what is wrong with a log is told when it is matched
+            settings = settings_for(options.logs[0], topics)
     settings = apply_assignments(settings, options.set)
     if not settings.learning.enabled:
         raise UserError("learning.enabled is off: nothing would be learned")

@@ -33,7 +33,8 @@ from dsg_ros.io.learned import read_learned
 from dsg_ros.io.map_folder import IN_RUN, check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.reference import read_reference
-from dsg_ros.parameter_file import apply_assignments, apply_file
+from dsg_ros.log_settings import settings_for
+from dsg_ros.parameter_file import apply_assignments
 from dsg_ros.progress import progress
 from dsg_ros.report import timing
 from dsg_ros.report.drawing import drawing_aside, of_run
@@ -62,7 +63,11 @@ class Options:
     log: Positional[Path]
     """The recording."""
     out: Annotated[Path, Doc("Folder for the results: new, empty, or of a former run")]
-    config: Annotated[Path | None, FILE, Doc("Parameter file as the node takes it, such as config/hero.yaml")] = None
+    config: Annotated[
+        Path | None,
+        FILE,
+        Doc("Parameter file as the node takes it; default: hero.yaml or, for clouds, lidar3d.yaml of config/"),
+    ] = None
     set: Annotated[
         UseAppendAction[tuple[str, ...]],
         Doc("One setting by its parameter name; may be repeated"),
@@ -142,12 +147,12 @@ class Interrupt:
 
 def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
-    settings = _settings(options)
+    topics = Topics(options.odom_topic, options.scan_topic, options.points_topic, one_kind=True)
+    settings = _settings(options, topics)
     _check(options, settings)
     saved = None if options.map is None else read_map(options.map)
     taught = None if options.teach is None else reference_poses(options.teach)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
-    topics = Topics(options.odom_topic, options.scan_topic, options.points_topic)
     with watching(options.view, settings) as watched, reading(options.log, topics, settings.input) as stream:
         return _run(options, settings, saved, theta, stream, watched, taught)
 
@@ -218,12 +223,9 @@ def _run(
     return 1 if (report["evaluation"] or {}).get("error") else 0
 
 
-def _settings(options: Options) -> configuration.Node:
+def _settings(options: Options, topics: Topics) -> configuration.Node:
     # A file written for the node also holds the node's settings, hence `Node`, which is a `Slam` with more.
-    settings = configuration.Node()
-    if options.config is not None:
-        settings = apply_file(settings, options.config)
-    settings = apply_assignments(settings, options.set)
+    settings = apply_assignments(settings_for(options.log, topics, options.config), options.set)
     if options.freeze_theta is not None:
         settings = configuration.replace(settings, {"learning.enabled": False})
     if options.teach is not None and settings.learning.teacher == "scans":

@@ -191,12 +191,15 @@ def _sensors(bag: RawBag, topics: Topics) -> list[Topic]:
         chosen.append(_choose(bag, CLOUD, topics.points, "points"))
     if chosen:
         return chosen
-    chosen = [
-        _choose(bag, msgtype, "", what) for msgtype, what in ((SCAN, "scans"), (CLOUD, "points")) if bag.find(msgtype)
-    ]
-    if not chosen:
+    scans, clouds = bag.find(SCAN), bag.find(CLOUD)
+    if not scans and not clouds:
         raise UserError(f"{bag.path}: no scans ({SCAN}) and no points ({CLOUD}); the bag has {_listing(bag)}")
-    return chosen
+    if scans and clouds and topics.one_kind:
+        names = ", ".join(topic.name for topic in clouds)
+        _log.info("%s: its scans are taken; also there, to be named as the topic of points: %s", bag.path, names)
+        clouds = []
+    chosen = [_choose(bag, SCAN, "", "scans")] if scans else []
+    return chosen + ([_choose(bag, CLOUD, "", "points")] if clouds else [])
 
 
 def _listing(bag: RawBag) -> str:

@@ -72,6 +72,16 @@ def open_log(path: Path | str, topics: Topics | None = None) -> Log:
     raise UserError(_foreign(path, data))
 
 
+def holds_clouds(path: Path, topics: Topics) -> bool:
+    """Whether the scans of the log at ``path`` are clouds of points; `UserError` where it is none."""
+    head = check_log(path)
+    if not (path.is_dir() or bag_kind(head)):
+        return False
+    from dsg_ros.io.bags import CLOUD, BagLog
+
+    return all(topic.msgtype == CLOUD for topic in BagLog(path, topics).sensors)
+
+
 def _foreign(path: Path, data: bytes) -> str:
     return f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}"
 

@@ -82,11 +82,16 @@ class PointSet:
 
 @dataclass(frozen=True)
 class Topics:
-    """Which topics of a bag to read; "" is the first of its type.  Naming scan or points leaves out the other one."""
+    """Which topics of a bag to read; "" is the first of its type.
+
+    Naming scan or points leaves out the other one; so does ``one_kind`` where neither is named: a map is of scans or of
+    clouds, and where there are both it is of scans.
+    """
 
     odom: str = ""
     scan: str = ""
     points: str = ""
+    one_kind: bool = False
 
 
 class Log(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,10 +17,14 @@ from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
 from dsg_ros.state import State, packed, unpacked
 
+_log = logging.getLogger(__name__)
+
 PAST = 12
 """Scans back to which odometry may have come late."""
 APART_TRANSLATION, APART_ROTATION = 0.1, 0.09
 """How far [m, rad] apart two starts are, to be two."""
+ALL_IN_DOUBT = 30
+"""First matches that are all in doubt before that is told: then it is the settings or the sensor, not the place."""
 
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Calibrated increment (7,) and its standard deviations (6,)."""
@@ -63,6 +68,7 @@ class Tracker:
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
+        self._matches = 0
         # Of the pose in the local map, along the axes that scans observe.
         self._moving = np.diag(np.isin(np.arange(6), mapper.axes).astype(float))
         self._covariance = np.zeros((6, 6))
@@ -164,11 +170,23 @@ class Tracker:
         predicted = np.diag(1.0 / np.diag(prior)) if restarted else self._covariance
         weighed, self._covariance = self._mapper.weighed(own, information, match.inliers, held_to, predicted)
         in_doubt = self._mapper.doubt(match.inliers) > 0.0
+        self._matches += 1
         self.counts["matches_in_doubt"] += in_doubt
+        if self.counts["matches_in_doubt"] == self._matches == ALL_IN_DOUBT:
+            self._tell_of_doubt()
         pose = weighed if in_doubt else match.pose
         innovation = se3.log(se3.between(prediction, own))
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
+
+    def _tell_of_doubt(self) -> None:
+        _log.warning(
+            "each of the first %d matches is in doubt, and odometry is believed more: most points do not fit the map "
+            "within registration.inlier_distance (%g m)%s",
+            ALL_IN_DOUBT,
+            self._settings.registration.inlier_distance,
+            "" if self._mapper.planar else "; for a 3D lidar there is config/lidar3d.yaml",
+        )
 
     def _elsewhere(self, prediction: NDArray[np.float64], increment: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Where else the robot may be, as odometry is known to fail.

@@ -13,7 +13,7 @@ from dsg_ros import poses
 from dsg_ros.config import Input
 from dsg_ros.errors import UserError
 from dsg_ros.io.bagwriter import BagWriter, RunWriter, offered_qos
-from dsg_ros.io.logs import frames, open_log
+from dsg_ros.io.logs import frames, holds_clouds, open_log
 from dsg_ros.io.rawbag import RawBag
 from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord, Topics
 
@@ -222,7 +222,14 @@ def test_missing_topics_are_refused_with_those_there_are(tmp_path, recordings):
 
 
 @pytest.mark.parametrize(
-    ("topics", "scans", "clouds"), [(Topics(), 5, 5), (Topics(scan="scan"), 5, 0), (Topics(points="/points"), 0, 5)]
+    ("topics", "scans", "clouds"),
+    [
+        (Topics(), 5, 5),
+        (Topics(one_kind=True), 5, 0),
+        (Topics(scan="scan"), 5, 0),
+        (Topics(points="/points"), 0, 5),
+        (Topics(points="/points", one_kind=True), 0, 5),
+    ],
 )
 def test_clouds_and_scans_are_read_by_choice(tmp_path, topics, scans, clouds):
     with BagWriter(tmp_path / "run") as bag:
@@ -235,6 +242,7 @@ def test_clouds_and_scans_are_read_by_choice(tmp_path, topics, scans, clouds):
                 bag.write("/points", odometry(index).stamp, _cloud(bag, odometry(index).stamp, broken=False))
         bag.write("/points", odometry(6).stamp, _cloud(bag, odometry(6).stamp, broken=True))
     log = open_log(tmp_path / "run", topics)
+    assert holds_clouds(tmp_path / "run", topics) is (scans == 0)
     records = list(log)
     assert sum(isinstance(record, ScanRecord) for record in records) == scans
     read = [record for record in records if isinstance(record, CloudRecord)]

@@ -42,7 +42,9 @@ def test_without_a_map_poses_follow_odometry(tracker: Tracker, mapper: LocalMapp
     assert tracker.counts["scans_on_odometry_alone"] == 0  # that is no lack of points
 
 
-def test_a_drive_is_followed_in_spite_of_its_odometry(tracker: Tracker, mapper: LocalMapper, in_room: LocalMap) -> None:
+def test_a_drive_is_followed_in_spite_of_its_odometry(
+    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap, caplog: pytest.LogCaptureFixture
+) -> None:
     truth = worlds.drive([(-1.4, 0.1), (0.2, 0.1)], step=0.1)
     wheels = worlds.biased(truth, scale=1.1, turn_per_metre=0.1)
     tracker.set_map(in_room)
@@ -53,6 +55,7 @@ def test_a_drive_is_followed_in_spite_of_its_odometry(tracker: Tracker, mapper: 
         assert tracked.inliers > 0.9
     counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0}
     assert tracker.counts == counts
+    assert "in doubt" not in caplog.text
     # The scan's own opinion is nearer to the truth than the prediction, and the innovation leads there.
     error = np.linalg.norm(poses.log(poses.between(truth[-1], tracked.own))[:3])
     assert error < 0.01
@@ -151,7 +154,12 @@ def test_a_match_that_leaves_much_unexplained_moves_odometry_less(
 
 @pytest.mark.parametrize(("share", "off"), [(1, 0.01), (2, 0.03)])
 def test_matches_in_doubt_hold_a_robot_that_stands_where_it_is(
-    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap, share: int, off: float
+    tracker: Tracker,
+    mapper: LocalMapper,
+    in_room: LocalMap,
+    share: int,
+    off: float,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Odometry creeps by a millimetre a scan.  Weighed by one step's deviation each match would give way to it."""
     tracker.set_map(in_room)
@@ -163,3 +171,4 @@ def test_matches_in_doubt_hold_a_robot_that_stands_where_it_is(
     assert tracked.inliers < 0.6
     assert abs(tracked.pose[0]) < off
     assert tracker.counts["matches_in_doubt"] > 390
+    assert caplog.text.count("each of the first 30 matches is in doubt") == 1

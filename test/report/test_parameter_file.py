@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from dsg_ros import config
 from dsg_ros.errors import UserError
+from dsg_ros.log_settings import LIDAR3D
 from dsg_ros.parameter_file import apply_assignments, apply_file
 
 
@@ -69,3 +72,9 @@ def test_assignments():
 def test_an_assignment_that_cannot_be_used_is_told(assignment, message):
     with pytest.raises(UserError, match=f"--set.*{message}"):
         apply_assignments(config.Slam(), [assignment])
+
+
+def test_the_file_for_3d_lidars_says_what_runs_of_clouds_begin_with():
+    found = apply_file(config.Node(), Path(__file__).parents[2] / "config" / "lidar3d.yaml")
+    assert found == config.replace(config.Node(), dict(LIDAR3D))
+    assert found != config.Node()

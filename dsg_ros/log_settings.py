@@ -1,0 +1,55 @@
+"""The settings that a recorded run begins with: those of its kind of scans, or of a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dsg_ros import config as configuration
+from dsg_ros.io.logs import holds_clouds
+from dsg_ros.io.records import Topics
+from dsg_ros.parameter_file import apply_file
+
+_log = logging.getLogger(__name__)
+
+LIDAR3D: Mapping[str, Any] = MappingProxyType(
+    {
+        "sensors": "points",
+        "input.max_range": 80.0,
+        "input.max_points": 6000,
+        "input.cell": 0.15,
+        "keyframes.distance": 1.0,
+        "registration.max_points": 1000,
+        "registration.window": 12,
+        "registration.coarse_voxel": 1.0,
+        "registration.fine_voxel": 0.5,
+        "registration.flatness": 0.05,
+        "registration.restart_below": 0.3,
+        "registration.trusted_inliers": 0.3,
+        "loops.reference_keyframes": 8,
+        "loops.query_keyframes": 4,
+        "loops.most_candidates": 1,
+        "loops.least_inliers": 0.45,
+        "refinement.keyframes": 5,
+        "refinement.visits": 10,
+        "refinement.least_inliers": 0.3,
+    }
+)
+"""What differs from the defaults for clouds of a 3D lidar; config/lidar3d.yaml says the same to the node."""
+
+
+def settings_for(log: Path, topics: Topics, file: Path | None = None) -> configuration.Node:
+    """What the parameter ``file`` says, or without one the defaults: for clouds with `LIDAR3D`.
+
+    `UserError` for a file that cannot be used, and without one for a path that is no log.
+    """
+    settings = configuration.Node()
+    if file is not None:
+        return apply_file(settings, file)
+    if holds_clouds(log, topics):
+        _log.info("%s holds clouds: mapped with the settings of config/lidar3d.yaml (--config FILE: with others)", log)
+        return configuration.replace(settings, dict(LIDAR3D))
+    return settings
