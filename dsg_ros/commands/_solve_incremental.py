@@ -16,7 +16,7 @@ from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import incremental
 from dsg_ros.core.solvers.incremental import Incremental
 from dsg_ros.errors import UserError
-from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph
+from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph, cost
 
 Indices = NDArray[np.int64]
 
@@ -24,11 +24,12 @@ Indices = NDArray[np.int64]
 @dataclass(frozen=True)
 class Updates:
     """What the updates were: ``median``, ``p99`` and ``max`` of the ``milliseconds`` that a pose took, its estimate
-    included, and how many did ``not_converged``.
+    included, how many did ``not_converged``, and the ``cost`` of what they came to, before any descent from there.
     """
 
     milliseconds: dict[str, float]
     not_converged: int
+    cost: float
 
 
 def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, Updates]:
@@ -47,17 +48,20 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, Updates]:
         raise UserError(f"{graph.source}: --incremental is for poses alone; this graph has landmarks, leave it out")
     began = time.perf_counter()
     graph = with_all_values(graph)
-    estimates, updates = _one_by_one(graph)
+    estimates, milliseconds, not_converged = _one_by_one(graph)
+    come_to = graph.with_values(estimates, graph.landmarks.positions)
     ends = [optimum(graph)]
     if np.isfinite(estimates).all():
-        ends.append(optimum(graph.with_values(estimates, graph.landmarks.positions), relaxed=False))
+        ends.append(optimum(come_to, relaxed=False))
     best = min(ends, key=lambda end: (end.code is not Result.CONVERGED, float(end.cost)))
     optimised = outcome(graph, best, time.perf_counter() - began)
+    with np.errstate(over="ignore", invalid="ignore"):  # as in `optimum`
+        updates = Updates(milliseconds, not_converged, cost(come_to))
     return dataclasses.replace(optimised, iterations=sum(int(end.iterations) for end in ends)), updates
 
 
-def _one_by_one(graph: PoseGraph) -> tuple[Floats, Updates]:
-    """The estimates (P, 7) after all poses have come, those of held ones being their values.
+def _one_by_one(graph: PoseGraph) -> tuple[Floats, dict[str, float], int]:
+    """The estimates (P, 7) after all poses have come, those of held ones being their values; and two of `Updates`.
 
     The first pose to come is held: without one, nothing is determined.  If it is not among those that the graph holds,
     those are free to move until all have come; then the whole map moves to where the first of them is held.
@@ -84,7 +88,7 @@ def _one_by_one(graph: PoseGraph) -> tuple[Floats, Updates]:
         estimates = poses.compose(poses.compose(graph.poses[root], poses.inverse(estimates[root])), estimates)
         estimates[graph.held] = graph.poses[graph.held]
     median, late, longest = 1e3 * np.percentile(seconds, [50, 99, 100])
-    return estimates, Updates({"median": float(median), "p99": float(late), "max": float(longest)}, not_converged)
+    return estimates, {"median": float(median), "p99": float(late), "max": float(longest)}, not_converged
 
 
 def warm_up() -> None:

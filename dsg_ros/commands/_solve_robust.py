@@ -28,11 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judged:
-    """How many edges were ``doubtful``, which edges (E,) are ``rejected``, and the keys they join, as ``pairs``."""
+    """How many edges were ``doubtful``, which edges (E,) are ``rejected``, and the keys they join, as ``pairs``; none
+    unless the doubtful ones could be ``judged``.
+    """
 
     doubtful: int
     rejected: Mask
     pairs: list[list[int]]
+    judged: bool = True
 
 
 def solve_robustly(
@@ -67,7 +70,7 @@ def solve_robustly(
     optimised = outcome(without(graph, rejected), found.solution, time.perf_counter() - began)
     if found.solution.code is Result.SINGULAR:
         result = "edges between consecutive vertices, by which others are judged, do not determine every variable"
-        optimised = dataclasses.replace(optimised, result=result)
+        return dataclasses.replace(optimised, result=result), Judged(int(doubtful.sum()), ~trusted & False, [], False)
     pairs = graph.keys[np.stack([graph.first, graph.second], axis=1)[rejected]].tolist()
     return optimised, Judged(int(doubtful.sum()), rejected, pairs)
 

@@ -131,6 +131,10 @@ def _reason(optimised: Optimised) -> str:
     return optimised.result + (f": {', '.join(free[:_LISTED])}{more} can move freely" if free else "")
 
 
+def _cost(cost: float) -> str:
+    return f"{cost:.6f}" if cost < 1e12 else f"{cost:.6e}"
+
+
 def _tell(
     options: Options,
     graph: PoseGraph,
@@ -141,17 +145,18 @@ def _tell(
 ) -> None:
     """The outcome on stdout: a line for people, and with --json one object as the last line."""
     print(
-        f"cost {optimised.cost:.6f} after {optimised.iterations} iterations, {optimised.seconds:.3f} s "
+        f"cost {_cost(optimised.cost)} after {optimised.iterations} iterations, {optimised.seconds:.3f} s "
         f"({seconds:.1f} s with reading, compiling and writing)"
     )
     if updates is not None:
         times = "median {median:.2f} ms, p99 {p99:.2f} ms, longest {max:.2f} ms".format(**updates.milliseconds)
         failed = f"; {updates.not_converged} did not converge" if updates.not_converged else ""
-        print(f"updates: {times}{failed}")
+        print(f"updates: {times}{failed}; they came to cost {_cost(updates.cost)}")
     if judged is not None:
         named = ", ".join(f"{first}-{second}" for first, second in judged.pairs[:_NAMED])
         more = f" and {len(judged.pairs) - _NAMED} more" if len(judged.pairs) > _NAMED else ""
-        print(f"rejected {len(judged.pairs)} of {judged.doubtful} loop closures{': ' if named else ''}{named}{more}")
+        told = f"rejected {len(judged.pairs)} of {judged.doubtful} loop closures{': ' if named else ''}{named}{more}"
+        print(told if judged.judged else f"none of {judged.doubtful} loop closures could be judged")
     if options.json:
         found: dict[str, Any] = {
             "poses": len(graph.keys),
@@ -161,13 +166,17 @@ def _tell(
             "seconds_solve": optimised.seconds,
             "seconds_total": seconds,
             "converged": optimised.converged,
+            "result": optimised.result,
+            "underconstrained": list(optimised.underconstrained),
         }
         if graph.unknown:
             found["unknown_tags"] = dict(graph.unknown)
         if updates is not None:
             found |= {"update_ms": updates.milliseconds, "updates_not_converged": updates.not_converged}
+            found |= {"updates_cost": updates.cost if math.isfinite(updates.cost) else None}
         if judged is not None:
-            found |= {"doubtful": judged.doubtful, "rejected": len(judged.pairs), "rejected_edges": judged.pairs}
+            found |= {"doubtful": judged.doubtful, "judged": judged.judged}
+            found |= {"rejected": len(judged.pairs), "rejected_edges": judged.pairs}
         print(json.dumps(found, allow_nan=False))
     sys.stdout.flush()
 

@@ -22,6 +22,8 @@ VECTORS, PRODUCTS = 8, 4
 MOVES = 1e-3
 """Numbers of a null vector that are this share of its largest move; smaller ones are left over of the random start."""
 
+ROUNDING = 1e-9
+"""Share of a null vector's largest number [m, rad] that is no motion of its own."""
 DAMPING, RESISTED = 1e-12, 1e-11
 """Of normal equations that are factorised for this alone: damping as a share of their diagonal, and what is left of a
 vector of the null space multiplied by them, their diagonal scaled to one.  The softest mode of a chain of 100,000
@@ -47,20 +49,24 @@ def free_variables(solution: Solution) -> list[Free]:
     The factorisation of a SINGULAR solution is of H with a little damping: its inverse magnifies what H does not
     resist by far the most, so that a few products leave nothing else of random vectors.  Damping is a multiple of the
     diagonal, so some null directions may be damped less than others by orders of magnitude, and hide those: the same is
-    done with H scaled to a unit diagonal, where all are damped alike, and what only that finds is named too.  Costs
-    twice `VECTORS` times `PRODUCTS` back-substitutions.  Empty where even the damped H could not be factorised.
+    done with H scaled to a unit diagonal, where all are damped alike, and what only that finds is named too.  There a
+    number whose diagonal is rounding drags others along, by less than rounding in their own units: of a pose that is
+    named already, those are left out.  Costs twice `VECTORS` times `PRODUCTS` back-substitutions.  Empty where even the
+    damped H could not be factorised.
     """
     if solution.factorisation is None:
         return []
     scale = np.asarray(solution.factorisation.scale)
     back = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
     solver = solution.factorisation.solve
-    moves, scaled = (_moves(_soft(solver, each)) for each in (np.ones(len(back)), back))
+    moves, scaled = _moves(_soft(solver, np.ones(len(back)))), _soft(solver, back)
+    more = _moves(scaled)
+    apart = np.abs(np.divide(scaled, back[:, None], out=np.zeros(scaled.shape), where=back[:, None] > 0))
+    sure = more & (apart > ROUNDING * apart.max(axis=0)).any(axis=1)
     border = 6 * len(np.asarray(solution.state.poses))
-    poses, more = (np.any(each[:border].reshape(-1, 2, 3), axis=2) for each in (moves, scaled))
-    named = np.any(poses, axis=1)
-    poses = np.where(named[:, None], poses, more)
-    voxels = (moves | scaled)[border:].reshape(-1, 3).any(axis=1)
+    poses, others, surely = (np.any(each[:border].reshape(-1, 2, 3), axis=2) for each in (moves, more, sure))
+    poses |= np.where(np.any(poses, axis=1)[:, None], surely, others)
+    voxels = (moves | more)[border:].reshape(-1, 3).any(axis=1)
     pose_keys, voxel_keys = np.asarray(solution.pose_keys), np.asarray(solution.voxel_keys)
     out = [Free(Kind.POSE, int(pose_keys[i]), *map(bool, poses[i])) for i in np.flatnonzero(np.any(poses, axis=1))]
     return out + [Free(Kind.VOXEL, int(voxel_keys[i]), True, False) for i in np.flatnonzero(voxels)]

@@ -152,7 +152,8 @@ class BackEnd:
         self._links.append((odometry, registration))
         axes = np.ix_(self._axes, self._axes)
         found = np.zeros((6, 6))
-        found[axes] = np.linalg.inv(closure.information[axes])
+        # Both rows tie it: where the place shows nothing, as along a corridor, the loose one is left.
+        found[axes] = np.linalg.inv((closure.information + np.diag(GAP_SIGMAS**-2.0))[axes])
         self._covariance = self._covariance + found
         self.add_closures([closure])
 

@@ -128,6 +128,25 @@ def test_an_update_without_loops_touches_few_fronts_however_long_the_chain() -> 
     assert np.max(fronts[1:]) <= 6
 
 
+def test_what_a_loop_does_not_move_is_not_linearised_again() -> None:
+    """A chain drifts slowly; a loop near its end bends the last poses, and only these come to another origin."""
+    solver, _ = begin(PLANAR, every=1)
+    step = poses.from_planar(0.5, 0.0, 0.0)
+    for key in range(1, 1000):
+        solver.add_pose(poses.compose(solver.estimate(key - 1), step))
+        solver.add_relative(key - 1, key, step, ROOT)
+        assert solver.update().relinearised == 0
+    solver.add_relative(970, 999, poses.from_planar(14.5, 1.0, 0.0), ROOT)
+    again, fronts = [], []
+    for _ in range(8):
+        update = solver.update()
+        again.append(update.relinearised)
+        fronts.append(update.fronts)
+    assert 0 < max(again) <= 40
+    assert again[-1] == 0
+    assert max(fronts) <= 100
+
+
 GROWTH = """
 import numpy as np
 from dsg_ros import poses
@@ -194,6 +213,8 @@ def test_a_pose_that_is_not_there() -> None:
     for call in (lambda: solver.estimate(1), lambda: solver.add_relative(0, 1, poses.IDENTITY, ROOT)):
         with pytest.raises(KeyError, match="1"):
             call()
+    with pytest.raises(ValueError, match="from pose 0 to itself"):
+        solver.add_relative(0, 0, poses.IDENTITY, ROOT)
     assert solver.update().fronts == 0
 
 

@@ -16,18 +16,20 @@ Ints = NDArray[np.int64]
 
 ROOTS = 1024
 """Square roots of information matrices that are told from each other; a further one is kept for every row anew."""
-GOOD, NO_POSE, NO_NUMBER, NO_ROTATION, NO_ROOT = 0, 1, 2, 3, 4
+GOOD, NO_POSE, NO_NUMBER, NO_ROTATION, NO_ROOT, NO_PAIR = 0, 1, 2, 3, 4, 5
 """What `add_rows` found: an end that is no pose, a measured pose that is not finite or whose quaternion is off norm 1,
-a square root that is not finite."""
+a square root that is not finite, two ends that are one pose."""
 
 
 @compiled
 def _fault(pose_count: int, first: Ints, second: Ints, measured: Floats, root: Floats) -> tuple[int, int]:
-    """What is wrong with new rows, and for `NO_POSE` the number that no pose has."""
+    """What is wrong with new rows, and for `NO_POSE` and `NO_PAIR` the number in question."""
     for k in range(len(first)):
         for key in (first[k], second[k]):
             if not 0 <= key < pose_count:
                 return NO_POSE, key
+        if first[k] == second[k]:
+            return NO_PAIR, first[k]
     for k in range(len(measured)):
         for i in range(7):
             if not math.isfinite(measured[k, i]):

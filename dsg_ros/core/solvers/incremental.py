@@ -124,7 +124,7 @@ class Incremental:
         standard deviations: of ``|W e|``.
 
         KeyError for a pose that is not there, ValueError for numbers that are not finite, a quaternion off norm 1, a
-        ``kernel_width`` that is not positive; then no row is added.
+        row from a pose to itself, a ``kernel_width`` that is not positive; then no row is added.
         """
         return self._rows.add(self._poses, first, second, measured, sqrt_info, kernel, kernel_width)
 

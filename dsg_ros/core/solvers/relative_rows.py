@@ -103,6 +103,8 @@ def _error(fault: int, number: int, relative: Array) -> Exception:
     """What to raise for what `growing_rows.add_rows` found."""
     if fault == growing_rows.NO_POSE:
         return KeyError(f"no pose has the number {number}")
+    if fault == growing_rows.NO_PAIR:
+        return ValueError(f"a row from pose {number} to itself")
     if fault == growing_rows.NO_NUMBER:
         return not_finite(relative)
     if fault == growing_rows.NO_ROTATION:

@@ -22,6 +22,9 @@ what Gauss-Newton's Hessian misses of the exact one.
 """
 REFINEMENTS = 6
 """More would cost what factorising does."""
+CHEAP = 6
+"""Columns that are refined before the matrix itself is factorised: by then what they cost more would have paid for it.
+"""
 
 
 class SingularError(ValueError):
@@ -104,7 +107,7 @@ class SparseFactor:
     ) -> None:
         self.rows, self.linearised, self.damping = rows, linearised, damping
         self.forward = np.zeros(len(rows.free))
-        self._owner, self._near = owner, near
+        self._owner, self._near, self._cheap = owner, near, CHEAP
 
     @property
     def scale(self) -> Array:
@@ -127,8 +130,10 @@ class SparseFactor:
         free = self.rows.free
         if len(free):
             columns = np.ascontiguousarray(right[free].reshape(len(free), -1).T)
-            found, self._near = self._refined(columns), None
+            found = self._refined(columns) if len(columns) <= self._cheap else None
+            self._cheap -= len(columns)
             if found is None:
+                self._near = None
                 tree, found = self._owner.load(self), columns
                 substitution.solve(tree, np.arange(len(tree.panel)), found)
             out[free] = found.T.reshape(out[free].shape)
