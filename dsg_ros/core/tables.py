@@ -17,8 +17,15 @@ _SLOT_BITS, _GENERATION_BITS = 36, 20
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
+LEAP, LEAP_TO = 16, 1 << 20
+"""How many times larger a column becomes that has no room left, and up to how many rows; beyond, it doubles.  Memory
+that is not touched costs nothing, and what fits is never copied: to copy the rows of a window's sightings takes as long
+as half of its solve.
+"""
+
+
 class Column:
-    """Rows of one shape with amortised O(1) append: the capacity doubles.  Rows that are not given are ``fill``."""
+    """Rows of one shape with amortised O(1) append.  Rows that are not given are ``fill``."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any = np.float64, fill: Any = 0) -> None:
         self._fill = fill
@@ -44,7 +51,7 @@ class Column:
     def owned(self) -> NDArray[Any]:
         """The rows in use, for changing them: copied first where somebody keeps them."""
         if self._shared:
-            self._data, self._shared = self._data.copy(), False
+            self._move(len(self._data))
         return self.view
 
     def load(self, rows: NDArray[Any]) -> None:
@@ -57,18 +64,27 @@ class Column:
     def extend(self, rows: NDArray[Any]) -> None:
         """Append rows (n, ...)."""
         before = self._size
-        self.grow(len(rows))
+        self._size = self._room(len(rows))
         self._data[before : self._size] = rows
 
     def grow(self, count: int) -> None:
         """Append ``count`` rows of ``fill``."""
-        needed = self._size + count
-        if needed > len(self._data):
-            shape = (max(needed, 2 * len(self._data), 16), *self._data.shape[1:])
-            grown = _filled(shape, self._fill, self._data.dtype)
-            grown[: self._size] = self.view
-            self._data, self._shared = grown, False
-        self._size = needed
+        before = self._size
+        self._size = self._room(count)
+        self._data[before : self._size] = self._fill
+
+    def _room(self, count: int) -> int:
+        """How many rows there are with ``count`` more, having room for them."""
+        needed, room = self._size + count, len(self._data)
+        if needed > room:
+            self._move(max(needed, min(LEAP * room, LEAP_TO), 2 * room, 16))
+        return needed
+
+    def _move(self, room: int) -> None:
+        """To an array of its own for ``room`` rows."""
+        moved = np.empty((room, *self._data.shape[1:]), self._data.dtype)
+        moved[: self._size] = self.view
+        self._data, self._shared = moved, False
 
 
 class Columns(Generic[Row]):

@@ -23,18 +23,23 @@ NOTHING = Rows(
 class HeldRows:
     """Rows between the same kinds of variables, as the solver takes them and as they came.
 
-    Each part is a stack and which of its rows are still in use; ``rows`` are those of the first ``made`` parts, one
-    after the other, at ``theta``.
+    ``stacks`` are what came; ``stack_of`` and ``place`` (n,) say from which of them, and from where in it, a row in use
+    is.  ``rows`` are those of the first ``made`` stacks at ``theta``.
     """
 
-    parts: list[tuple[Factor, Keys]] = field(default_factory=list)
+    stacks: list[Factor] = field(default_factory=list)
+    stack_of: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
+    place: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
     rows: Rows = NOTHING
     made: int = 0
     theta: Theta | None = None
 
     def add(self, stack: Factor) -> None:
         """Rows of one factor type."""
-        self.parts.append((stack, np.arange(len(np.asarray(stack.weight)))))
+        count = len(np.asarray(stack.weight))
+        self.stack_of = np.concatenate([self.stack_of, np.full(count, len(self.stacks))])
+        self.place = np.concatenate([self.place, np.arange(count)])
+        self.stacks.append(stack)
 
     def at(self, theta: Theta, variables: tuple[Keys, Keys] | None = None) -> Rows:
         """All rows in use: made once for each, unless theta is another.
@@ -43,32 +48,29 @@ class HeldRows:
         """
         if theta is not self.theta:
             self.rows, self.made, self.theta = NOTHING, 0, theta
-        if fresh := self.parts[self.made :]:
-            made = window.joined([_in_use(window.rows_of(stack, theta), used) for stack, used in fresh])
+        if self.made < len(self.stacks):
+            ends = np.searchsorted(self.stack_of, np.arange(self.made, len(self.stacks) + 1))
+            fresh = zip(self.stacks[self.made :], ends[:-1], ends[1:], strict=True)
+            made = window.joined([_in_use(window.rows_of(each, theta), self.place[a:b]) for each, a, b in fresh])
             if variables is not None:
                 made = window.numbered(made, *variables)
             self.rows = window.joined([self.rows, made]) if self.made else made
-            self.made = len(self.parts)
+            self.made = len(self.stacks)
         return self.rows
 
     def keep(self, which: NDArray[np.bool_], numbers: tuple[Keys, Keys] | None = None) -> None:
         """Only some of the rows that `at` returned last; ``numbers`` are the variables' new places by their old
         ones.
         """
-        parts, start = [], 0
-        # There are many parts, and most lose nothing.
-        kept = np.concatenate([np.zeros(1, np.int64), np.cumsum(which)]).tolist()
-        for stack, used in self.parts:
-            stop = start + len(used)
-            if left := kept[stop] - kept[start]:
-                parts.append((stack, used if left == len(used) else used[which[start:stop]]))
-            start = stop
-        self.parts = parts
+        self.stack_of, self.place = self.stack_of[which], self.place[which]
+        used = np.bincount(self.stack_of, minlength=len(self.stacks)) > 0
+        self.stacks = [stack for stack, one in zip(self.stacks, used.tolist(), strict=True) if one]
+        self.stack_of = (np.cumsum(used) - 1)[self.stack_of]
         rows = window.chosen(self.rows, np.flatnonzero(which))
         if numbers is not None:
             first, second = numbers
             rows = rows._replace(keys=np.stack([first[rows.keys[:, 0]], second[rows.keys[:, 1]]], axis=1))
-        self.rows, self.made = rows, len(self.parts)
+        self.rows, self.made = rows, len(self.stacks)
 
 
 def _in_use(rows: Rows, used: Keys) -> Rows:
