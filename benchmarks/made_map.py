@@ -13,7 +13,7 @@ from dsg_ros.io.logs import frames
 from dsg_ros.io.records import Record
 from dsg_ros.pipeline import Slam
 from dsg_ros.simulation.robot import Reference, Robot
-from dsg_ros.worker_checkpoints import compared
+from dsg_ros.worker.checkpoints import compared
 
 
 @dataclass(frozen=True)

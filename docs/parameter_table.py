@@ -1,4 +1,4 @@
-"""Keep README.md's parameter table as dsg_ros/config.py says: ``python docs/parameter_table.py`` rewrites it."""
+"""Keep README.md's parameter table as dsg_ros/config says: ``python docs/parameter_table.py`` rewrites it."""
 
 from __future__ import annotations
 

@@ -1,49 +1,68 @@
-"""What of a running pipeline is kept in a map folder, and the graph made of that again."""
+"""What of a running pipeline is kept: its result, and the map that goes into a folder; the graph made of that again."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsg_ros import config
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.world import WorldModel
 from dsg_ros.errors import UserError
-from dsg_ros.interface import GridUpdate, Path, SavedMap, VoxelUpdate
+from dsg_ros.interface import OccupancyGrid, RunResult, SavedMap
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.learning.parameters import starting_theta
 from dsg_ros.mapping.back_end import GRAPH_TYPES
-from dsg_ros.mapping.keyframes import Keyframes
+from dsg_ros.mapping.growing_map import GrowingMap
 from dsg_ros.mapping.registration import observed_axes
 
 
-def saved_map(
-    settings: config.Slam,
-    keyframes: Keyframes,
-    world: WorldModel,
+def run_result(
+    grown: GrowingMap,
     calibration: Calibration,
-    path: Path,
-    voxels: VoxelUpdate,
-    grid: GridUpdate,
-    *,
-    planar: bool = True,
-    source: str = "",
-) -> SavedMap:
-    """The map of ``keyframes`` at ``path``, with the graph's rows between poses.
+    trajectory: NDArray[np.float64],
+    grid: OccupancyGrid | None,
+    metrics: dict[str, float],
+    counts: dict[str, int],
+) -> RunResult:
+    """What a run has come to, with all scans at ``trajectory`` (n, 7)."""
+    path, voxels = grown.snapshot()
+    scans = grown.scans
+    return RunResult(
+        stamps=scans.stamps.values.copy(),
+        trajectory=trajectory,
+        causal=scans.on(path.poses),
+        live=scans.live.values.copy(),
+        odometry=scans.odometry.values.copy(),
+        path=path,
+        voxels=voxels,
+        parameters=calibration.parameters(),
+        learning=calibration.history,
+        metrics=metrics,
+        counts=counts,
+        grid=grid,
+    )
+
+
+def saved_map(settings: config.Slam, grown: GrowingMap, calibration: Calibration, source: str = "") -> SavedMap:
+    """The map as it is now, with the graph's rows between poses; ``source`` names the recording.
 
     Voxel observations are left out: they are made again from the scans, which are kept.
     """
+    path, voxels = grown.snapshot()
+    keyframes = grown.keyframes
     return SavedMap(
-        planar=planar,
+        planar=grown.planar,
         stamps=path.stamps,
         poses=path.poses,
         odometry=keyframes.odometry.values.copy(),
         travel=keyframes.travel.values.copy(),
         clouds=tuple(cloud.astype(np.float32) for cloud in keyframes.clouds),
         loops=path.loops,
-        rows={kind.__name__: world.rows(kind)[1] for kind in GRAPH_TYPES},
+        rows={kind.__name__: grown.back_end.world.rows(kind)[1] for kind in GRAPH_TYPES},
         voxels=voxels,
-        grid=grid,
+        grid=grown.settled_grid(),
         parameters=calibration.parameters(),
         learned=calibration.names,
         information=calibration.information(),

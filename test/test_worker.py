@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 from dsg_ros import config as cfg
-from dsg_ros import worker
-from dsg_ros import worker_session as session
 from dsg_ros.interface import Estimate
 from dsg_ros.io.trajectories import read_tum
+from dsg_ros.worker import messages
+from dsg_ros.worker.backend import Event, Status, WorkerDied
+from dsg_ros.worker.in_process import InProcess
+from dsg_ros.worker.process import MAX_FAILED_STARTS, WorkerProcess
+from dsg_ros.worker.standby import Standby
 
 FACTORY = "fake_pipeline:Counting"
 
@@ -28,7 +31,7 @@ FACTORY = "fake_pipeline:Counting"
 class Recorder:
     def __init__(self) -> None:
         self.estimates: list[Estimate] = []
-        self.events: list[worker.Event] = []
+        self.events: list[Event] = []
         self.changed = threading.Condition()
 
     def estimate(self, estimate: Estimate) -> None:
@@ -36,7 +39,7 @@ class Recorder:
             self.estimates.append(estimate)
             self.changed.notify_all()
 
-    def event(self, event: worker.Event) -> None:
+    def event(self, event: Event) -> None:
         with self.changed:
             self.events.append(event)
             self.changed.notify_all()
@@ -55,12 +58,12 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def start(recorder: Recorder) -> Iterator[Callable[..., worker.WorkerProcess]]:
-    started: list[worker.WorkerProcess] = []
+def start(recorder: Recorder) -> Iterator[Callable[..., WorkerProcess]]:
+    started: list[WorkerProcess] = []
 
-    def begin(factory: str = FACTORY, **options: object) -> worker.WorkerProcess:
+    def begin(factory: str = FACTORY, **options: object) -> WorkerProcess:
         options = {"factory": factory, "planar": False, **options}
-        backend = worker.WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, **options)
+        backend = WorkerProcess(cfg.Slam(), recorder.estimate, recorder.event, **options)
         backend.start()
         started.append(backend)
         return backend
@@ -75,7 +78,7 @@ def scans_in(folder: str) -> list[int]:
     return read_tum(Path(folder) / "trajectory.tum")[0].tolist()
 
 
-def balanced(status: worker.Status) -> bool:
+def balanced(status: Status) -> bool:
     return status.submitted == status.processed + sum(status.dropped.values()) + status.waiting
 
 
@@ -89,11 +92,11 @@ def test_frames_wait_until_ready_and_come_back_in_order(start, recorder):
     assert [e.counts["points"] for e in recorder.estimates] == list(range(1, 21))
     np.testing.assert_array_equal(recorder.estimates[-1].path.poses[:, 0], np.arange(1.0, 21.0))
     assert recorder.estimates[-1].metrics["worker_memory_bytes"] > 1e6
-    assert backend.status() == worker.Status("ready", 20, 20, 0, {}, 0, backend.status().pid)
+    assert backend.status() == Status("ready", 20, 20, 0, {}, 0, backend.status().pid)
 
 
 def test_the_first_worker_is_the_one_that_was_started_ahead(start, recorder):
-    standby = worker.Standby()
+    standby = Standby()
     waiting = standby._waiting[0]
     backend = start(standby=standby)
     backend.submit(fake.frame(1))
@@ -107,11 +110,11 @@ def test_the_first_worker_is_the_one_that_was_started_ahead(start, recorder):
 
 
 def test_a_worker_that_nobody_took_ends_with_its_parent_or_before():
-    standby = worker.Standby()
+    standby = Standby()
     waiting = standby._waiting[0]
     standby.close()
     assert waiting.poll() is not None
-    program = "from dsg_ros.worker import Standby; print(Standby()._waiting[0].pid)"
+    program = "from dsg_ros.worker.standby import Standby; print(Standby()._waiting[0].pid)"
     parent = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     pid = int(parent.stdout)
     deadline = time.monotonic() + 60
@@ -122,7 +125,7 @@ def test_a_worker_that_nobody_took_ends_with_its_parent_or_before():
 
 def test_both_forms_give_the_same_answers(start, recorder, tmp_path):
     near = Recorder()
-    inside = worker.InProcess(cfg.Slam(), near.estimate, near.event, factory=FACTORY)
+    inside = InProcess(cfg.Slam(), near.estimate, near.event, factory=FACTORY)
     inside.start()
     outside = start()
     for backend in (inside, outside):
@@ -130,7 +133,7 @@ def test_both_forms_give_the_same_answers(start, recorder, tmp_path):
             backend.submit(fake.frame(stamp, x=stamp))
     folders = [tmp_path / "inside", tmp_path / "outside"]
     for backend, folder in zip((inside, outside), folders, strict=True):
-        assert backend.request(session.Save(str(folder))).result(60) == str(folder)
+        assert backend.request(messages.Save(str(folder))).result(60) == str(folder)
     for name in ("trajectory.tum", "map.ply"):
         here, there = ((folder / name).read_bytes() for folder in folders)
         assert here == there, name
@@ -145,7 +148,7 @@ def test_the_first_scan_decides_what_is_compiled(start, recorder):
     backend.submit(dataclasses.replace(fake.frame(2), planar=True))
     recorder.wait(lambda: len(recorder.estimates) == 2)
     assert not any("compiling" in e.text for e in recorder.events)
-    backend.request(session.Reset()).result(30)
+    backend.request(messages.Reset()).result(30)
     backend.submit(dataclasses.replace(fake.frame(3), planar=True))
     recorder.wait(lambda: len(recorder.estimates) == 3)
     assert any("the first scan is planar: compiling" in e.text for e in recorder.events)
@@ -155,7 +158,7 @@ def test_a_full_queue_drops_the_oldest_and_counts(start, tmp_path):
     backend = start(queue=3)
     for stamp in range(1, 11):
         backend.submit(fake.frame(stamp))
-    saved = backend.request(session.Save(str(tmp_path)))
+    saved = backend.request(messages.Save(str(tmp_path)))
     assert balanced(backend.status())
     assert scans_in(saved.result(60)) == [8, 9, 10]
     assert backend.status().dropped == {"queue_full": 7}
@@ -165,9 +168,9 @@ def test_a_full_queue_drops_the_oldest_and_counts(start, tmp_path):
 def test_commands_keep_their_place_between_frames(start, tmp_path):
     backend = start()
     backend.submit(fake.frame(1))
-    first = backend.request(session.Save(str(tmp_path / "first")))
+    first = backend.request(messages.Save(str(tmp_path / "first")))
     backend.submit(fake.frame(2))
-    second = backend.request(session.Save(str(tmp_path / "second"), refine=True))
+    second = backend.request(messages.Save(str(tmp_path / "second"), refine=True))
     assert scans_in(first.result(60)) == [1]
     assert scans_in(second.result(60)) == [1, 2]
     sources = [json.loads((tmp_path / name / "report.json").read_text())["source"] for name in ("first", "second")]
@@ -178,9 +181,9 @@ def test_the_grid_is_told_as_it_changes(start):
     backend = start()
     for stamp in (1, 2):
         backend.submit(fake.frame(stamp))
-    first = backend.request(session.Grid()).result(30)
+    first = backend.request(messages.Grid()).result(30)
     backend.submit(fake.frame(3))
-    second = backend.request(session.Grid(first.version)).result(30)
+    second = backend.request(messages.Grid(first.version)).result(30)
     assert (first.whole, first.tiles.tolist()) == (True, [[0, 0], [1, 0]])
     assert (second.whole, second.tiles.tolist(), second.version) == (False, [[2, 0]], 3)
 
@@ -188,10 +191,10 @@ def test_the_grid_is_told_as_it_changes(start):
 def test_a_what_if_is_answered_in_its_turn(start):
     backend = start()
     backend.submit(fake.frame(1))
-    one = backend.request(session.WhatIf("scale", "0.5"))
+    one = backend.request(messages.WhatIf("scale", "0.5"))
     backend.submit(fake.frame(2))
-    two = backend.request(session.WhatIf("scale", "-0.5"))
-    refused = backend.request(session.WhatIf("colour", "1"))
+    two = backend.request(messages.WhatIf("scale", "-0.5"))
+    refused = backend.request(messages.WhatIf("colour", "1"))
     assert one.result(30).moved.tolist() == [[0.5, 0, 0, 0, 0, 0]]
     assert two.result(30).moved[:, 0].tolist() == [-0.5, -0.5]
     with pytest.raises(RuntimeError, match="WhatIf refused: parameter 'colour' is not one"):
@@ -203,10 +206,10 @@ def test_reset_forgets_the_map_and_counts_what_waited(start, recorder):
     backend = start()
     for stamp in (1, 2, 3):
         backend.submit(fake.frame(stamp))
-    backend.request(session.Reset()).result(30)
+    backend.request(messages.Reset()).result(30)
     backend.submit(fake.frame(8))
     recorder.wait(lambda: len(recorder.estimates) == 1)
-    backend.request(session.Reset()).result(30)
+    backend.request(messages.Reset()).result(30)
     backend.submit(fake.frame(9))
     recorder.wait(lambda: len(recorder.estimates) == 2)
     assert [list(e.path.stamps) for e in recorder.estimates] == [[8], [9]]
@@ -219,7 +222,7 @@ def test_a_command_that_fails_says_why_and_the_worker_goes_on(start, recorder, t
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
     with pytest.raises(RuntimeError, match="Save refused: cannot write to "):
-        backend.request(session.Save(str(in_the_way / "below"))).result(60)
+        backend.request(messages.Save(str(in_the_way / "below"))).result(60)
     backend.submit(fake.frame(1))
     recorder.wait(lambda: len(recorder.estimates) == 1)
     assert backend.status().restarts == 0
@@ -229,11 +232,11 @@ def test_a_command_that_fails_says_why_and_the_worker_goes_on(start, recorder, t
 def test_a_worker_that_dies_is_noticed_and_replaced(start, recorder, tmp_path, stamp, how):
     backend = start()
     backend.submit(fake.frame(stamp))
-    orphan = backend.request(session.Save(str(tmp_path)))
+    orphan = backend.request(messages.Save(str(tmp_path)))
     recorder.wait(lambda: "died" in recorder.kinds())
     died = next(e for e in recorder.events if e.kind == "died")
     assert how in died.text
-    with pytest.raises(worker.WorkerDied):
+    with pytest.raises(WorkerDied):
         orphan.result(30)
     backend.submit(fake.frame(7))
     recorder.wait(lambda: len(recorder.estimates) == 1)
@@ -248,9 +251,9 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint(start, recorder, tmp_pat
     for stamp in (1, 2):
         backend.submit(fake.frame(stamp))
     recorder.wait(lambda: len(recorder.estimates) == 2)
-    kept = backend.request(session.Checkpoint(str(tmp_path))).result(30)
+    kept = backend.request(messages.Checkpoint(str(tmp_path))).result(30)
     assert (kept.keyframes, kept.stamp) == (2, 2)
-    assert backend.request(session.Checkpoint(str(tmp_path))).result(30).seconds == 0  # nothing had changed
+    assert backend.request(messages.Checkpoint(str(tmp_path))).result(30).seconds == 0  # nothing had changed
     backend.submit(fake.frame(3))
     backend.submit(fake.frame(fake.Counting.DIE))
     recorder.wait(lambda: "died" in recorder.kinds())
@@ -259,7 +262,7 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint(start, recorder, tmp_pat
     assert recorder.estimates[-1].path.stamps.tolist() == [1, 2, 7]
     assert any(f"from the checkpoint in {tmp_path}" in e.text for e in recorder.events)
     # A map that was forgotten is not gone on with.
-    backend.request(session.Reset(str(tmp_path))).result(30)
+    backend.request(messages.Reset(str(tmp_path))).result(30)
     backend.submit(fake.frame(fake.Counting.DIE))
     recorder.wait(lambda: recorder.kinds().count("died") == 2)
     backend.submit(fake.frame(8))
@@ -271,7 +274,7 @@ def test_a_checkpoint_that_kills_the_worker_is_tried_once(start, recorder, tmp_p
     backend = start(factory="fake_pipeline:Unrestorable")
     backend.submit(fake.frame(1))
     recorder.wait(lambda: len(recorder.estimates) == 1)
-    backend.request(session.Checkpoint(str(tmp_path))).result(30)
+    backend.request(messages.Checkpoint(str(tmp_path))).result(30)
     backend.submit(fake.frame(fake.Counting.DIE))
     recorder.wait(lambda: recorder.kinds().count("died") == 2)
     backend.submit(fake.frame(7))
@@ -292,15 +295,15 @@ def test_a_worker_that_never_gets_ready_is_given_up(start, recorder):
     backend = start(factory="fake_pipeline:NeverReady")
     backend.submit(fake.frame(1))
     recorder.wait(lambda: "failed" in recorder.kinds(), timeout=120)
-    assert recorder.kinds().count("died") == worker.MAX_FAILED_STARTS - 1
+    assert recorder.kinds().count("died") == MAX_FAILED_STARTS - 1
     assert any("no kernels today" in e.text for e in recorder.events)
     backend.submit(fake.frame(2))
     status = backend.status()
     assert status.state == "failed"
     assert sum(status.dropped.values()) == 2
     assert balanced(status)
-    with pytest.raises(worker.WorkerDied, match="not running"):
-        backend.request(session.Reset()).result(5)
+    with pytest.raises(WorkerDied, match="not running"):
+        backend.request(messages.Reset()).result(5)
 
 
 def gone(pid: int) -> bool:
@@ -324,9 +327,9 @@ def test_stop_leaves_no_process(start, recorder):
 
 def test_a_killed_parent_takes_the_worker_with_it(tmp_path):
     program = (
-        "import sys, time; from dsg_ros import config, worker\n"
+        "import sys, time; from dsg_ros import config; from dsg_ros.worker.process import WorkerProcess\n"
         "tell = lambda event: print(event.kind, backend.status().pid, flush=True)\n"
-        f"backend = worker.WorkerProcess(config.Slam(), print, tell, factory={FACTORY!r})\n"
+        f"backend = WorkerProcess(config.Slam(), print, tell, factory={FACTORY!r})\n"
         "backend.start(); assert 'jax' not in sys.modules; time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

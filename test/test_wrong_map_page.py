@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 PAGE = read("docs/wrong_map.md")
 NAMED = sorted(set(re.findall(r"`([^`]+)`", PAGE)))
-COUNTING = ("synchroniser.py", "worker.py", "ros/sensors.py", "ros/inputs.py")
+COUNTING = ("synchroniser.py", "worker/process.py", "ros/sensors.py", "ros/inputs.py")
 """Where scans and odometry are refused or dropped, each under the name of its cause."""
 
 
@@ -46,7 +46,7 @@ def figures() -> set[str]:
     from dsg_ros.ros.frames import TransformTree
     from dsg_ros.ros.sensors import Sensors
     from dsg_ros.ros.tf_broadcaster import TfBroadcaster
-    from dsg_ros.worker import Status
+    from dsg_ros.worker.backend import Status
 
     slam, truth = Slam(config.Slam()), worlds.drive([(1.5, 1.5), (7.5, 2.0), (3.5, 2.5)], step=0.2, turn=0.2)
     estimates = [slam.process(f) for f in worlds.frames(worlds.room(), truth, worlds.biased(truth, scale=1.03))]

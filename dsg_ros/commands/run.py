@@ -43,7 +43,7 @@ from dsg_ros.report.save import check_folder, save
 if TYPE_CHECKING:
     from dsg_ros.localisation import Localisation
     from dsg_ros.pipeline import Slam
-    from dsg_ros.worker_session import Pipeline
+    from dsg_ros.worker.protocols import Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core.programs import kept
-from dsg_ros.core.theta import SPECS, Theta, mask, specs, to_float64
+from dsg_ros.core.theta import SPECS, Theta, specs, to_float64
 from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, ReferencePose
-from dsg_ros.learning import guards, losses, parameters, scoring
+from dsg_ros.learning import guards, losses, parameters
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
+from dsg_ros.learning.history import History
 from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
+from dsg_ros.learning.links import Links
 from dsg_ros.learning.losses import Score
-from dsg_ros.learning.reference import Expected, Reference
+from dsg_ros.learning.programs import dilution_at, score_at, theta_at
+from dsg_ros.learning.told import told_noise, told_numbers
 from dsg_ros.state import State, nested, packed, part, unpacked
 
 if TYPE_CHECKING:
@@ -34,14 +32,8 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-HISTORY = 5000
-"""Outer updates remembered."""
-
 RELINEARISE_BEYOND, RELINEARISE_AT_MOST = 0.02, 4
 """Blocks are linearised again when theta has moved by this many prior deviations, at most this many an update."""
-
-LINK = ("measured", "seconds", "relative", "information", "rate", "reference", "reference_information")
-"""Fields of a `Link`, in their order."""
 
 TOLERATED = 0.01
 """An update may raise the held-out loss by this share: else thetas that are equally good would take turns."""
@@ -71,8 +63,6 @@ class Calibration:
         self._detector = ChangeDetector(settings.learning, prior)
         self._changed_at = 0.0
         self._on = settings.learning.enabled
-        self._links: list[Link] = []
-        self._last_key: int | None = None
         self._estimate = np.zeros(len(self._specs))
         self._candidate = self._used = self._estimate
         self._sigmas = prior
@@ -81,12 +71,10 @@ class Calibration:
             (guards.UNOBSERVABLE,) * len(prior),
             ("not observable, 0 m of driving",) * len(prior),
         )
-        self._history: deque[LearningStep] = deque(maxlen=HISTORY)
-        self._told_history: deque[bytes] = deque(maxlen=HISTORY)
+        self._history = History()
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self.counts["changes_detected"] = 0
-        teacher = settings.learning.teacher
-        self._reference = Reference(settings.learning, self.counts) if teacher != "scans" else None
+        self._links = Links(settings.learning, self.counts)
         self._use(self._used)
 
     @property
@@ -107,14 +95,11 @@ class Calibration:
     @property
     def history(self) -> tuple[LearningStep, ...]:
         """The newest outer updates, oldest first."""
-        return tuple(self._history)
+        return self._history.steps
 
     def losses(self) -> dict[str, float]:
         """Held-out loss of the newest block before and after the newest update; empty before the first."""
-        if not self._history:
-            return {}
-        newest = self._history[-1]
-        return {"learning.loss_before": newest.loss_before, "learning.loss_after": newest.loss_after}
+        return self._history.losses()
 
     def there(self, frame: Frame, odometry: Vector) -> Vector:
         """Raw odometry (7,) at the moment of a scan, which has it at its stamp as ``odometry`` (7,)."""
@@ -145,25 +130,21 @@ class Calibration:
 
     def interrupt(self) -> None:
         """What comes next does not follow what came before: the block begun is dropped, and nothing is wrong."""
-        self._links.clear()
-        self._last_key = None
-        if self._reference:
-            self._reference.forget()
+        self._links.interrupt()
 
     def state(self) -> State:
         """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
         facts = {
-            "on": self._on, "last_key": self._last_key, "counts": self.counts, "names": self._names,
-            "waiting": self._reference.waiting if self._reference else 0,
+            "on": self._on, "counts": self.counts, "names": self._names, **self._links.facts(),
             "changed_at": self._changed_at,
             "status": self._verdict.status, "reason": self._verdict.reason,
         }  # fmt: skip
         found = {
             "used": self._used.copy(), "estimate": self._estimate.copy(), "candidate": self._candidate.copy(),
             "sigmas": self._sigmas.copy(), "free": self._verdict.free.copy(), "facts": packed(facts),
-            "history": np.frombuffer(b"\n".join(self._told_history), np.uint8),
-            **{f"links.{name}": np.array([getattr(link, name) for link in self._links]) for name in LINK},
-            **nested(accumulator=self._accumulator.state(), gate=self._gate.state(), change=self._detector.state()),
+            "history": self._history.written(),
+            **nested(links=self._links.state(), accumulator=self._accumulator.state(), gate=self._gate.state()),
+            **nested(change=self._detector.state()),
             **{f"start.{name}": np.asarray(getattr(self._start, name)) for name in SPECS},
         }  # fmt: skip
         return found | (nested(noise=self._noise.state()) if self._noise else {})
@@ -173,27 +154,21 @@ class Calibration:
         facts = unpacked(state["facts"])
         if tuple(facts["names"]) != self._names:
             raise ValueError(f"learned are {', '.join(facts['names'])}, not {', '.join(self._names)}")
-        self._on, self._last_key = facts["on"], facts["last_key"]
+        self._on = facts["on"]
         self.counts.update(facts["counts"])
-        if facts["waiting"]:  # for poses that another process heard
-            self.counts["reference_missing"] += facts["waiting"]
-            self._last_key = None
+        self._links.restore(part(state, "links"), facts)
         self._changed_at = facts["changed_at"]
         self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
         self._start_vector = parameters.numbers(self._start, self._learned)
         self._estimate, self._candidate = np.array(state["estimate"]), np.array(state["candidate"])
         self._sigmas = np.array(state["sigmas"])
         self._verdict = guards.Verdict(np.array(state["free"]), tuple(facts["status"]), tuple(facts["reason"]))
-        columns = zip(*(state[f"links.{name}"] for name in LINK), strict=True)
-        self._links = [Link(measured, float(seconds), *rest) for measured, seconds, *rest in columns]
         self._accumulator.restore(part(state, "accumulator"), self._still_block(planar=True))
         self._gate.restore(part(state, "gate"))
         self._detector.restore(part(state, "change"))
         if self._noise:
             self._noise.restore(part(state, "noise"))
-        for line in state["history"].tobytes().splitlines():
-            told = json.loads(line)
-            self._remember(LearningStep(**told | {"parameters": tuple(Parameter(**p) for p in told["parameters"])}))
+        self._history.read(state["history"])
         self._use(np.array(state["used"]))
 
     def _still_block(self, planar: bool) -> Block:
@@ -204,8 +179,7 @@ class Calibration:
 
     def warm_up(self, planar: bool) -> None:
         """Compile everything.  ``planar``: the scans to come are from a LaserScan."""
-        if self._reference:
-            self._reference.axes = np.array([0, 1, 5]) if planar else np.arange(6)
+        self._links.choose(planar)
         block = self._still_block(planar)
         self._cost(block, self._used)
         self._diluted(block, self._used)
@@ -214,52 +188,17 @@ class Calibration:
 
     def hear(self, told: Sequence[ReferencePose], now: int) -> None:
         """Poses from elsewhere, for odometry to be held to; ``now`` is the newest scan's stamp [ns]."""
-        if self._reference and told:
-            self._reference.hear(told, now)
+        self._links.hear(told, now)
 
     def add(self, key: int, link: Link, start: int = 0, end: int = 0) -> None:
-        """What is known between keyframes ``key - 1`` and ``key``, which are stamped ``start`` and ``end`` [ns].
-
-        A link that is not finite, or that does not follow the one before, ends the block begun: it is counted, and the
-        next block starts behind it.  Where a reference teaches it is used once that has come so far.
-        """
-        if not self._on:
-            return
-        if self._reference is None:
-            self._take(key, link)
-            return
-        self._reference.expect(key, link, start, end, self._expected(link))
-        for number, taught in self._reference.taught(end):
-            self._take(number, taught)
-
-    def _expected(self, link: Link) -> Expected:
-        """What the odometry makes of a link that is finite, and how far the priors of theta let it be off."""
-        if not link.valid:
-            return Expected(poses.IDENTITY, np.full(6, np.inf), (np.inf, np.inf))
-        pose, sigmas = self._model.predict(link.measured, link.seconds)
-        told = poses.log(pose)
-        way, turn = float(np.linalg.norm(told[:3])), float(np.linalg.norm(told[3:]))
-        by_way, by_turn = SPECS["scale"][0].prior_sigma, SPECS["lever"][0].prior_sigma
-        return Expected(pose, sigmas, (3 * (by_way * way + by_turn * turn), 3 * by_way * (way + turn)))
-
-    def _take(self, key: int, link: Link) -> None:
-        follows = self._last_key is None or key == self._last_key + 1
-        self._last_key = key
-        if not (follows and link.valid):
-            self.counts["links_refused"] += 1 + len(self._links)
-            why = "has invalid numbers" if follows else "does not follow the one before"
-            _log.warning("learning: keyframe %d %s; %d links not used", key, why, 1 + len(self._links))
-            self._links.clear()
-            return
-        self._links.append(link)
+        """What is known between keyframes ``key - 1`` and ``key``, as `Links.add` takes it, while learning is on."""
+        if self._on:
+            self._links.add(key, link, start, end, self._model.predict)
 
     def step(self, stamp: int, travel: float) -> LearningStep | None:
         """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none."""
-        size = self._settings.learning.every_keyframes
         last = None
-        while self._on and len(self._links) >= size and len(self._specs):
-            links = self._links[:size]
-            del self._links[:size]
+        while self._on and len(self._specs) and (links := self._links.block()):
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
         return last
 
@@ -306,13 +245,8 @@ class Calibration:
         step = LearningStep(
             stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
         )
-        self._remember(step)
+        self._history.add(step)
         return step
-
-    def _remember(self, step: LearningStep) -> None:
-        self._history.append(step)
-        # Written out now, for a checkpoint that must not take long.
-        self._told_history.append(json.dumps(dataclasses.asdict(step)).encode())
 
     def _reopen(self, change: Change, travel: float) -> str:
         """The robot has changed: what was known stays the mean, but what has changed is known no better than that."""
@@ -341,38 +275,17 @@ class Calibration:
 
     def _use(self, deviation: Vector) -> None:
         self._used = deviation
-        self._theta = _theta_at(self._start, deviation, names=self._names)
+        self._theta = theta_at(self._start, deviation, names=self._names)
         self._model = IncrementModel(self._theta, self._settings.odometry)
         self._tell()
 
     def _tell(self) -> None:
-        told = []
-        for i, spec in enumerate(self._specs):
-            status, reason = self._told_status(self._verdict.status[i], self._verdict.reason[i])
-            if status == guards.LEARNED and self._used[i] == 0.0:
-                status, reason = guards.FROZEN, "waits for a block that confirms it"
-            value = spec.physical(float(self._start_vector[i] + self._used[i]))
-            told.append(Parameter(spec.name, value, float(self._sigmas[i]), spec.unit, status, reason))
+        told = told_numbers(self._specs, self._start_vector, self._used, self._sigmas, self._verdict, self._on)
+        of_noise = told_noise(self._noise, self._theta, self._verdict, self._on) if self._noise else []
         # Noise that was given is told as it was given until a block has taught it: each name once.
-        given, noise = ({p.name: p for p in some} for some in (self._given, self._told_noise()))
+        given, noise = ({p.name: p for p in some} for some in (self._given, of_noise))
         taught = self._noise is not None and self._noise.blocks > 0
         self._parameters = (*told, *(given | noise if taught else noise | given).values())
-
-    def _told_status(self, status: str, reason: str) -> tuple[str, str]:
-        """As judged, or that learning is off."""
-        return (status, reason) if self._on else (guards.FROZEN, "learning is off")
-
-    def _told_noise(self) -> list[Parameter]:
-        if self._noise is None:
-            return []
-        values = np.exp(np.asarray(self._theta.odometry_noise))
-        rows = zip(SPECS["odometry_noise"], values.tolist(), (values * self._noise.deviations).tolist(), strict=True)
-        told = [row for row, on in zip(rows, self._noise.learned, strict=True) if on]
-        status, reason = guards.LEARNED, ""
-        if not self._noise.blocks:
-            status, reason = self._verdict.status[0], self._verdict.reason[0]
-        status, reason = self._told_status(status, reason)
-        return [Parameter(spec.name, value, sigma, spec.unit, status, reason) for spec, value, sigma in told]
 
     def _block(self, links: Sequence[Link]) -> Block:
         return make_block(links, self._pairs, self._settings.odometry, self._settings.learning.teacher)
@@ -380,12 +293,12 @@ class Calibration:
     def _cost(self, block: Block, deviation: Vector) -> Score:
         width = self._settings.learning.robust_width
         loss = self._settings.learning.loss
-        return jax.device_get(_score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
+        return jax.device_get(score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
 
     def _diluted(self, block: Block, deviation: Vector) -> Vector:
         """`losses.dilution` (K,) of the block at a deviation: zero but for the gains."""
         width, out = self._settings.learning.robust_width, np.zeros(len(self._names))
-        told = np.asarray(_dilution_at(block, self._start, deviation, width=width, names=self._names))
+        told = np.asarray(dilution_at(block, self._start, deviation, width=width, names=self._names))
         for name, value in zip(losses.DILUTED, told, strict=True):
             if name in self._names:
                 out[self._names.index(name)] = value
@@ -396,29 +309,3 @@ def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:
     from dsg_ros.learning import noise  # here: it imports optax, which takes its time
 
     return noise.NoiseLearner(start, settings)
-
-
-# Programs of the module, not of an object: a second Calibration (after a clock jump, in tests) finds them compiled.
-@kept()
-def _theta_at(start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]) -> Theta:
-    return parameters.moved(start, deviation, names)
-
-
-@kept()
-def _score_at(
-    block: Block,
-    start: Theta,
-    deviation: Float[Array | Vector, " K"],
-    *,
-    width: float,
-    names: tuple[str, ...],
-    loss: scoring.Loss,
-) -> Score:
-    return scoring.SCORES[loss](block, parameters.moved(start, deviation, names), mask(start, *names), width)
-
-
-@kept()
-def _dilution_at(
-    block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
-) -> Float[Array, " 2"]:
-    return losses.dilution(block, parameters.moved(start, deviation, names), width)

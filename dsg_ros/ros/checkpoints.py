@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dsg_ros import config as cfg
-from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.io.checkpoint import has_checkpoint, read_checkpoint
 from dsg_ros.throttle import Say, Throttle
-from dsg_ros.worker_checkpoints import Checkpointed, compared
+from dsg_ros.worker import messages
+from dsg_ros.worker.checkpoints import Checkpointed, compared
 
 LAST_WAIT = 60.0
 """Seconds that the end of the node waits for its last checkpoint."""
@@ -42,7 +42,7 @@ class Checkpoints:
     """Has the state kept every ``checkpoint_period``; ``request`` asks the worker."""
 
     def __init__(
-        self, config: Callable[[], cfg.Node], request: Callable[[session.Command], Future[Any]], say: Say
+        self, config: Callable[[], cfg.Node], request: Callable[[messages.Command], Future[Any]], say: Say
     ) -> None:
         self._config, self._request = config, request
         self._throttled = Throttle(say, period=60.0)
@@ -69,7 +69,7 @@ class Checkpoints:
         """Ask for one now, unless one is on its way."""
         if self._asked is None or self._asked.done():
             self._since = time.monotonic()
-            self._asked = self._request(session.Checkpoint(self._config().map_folder))
+            self._asked = self._request(messages.Checkpoint(self._config().map_folder))
             self._asked.add_done_callback(self._answered)
         return self._asked
 

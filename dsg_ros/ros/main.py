@@ -24,7 +24,7 @@ def main(args: Sequence[str] | None = None, make: Callable[[], HeroNode] | None 
     leave_on_interrupt("hero_node")
     with ExitStack() as ends:
         if make is None:
-            from dsg_ros.worker import Standby
+            from dsg_ros.worker.standby import Standby
 
             standby = ends.enter_context(closing(Standby()))
             from dsg_ros.ros.node import HeroNode

@@ -9,7 +9,6 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from dsg_ros import config as cfg
-from dsg_ros import worker_session as session
 from dsg_ros.interface import Estimate
 from dsg_ros.ros.inputs import Account
 from dsg_ros.ros.output import World
@@ -17,6 +16,7 @@ from dsg_ros.ros.outputs import OUTPUTS
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.throttle import Say
 from dsg_ros.voxel_store import VoxelStore
+from dsg_ros.worker import messages
 
 
 class MapOutputs:
@@ -30,7 +30,7 @@ class MapOutputs:
         node: LifecycleNode,
         config: Callable[[], cfg.Node],
         now: Callable[[], int],
-        request: Callable[[session.Command], Future[Any]],
+        request: Callable[[messages.Command], Future[Any]],
         on_error: Callable[[Exception], None],
         say: Say,
     ) -> None:
@@ -39,9 +39,9 @@ class MapOutputs:
             VoxelStore(config().chunk),
             lambda: config().voxel_colour,
             now,
-            lambda since: request(session.Grid(since)),
+            lambda since: request(messages.Grid(since)),
             lambda: config().grid_rate,
-            lambda parameter, change: request(session.WhatIf(parameter, change)),
+            lambda parameter, change: request(messages.WhatIf(parameter, change)),
             say,
         )
         self._outputs = [output(node, self._world) for output in OUTPUTS]

@@ -30,7 +30,6 @@ from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config as cfg
-from dsg_ros import worker_session as session
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate
 from dsg_ros.io.learned import read_learned
@@ -45,7 +44,10 @@ from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.throttle import Throttle
 from dsg_ros.view.web import NoView, WebView
-from dsg_ros.worker import Event, Standby, WorkerProcess
+from dsg_ros.worker import messages
+from dsg_ros.worker.backend import Event
+from dsg_ros.worker.process import WorkerProcess
+from dsg_ros.worker.standby import Standby
 
 Transition = Callable[["HeroNode", LifecycleState], TransitionCallbackReturn]
 
@@ -67,7 +69,7 @@ def told(transition: Transition) -> Transition:
 class HeroNode(LifecycleNode):
     """The node; `ConfigError` from the constructor when a parameter is unknown or refused."""
 
-    pipeline = session.SLAM
+    pipeline = messages.SLAM
     """What the worker runs, as module:callable."""
 
     def __init__(self, name: str = "hero", standby: Standby | None = None) -> None:
@@ -245,7 +247,7 @@ class HeroNode(LifecycleNode):
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
         assert self.worker is not None
         self._reference.clear()
-        future = self.worker.request(session.Reset(self.config.map_folder if self._checkpoints.on else ""))
+        future = self.worker.request(messages.Reset(self.config.map_folder if self._checkpoints.on else ""))
         future.add_done_callback(lambda done: self.forget())
         return future
 
@@ -300,7 +302,7 @@ class HeroNode(LifecycleNode):
         if not self.config.map_folder:
             raise UserError("localisation is on and the parameter map_folder is empty: no map to localise in")
         read_map(Path(self.config.map_folder))
-        return session.LOCALISATION
+        return messages.LOCALISATION
 
     def _viewed(self) -> WebView | NoView:
         """The view that is asked for, started; `UserError` where that is not possible."""
@@ -314,7 +316,7 @@ class HeroNode(LifecycleNode):
         before = self.config.learning.enabled
         self.config, result = parameters.change(self.config, changed)
         if self.config.learning.enabled is not before and self.worker is not None:
-            self.worker.request(session.Learning(self.config.learning.enabled))
+            self.worker.request(messages.Learning(self.config.learning.enabled))
         return result
 
     def _end(self) -> None:

@@ -93,7 +93,7 @@ def in_range(description: str, low: float, high: float) -> ParameterDescriptor:
 def defaults_file() -> str:
     """config/hero.yaml: every parameter with its default, meaning, unit and range."""
     lines = [
-        "# Every parameter of hero_node with its default.  Written from dsg_ros/config.py by",
+        "# Every parameter of hero_node with its default.  Written from dsg_ros/config by",
         "#   python -m dsg_ros.ros.parameters > config/hero.yaml",
         "# The key /** gives the values to the node whatever its name and namespace.",
         "/**:",

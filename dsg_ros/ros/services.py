@@ -16,8 +16,8 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from dsg_ros import worker_session as session
 from dsg_ros.ros import saving
+from dsg_ros.worker import messages
 
 if TYPE_CHECKING:
     from dsg_ros.ros.node import HeroNode
@@ -57,7 +57,7 @@ class Services:
             why = "a map is being made, and loading would lose it: start the node with localisation:=true to load one"
             return refuse(response, why)
         loaded = f"loaded {self._node.config.map_folder}"
-        return await self._ask(response, session.Load(), loaded, lambda _: self._node.forget())
+        return await self._ask(response, messages.Load(), loaded, lambda _: self._node.forget())
 
     async def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if why := self._not_ready():
@@ -67,7 +67,7 @@ class Services:
 
     async def _optimize(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         done = "the whole graph was solved and refined"
-        return await self._ask(response, session.Optimize(), done, self._node.take)
+        return await self._ask(response, messages.Optimize(), done, self._node.take)
 
     def _pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._switch(response, True, "scans that come are counted and not used; map->odom goes on as it is")
@@ -98,7 +98,7 @@ class Services:
     async def _ask(
         self,
         response: Trigger.Response,
-        command: session.Command,
+        command: messages.Command,
         success: str,
         use: Callable[[Any], object] = lambda value: None,
     ) -> Trigger.Response:

@@ -11,12 +11,12 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from dsg_ros.interface import Estimate
+from dsg_ros.memory import resident_bytes
 from dsg_ros.ros import convert
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import TfBroadcaster
 from dsg_ros.synchroniser import dropped_scans
-from dsg_ros.worker import Status
-from dsg_ros.worker_session import resident_bytes
+from dsg_ros.worker.backend import Status
 
 Figures = dict[str, Any]
 

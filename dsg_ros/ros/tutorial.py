@@ -22,8 +22,8 @@ from visualization_msgs.msg import MarkerArray
 from dsg_ros.ros import cdr, convert, parameters
 from dsg_ros.ros.output import MAP_QOS
 from dsg_ros.ros.ticker import Ticker
-from dsg_ros.worker_session import Channel
-from dsg_ros.worker_tutorial import TutorialStep
+from dsg_ros.worker.channel import Channel
+from dsg_ros.worker.tutorial import TutorialStep
 
 VOXEL_EDGE = 0.2
 COLOUR = np.array([0.15, 0.35, 0.6, 1.0], np.float32)
@@ -76,7 +76,7 @@ class HeroSimulator(Node):
     def _learn(self) -> bool:
         """Show one run; False when its process failed or the node ends."""
         ours, theirs = Pipe()
-        program = f"from dsg_ros.worker_tutorial import main; main({theirs.fileno()}, {OUTER_STEPS})"
+        program = f"from dsg_ros.worker.tutorial import main; main({theirs.fileno()}, {OUTER_STEPS})"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
             [sys.executable, "-c", program], pass_fds=(theirs.fileno(),), env=environment, start_new_session=True

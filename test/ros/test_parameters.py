@@ -1,4 +1,4 @@
-"""Parameters are what config.py says, and the defaults file is theirs."""
+"""Parameters are what dsg_ros/config says, and the defaults file is theirs."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FILE = Path(__file__).parents[2] / "config" / "hero.yaml"
 
 def test_the_defaults_file_is_current():
     assert FILE.read_text() == parameters.defaults_file(), (
-        "config.py changed: python -m dsg_ros.ros.parameters > config/hero.yaml"
+        "dsg_ros/config changed: python -m dsg_ros.ros.parameters > config/hero.yaml"
     )
 
 

@@ -22,10 +22,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from dsg_ros.aside import Aside
 from dsg_ros.errors import UserError
+from dsg_ros.memory import resident_bytes
 from dsg_ros.view.page import Server
 from dsg_ros.view.update import Health, Settings
 from dsg_ros.view.web import SERVE, WebView, loopback
-from dsg_ros.worker_session import resident_bytes
 
 LOOPBACK = "0100007F"  # 127.0.0.1, as /proc/net/tcp writes it
 LISTENING = "0A"

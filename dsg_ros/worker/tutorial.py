@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros.worker_session import Channel
+from dsg_ros.worker.channel import Channel
 
 
 @dataclass(frozen=True)

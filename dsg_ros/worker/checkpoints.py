@@ -16,7 +16,7 @@ from dsg_ros.io.checkpoint import CheckpointWriter, discard, read_checkpoint
 from dsg_ros.state import State
 
 if TYPE_CHECKING:
-    from dsg_ros.worker_session import Maps
+    from dsg_ros.worker.protocols import Maps
 
 log = logging.getLogger("worker")
 

@@ -1,0 +1,46 @@
+"""Programs of the outer update, traced once: theta at a deviation, a block's score there, and its dilution.
+
+Of this module, not of an object: a second `Calibration` (after a clock jump, in tests) finds them compiled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from dsg_ros.core.programs import kept
+from dsg_ros.core.theta import Theta, mask
+from dsg_ros.learning import losses, parameters, scoring
+from dsg_ros.learning.block import Block
+from dsg_ros.learning.losses import Score
+
+Vector = NDArray[np.float64]
+
+
+@kept()
+def theta_at(start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]) -> Theta:
+    """``start`` with the numbers ``names`` (K,) moved by ``deviation`` (K,)."""
+    return parameters.moved(start, deviation, names)
+
+
+@kept()
+def score_at(
+    block: Block,
+    start: Theta,
+    deviation: Float[Array | Vector, " K"],
+    *,
+    width: float,
+    names: tuple[str, ...],
+    loss: scoring.Loss,
+) -> Score:
+    """How ``block`` is scored there by the ``loss`` of this name, whose robust kernel is ``width`` wide."""
+    return scoring.SCORES[loss](block, parameters.moved(start, deviation, names), mask(start, *names), width)
+
+
+@kept()
+def dilution_at(
+    block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
+) -> Float[Array, " 2"]:
+    """`losses.dilution` of ``block`` there."""
+    return losses.dilution(block, parameters.moved(start, deviation, names), width)

@@ -1,0 +1,217 @@
+"""The map while it is made: keyframes, the graph over them, voxels and grid, and the robot tracked where it grows.
+
+What happens when is the pipeline's (`dsg_ros.pipeline`), and so is theta: it is handed in where a graph is solved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config
+from dsg_ros.core.native import plain, se3
+from dsg_ros.core.theta import Theta
+from dsg_ros.interface import GridUpdate, OccupancyGrid, Path, VoxelUpdate
+from dsg_ros.mapping import refinement
+from dsg_ros.mapping.association import WorldVoxels
+from dsg_ros.mapping.back_end import BackEnd
+from dsg_ros.mapping.keyframes import Keyframes, ScanLog
+from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.loop_closure import Closure, LoopCloser
+from dsg_ros.mapping.mounting import MountingCheck
+from dsg_ros.mapping.occupancy import OccupancyMapper
+from dsg_ros.mapping.resumption import Last, Resumed, Resumption
+from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
+from dsg_ros.state import State, nested, part
+from dsg_ros.stopwatch import Stopwatch
+
+PARTS = ("keyframes", "tracker", "back_end", "closer", "voxels", "grid", "mounting", "scans")
+"""Of a map, those with a state of their own."""
+
+
+class GrowingMap:
+    """A map of scans of one kind: ``planar`` or not.
+
+    ``predict`` calibrates an odometry increment, as for `Tracker`; ``stopwatch`` takes the times of what is done here.
+    """
+
+    def __init__(
+        self,
+        settings: config.Slam,
+        planar: bool,
+        predict: Callable[[NDArray[np.float64], float], Prediction],
+        stopwatch: Stopwatch,
+    ) -> None:
+        self._settings, self._predict, self._stopwatch = settings, predict, stopwatch
+        self.planar = planar
+        self.keyframes = Keyframes()
+        self.scans = ScanLog(keep_clouds=settings.refinement.enabled)
+        self.mapper = LocalMapper(settings.registration, settings.input, planar=planar)
+        self.tracker = Tracker(settings, self.mapper, predict)
+        self.back_end = BackEnd(settings, axes=self.mapper.axes)
+        self.closer = LoopCloser(settings.loops, self.mapper)
+        self.voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=planar)
+        self.grid = OccupancyMapper(settings.grid, planar=planar)
+        self.mounting = MountingCheck()
+
+    def is_keyframe(self, tracked: Tracked) -> bool:
+        """Whether the robot has come so far from the newest keyframe."""
+        since = se3.log(se3.between(self.back_end.pose(-1), tracked.pose)).tolist()
+        s = self._settings.keyframes
+        return math.hypot(*since[:3]) > s.distance or math.hypot(*since[3:]) > s.angle
+
+    def settle(self, tracked: Tracked) -> Tracked:
+        """Adopt the window solved at the last keyframe; what hangs on the newest keyframe moves with it."""
+        if not len(self.keyframes):
+            return tracked
+        before = self.back_end.pose(-1)
+        self.voxels.moved(self.back_end.settle_window())
+        after = self.back_end.pose(-1)
+        # What was seen from where the keyframe was is seen from where it is now.
+        pose, own = (se3.compose(after, se3.between(before, seen)) for seen in (tracked.pose, tracked.own))
+        self.tracker.move(pose)
+        return dataclasses.replace(tracked, pose=pose, own=own)
+
+    def observe(
+        self,
+        key: int,
+        stamp: int,
+        cloud: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        pose: NDArray[np.float64],
+        travel: float,
+        theta: Theta,
+    ) -> None:
+        """What the keyframe ``key`` saw, once the graph has it: local map, voxels, and the window's solve."""
+        self.keyframes.add(stamp, cloud, odometry, travel)
+        self.refresh_local_map()
+        with self._stopwatch("window"):
+            seen = self.voxels.observe(key, stamp, pose, cloud, self._local_map.coarse)
+            self.back_end.add_voxels(key, seen)
+            self.back_end.start_window(theta)
+
+    def close_loops(self, theta: Theta) -> None:
+        """Look for places seen before, and solve the whole graph where that is called for."""
+        with self._stopwatch("loops"):
+            k = self.keyframes
+            closures = self.closer.search(self.back_end.trajectory, k.clouds, k.travel.values, self.back_end.loops)
+        self.back_end.add_closures(closures)
+        if self.back_end.needs_global_solve():
+            self.solve_graph(theta)
+            self.tracker.move(self.back_end.pose(-1))
+            self.refresh_local_map()
+
+    def solve_graph(self, theta: Theta) -> None:
+        """All keyframes together; the voxels follow their observations."""
+        self.voxels.moved(self.back_end.settle_window())
+        with self._stopwatch("graph"):
+            self.back_end.solve_graph(theta)
+            self.voxels.reindex(self.back_end.world.voxels)
+
+    def refresh_local_map(self) -> None:
+        """Have the scans to come matched to the newest keyframes, where these are now."""
+        with self._stopwatch("local_map"):
+            window = slice(-self._settings.registration.window, None)
+            self._local_map = self.mapper.build(self.back_end.trajectory[window], self.keyframes.clouds[window])
+            self.tracker.set_map(self._local_map)
+
+    def optimize(self, theta: Theta) -> NDArray[np.float64]:
+        """Solve the whole graph and refine keyframes and voxels, now; the last scan's pose (7,) in its keyframe."""
+        relative = se3.between(self.back_end.pose(-1), self.tracker.pose)
+        self.solve_graph(theta)
+        if self._settings.refinement.enabled:
+            with self._stopwatch("refinement"):
+                s, trajectory = self._settings.refinement, self.back_end.trajectory
+                self._adopt(refinement.refine_keyframes(s, self.mapper, self.keyframes, trajectory))
+        self.tracker.move(se3.compose(self.back_end.pose(-1), relative))
+        self.refresh_local_map()
+        return relative
+
+    def finish(self, theta: Theta) -> NDArray[np.float64]:
+        """Solve the whole graph once more, refine keyframes and voxels, and register every scan to those around it; the
+        poses (n, 7) of all scans.
+        """
+        self.solve_graph(theta)
+        if not self._settings.refinement.enabled:
+            return self.scans.on(self.back_end.trajectory)
+        with self._stopwatch("refinement"):
+            s, trajectory = self._settings.refinement, self.back_end.trajectory
+            refined = refinement.refine(s, self.mapper, self.keyframes, self.scans, trajectory)
+            self._adopt(refined.keyframes)
+        return refined.scans
+
+    def _adopt(self, trajectory: NDArray[np.float64]) -> None:
+        """Keyframe poses (k, 7) that were found by refinement; the voxels follow."""
+        self.back_end.adopt_keyframes(trajectory)
+        self.voxels.reindex(self.back_end.world.voxels)
+
+    def path(self) -> Path:
+        """Keyframes and closures."""
+        loops = np.array(self.back_end.loops, np.int32).reshape(-1, 2)
+        return Path(self.keyframes.stamps.values.copy(), self.back_end.trajectory, loops)
+
+    def voxel_update(self) -> VoxelUpdate:
+        """Voxels that have changed since the last call of this or of `snapshot`."""
+        return self.voxels.update(self.back_end.world.voxels, self.back_end.trajectory)
+
+    def snapshot(self) -> tuple[Path, VoxelUpdate]:
+        """The whole path and every voxel."""
+        return self.path(), self.voxels.update(self.back_end.world.voxels, self.back_end.trajectory, whole=True)
+
+    def grid_changes(self, since: int) -> GridUpdate:
+        """The occupancy grid at the keyframes' present poses: its tiles that changed after version ``since``."""
+        with self._stopwatch("grid_update"):
+            self.grid.follow(self.back_end.trajectory)
+            return self.grid.changes(since)
+
+    def whole_grid(self) -> OccupancyGrid | None:
+        """The occupancy grid at the keyframes' present poses; None where nothing was seen."""
+        with self._stopwatch("grid_whole"):
+            return self.grid.whole(self.back_end.trajectory)
+
+    def settled_grid(self) -> GridUpdate:
+        """The same in tiles, to be kept."""
+        self.grid.follow(self.back_end.trajectory)
+        self.grid.settle()
+        return self.grid.changes()
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
+        return nested(**{name: getattr(self, name).state() for name in PARTS})
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over; ValueError or KeyError for what is none."""
+        for name in PARTS:
+            getattr(self, name).restore(part(state, name))
+        hangs_on, count = self.scans.keyframe.values, len(self.keyframes)
+        if count != len(self.back_end.trajectory) or not ((hangs_on >= 0) & (hangs_on < count)).all():
+            raise ValueError("keyframes or scans of another graph")
+        if len(self.keyframes):
+            self.refresh_local_map()
+
+    def resumption(self) -> Resumption:
+        """What looks for the robot in a map that has been restored, with one scan at least; compiled."""
+        self.voxels.moved(self.back_end.settle_window())
+        stamp, odometry = int(self.scans.stamps.values[-1]), plain(self.scans.odometry.values[-1])
+        relative, keyframe = self.scans.relative.values[-1], int(self.scans.keyframe.values[-1])
+        pose = se3.compose(self.back_end.pose(keyframe), plain(relative))
+        self.tracker.move(pose)
+        last = Last(pose, odometry, stamp, self.scans.highest_speed())
+        trajectory, clouds = self.back_end.trajectory, self.keyframes.clouds
+        resumption = Resumption(self._settings, self.mapper, trajectory, clouds, last, self._predict)
+        resumption.warm_up()
+        return resumption
+
+    def tie(self, found: Resumed) -> int:
+        """The number of a new keyframe where the robot was found again, tied to the map there."""
+        key = self.back_end.add_keyframe(found.pose)
+        s, relative = self._settings.loops, se3.between(self.back_end.pose(found.keyframe), found.pose)
+        floors = s.floor_translation, s.floor_rotation
+        information = self.mapper.factor_information(found.information, found.inliers, *floors)
+        self.back_end.add_gap(Closure(found.keyframe, key, relative, information, 0.0))
+        return key
