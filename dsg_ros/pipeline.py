@@ -57,7 +57,7 @@ class Slam:
         self._warm = False
         self._shown = True
         self._resumption: Resumption | None = None
-        self._resumed = {"scans_not_resumed": 0, "resumed": 0}
+        self._resumed = {"scans_not_resumed": 0, "resumed": 0, "carried_off": 0}
         self._map = self._new_map(planar=True)
 
     def warm_up(self, planar: bool) -> None:
@@ -88,6 +88,10 @@ class Slam:
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
+            if self._resumption is None:
+                tracked = self._map.tracker.track(matched, there, frame.stamp)
+                if usable and self._map.carried.look(matched, there, tracked.inliers):
+                    self._carried_off(frame.stamp)
             if self._resumption is not None:
                 found = self._look_for_robot(self._resumption, matched, there, frame.stamp)
                 if self._resumption is not None:
@@ -95,8 +99,9 @@ class Slam:
                 if found is not None:
                     self._moment = self._calibration.moment(frame, there)
                     return self._take_up(found, frame, points, cloud, matched, odometry)
-            tracked = self._map.tracker.track(matched, there, frame.stamp)
-        keyframe = not len(self._map.keyframes) or (usable and self._map.is_keyframe(tracked))
+                tracked = self._map.tracker.track(matched, there, frame.stamp)
+        grows = usable and not self._map.carried.suspected
+        keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             moment = self._calibration.moment(frame, there)
@@ -155,7 +160,7 @@ class Slam:
         newest = len(self._map.keyframes) - 1
         pose = self._map.tracker.pose
         relative = se3.between(self._map.back_end.pose(newest), pose)
-        self._map.scans.add(frame.stamp, newest, relative, pose, odometry, cloud)
+        self._map.hang(frame.stamp, relative, odometry, cloud)
         return self._told(frame.stamp, pose, odometry, relative, keyframe)
 
     def _told(
@@ -242,6 +247,19 @@ class Slam:
         if len(self._map.scans):
             self._resumption = self._map.resumption()
             self._compiled = compilations()
+
+    def _carried_off(self, stamp: int) -> None:
+        """The robot is at another place than its odometry says: it is looked for in the map, with the scans to come."""
+        lost = self._map.without_waiting()
+        _log.warning(
+            "at %.3f s: the robot was carried off, %d scans ago: scans see another place than those before, and the "
+            "odometry tells of no way there; it is looked for, and until it is found the map does not grow",
+            stamp * 1e-9, lost + 1,
+        )  # fmt: skip
+        self._resumed["scans_not_resumed"] += lost
+        self._resumed["carried_off"] += 1
+        self._resumption = self._map.resumption(carried=True)
+        self._compiled = compilations()
 
     def _look_for_robot(
         self, resumption: Resumption, cloud: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int

@@ -20,6 +20,7 @@ from dsg_ros.interface import GridUpdate, OccupancyGrid, Path, VoxelUpdate
 from dsg_ros.mapping import refinement
 from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
+from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_closure import Closure, LoopCloser
@@ -58,12 +59,35 @@ class GrowingMap:
         self.voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=planar)
         self.grid = OccupancyMapper(settings.grid, planar=planar)
         self.mounting = MountingCheck()
+        self.carried = Carried(settings.registration, self.mapper)
+        self._waiting: list[tuple[Any, ...]] = []
 
     def is_keyframe(self, tracked: Tracked) -> bool:
         """Whether the robot has come so far from the newest keyframe."""
         since = se3.log(se3.between(self.back_end.pose(-1), tracked.pose)).tolist()
         s = self._settings.keyframes
         return math.hypot(*since[:3]) > s.distance or math.hypot(*since[3:]) > s.angle
+
+    def hang(
+        self,
+        stamp: int,
+        relative: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        cloud: NDArray[np.float64],
+    ) -> None:
+        """A scan of ``cloud`` (n, 3) at ``relative`` (7,) to the newest keyframe; it waits while the robot may have
+        been carried off.
+        """
+        self._waiting.append(
+            (stamp, len(self.keyframes) - 1, relative, self.tracker.pose.copy(), odometry, cloud),
+        )
+        if not self.carried.suspected:
+            self._release()
+
+    def _release(self) -> None:
+        for scan in self._waiting:
+            self.scans.add(*scan)
+        self._waiting.clear()
 
     def settle(self, tracked: Tracked) -> Tracked:
         """Adopt the window solved at the last keyframe; what hangs on the newest keyframe moves with it."""
@@ -136,6 +160,7 @@ class GrowingMap:
         """Solve the whole graph once more, refine keyframes and voxels, and register every scan to those around it; the
         poses (n, 7) of all scans.
         """
+        self._release()
         self.solve_graph(theta)
         if not self._settings.refinement.enabled:
             return self.scans.on(self.back_end.trajectory)
@@ -194,8 +219,17 @@ class GrowingMap:
         if len(self.keyframes):
             self.refresh_local_map()
 
-    def resumption(self) -> Resumption:
-        """What looks for the robot in a map that has been restored, with one scan at least; compiled."""
+    def without_waiting(self) -> int:
+        """Forget the scans that wait: the robot was carried off before them.  Returns how many."""
+        count = len(self._waiting)
+        self._waiting.clear()
+        self.carried.clear()
+        return count
+
+    def resumption(self, carried: bool = False) -> Resumption:
+        """What looks for the robot in a map with one scan at least, restored or, if ``carried``, that it was carried
+        off in; compiled.
+        """
         self.voxels.moved(self.back_end.settle_window())
         stamp, odometry = int(self.scans.stamps.values[-1]), plain(self.scans.odometry.values[-1])
         relative, keyframe = self.scans.relative.values[-1], int(self.scans.keyframe.values[-1])
@@ -203,7 +237,7 @@ class GrowingMap:
         self.tracker.move(pose)
         last = Last(pose, odometry, stamp, self.scans.highest_speed())
         trajectory, clouds = self.back_end.trajectory, self.keyframes.clouds
-        resumption = Resumption(self._settings, self.mapper, trajectory, clouds, last, self._predict)
+        resumption = Resumption(self._settings, self.mapper, trajectory, clouds, last, self._predict, carried)
         resumption.warm_up()
         return resumption
 

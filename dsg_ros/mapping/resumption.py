@@ -66,7 +66,8 @@ class Resumed:
 class Resumption:
     """Finds the robot in the map of keyframes at ``trajectory`` (k, 7) with ``clouds`` (n, 3), k >= 1.
 
-    ``predict`` calibrates an odometry increment, as for `Tracker`.
+    ``predict`` calibrates an odometry increment, as for `Tracker`.  If the robot was ``carried`` off, its odometry went
+    on, but says nothing.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Resumption:
         clouds: Sequence[NDArray[np.float64]],
         last: Last,
         predict: Callable[[NDArray[np.float64], float], Prediction],
+        carried: bool = False,
     ) -> None:
         self._settings, self._mapper, self._last, self._predict = settings, mapper, last, predict
-        self._clouds = clouds
+        self._clouds, self._carried = clouds, carried
         reach = settings.input.max_range + settings.relocalisation.keyframes * settings.keyframes.distance
         self._reference = Reference(settings.relocalisation, mapper, trajectory, clouds, reach)
         self._localiser = self._new_localiser()
@@ -118,7 +120,7 @@ class Resumption:
             self._tried_near = True
             if (near := self._near(points, odometry, stamp)) is not None:
                 return near
-        if self._odometry_went_on(odometry, stamp):
+        if not self._carried and self._odometry_went_on(odometry, stamp):
             self.followed = True
             return None
         self.located = self._localiser.track(points, odometry, stamp)
@@ -131,7 +133,7 @@ class Resumption:
         """Where the robot is, if it is near a place where it should be, and nowhere in the map is better."""
         s, last = self._settings.relocalisation, self._last
         starts = {"where it was last": last.pose}
-        if self._odometry_may_have_gone_on(odometry, stamp):
+        if not self._carried and self._odometry_may_have_gone_on(odometry, stamp):
             seconds = max(0.0, (stamp - last.stamp) * 1e-9)
             increment, _ = self._predict(plain(poses.between(last.odometry, odometry)), seconds)
             starts["where its odometry leads"] = poses.compose(last.pose, increment)
