@@ -1,0 +1,113 @@
+"""A robot that is carried off while it maps: noticed by its scans, and found again in the map."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import worlds
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.interface import Frame
+from dsg_ros.mapping.carried import SCANS, Carried
+from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.pipeline import Slam
+
+Array = NDArray[np.float64]
+
+
+def rooms() -> Array:
+    """A chamber of 8 by 6 m, and through a door a hall of 16 by 14 m with pillars."""
+    door = [[4.0, y, 4.0, z] for y, z in ((-7.0, -0.6), (0.6, 7.0))]
+    chamber = [[-4, -3, 4, -3], [-4, 3, 4, 3], [-4, -3, -4, 3]]
+    hall = [[4, -7, 20, -7], [4, 7, 20, 7], [20, -7, 20, 7]]
+    things = [(-3.5, -1.2, 1.0, 1.8), (0.5, 0.8, 0.5, 0.5), (8, 3, 1, 1), (12, -2, 2, 1), (16, 2, 1, 3)]
+    return np.vstack([door, chamber, hall, *(worlds.box(*thing) for thing in things)])
+
+
+THERE = [
+    (-2.0, -2.0),
+    (2.5, -2.0),
+    (2.5, 2.0),
+    (-2.0, 2.0),
+    (-2.0, 0.0),
+    (6.0, 0.0),
+    (6.0, -5.0),
+    (18.0, -5.0),
+    (18.0, 5.0),
+]
+AFTER = [(-2.0, -2.0), (2.5, -2.0), (2.5, 2.0), (-2.0, 2.0)]
+
+
+@pytest.fixture(scope="module")
+def carried() -> tuple[Array, list[Frame], int]:
+    """True poses and frames of a robot that is lifted in the hall and put down in the chamber, and when."""
+    before, after = worlds.drive(THERE), worlds.drive(AFTER)
+    truth = np.concatenate([before, after])
+    wheels = worlds.biased(before, scale=1.02)
+    onwards = poses.compose(wheels[-1], poses.between(after[0], after))
+    return truth, list(worlds.frames(rooms(), truth, np.concatenate([wheels, onwards]))), len(before)
+
+
+def test_a_robot_that_is_carried_off_is_found_again(
+    carried: tuple[Array, list[Frame], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    truth, frames, when = carried
+    slam = Slam(config.Slam())
+    with caplog.at_level(logging.INFO):
+        estimates = [slam.process(frame) for frame in frames]
+    assert "the robot was carried off, 3 scans ago" in caplog.text
+    counts = estimates[-1].counts
+    assert (counts["carried_off"], counts["resumed"]) == (1, 1)
+    # From there on it is where it is, and the map has no second chamber.
+    true = poses.between(truth[0], truth)
+    found = np.stack([estimate.pose for estimate in estimates])
+    off = np.linalg.norm((found - true)[:, :2], axis=1)
+    assert off[:when].max() < 0.1
+    assert off[when + SCANS + counts["scans_not_resumed"] :].max() < 0.1
+    assert counts["scans_not_resumed"] < 40
+    result = slam.finish()
+    assert len(result.trajectory) == len(frames) - counts["scans_not_resumed"]
+    kept = np.isin([frame.stamp for frame in frames], result.stamps)
+    assert np.abs((result.trajectory - true[kept])[:, :2]).max() < 0.1
+
+
+def test_what_is_no_other_place_is_not_taken_for_one(mapper: LocalMapper) -> None:
+    """A blind moment, a crowd that comes, and odometry that tells of the way itself."""
+    settings = config.Registration()
+    chamber = worlds.scan(worlds.room(), poses.IDENTITY, noise=0.01)
+    hall = worlds.scan(rooms(), poses.from_planar(18.0, 0.0, 2.0), noise=0.01)
+    rng = np.random.default_rng(0)
+    crowds = [np.vstack([chamber[::3], rng.uniform(-2, 2, (150, 3)) * [1, 1, 0]]) for _ in range(4)]
+    far = poses.from_planar(12.0, 3.0, 0.5)
+    for scans, away, told in (
+        ([chamber[:0]] * 4, poses.IDENTITY, False),
+        (crowds, poses.IDENTITY, False),
+        ([hall, chamber, chamber, chamber], poses.IDENTITY, False),  # one scan that went wrong
+        ([hall] * 4, far, False),
+        ([hall] * 4, poses.IDENTITY, True),
+    ):
+        carried = Carried(settings, mapper)
+        said = [carried.look(chamber, poses.IDENTITY, 0.95) for _ in range(5)]
+        said += [carried.look(points, away, 0.3) for points in scans]
+        assert any(said) is told
+        assert not carried.suspected
+
+
+def test_scans_wait_until_it_is_known_where_they_are(carried: tuple[Array, list[Frame], int]) -> None:
+    """A scan that went wrong is one of the run's all the same, once the next ones say so."""
+    _, frames, when = carried
+    slam = Slam(config.Slam())
+    for frame in frames[: when - 20]:
+        slam.process(frame)
+    noise = np.random.default_rng(0).uniform(-9.0, 9.0, (180, 3)) * [1, 1, 0]
+    wrong = replace(frames[when - 20], points=noise.astype(np.float32))
+    lines = [len(slam.result().stamps)]
+    for frame in (wrong, *frames[when - 19 : when - 10]):
+        slam.process(frame)
+        lines.append(len(slam.result().stamps))
+    assert lines[-1] - lines[0] == 10
+    assert lines[1] == lines[0]  # it waited
