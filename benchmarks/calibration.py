@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
+from benchmarks.log_level import at_level
 from benchmarks.measuring import THREADS, cores
 from benchmarks.simulated_drive import SETTLE, Case, Learned, Outcome, drive
 from benchmarks.table import Row
@@ -59,7 +60,11 @@ def run(options: argparse.Namespace) -> Iterator[tuple[list[Row], dict[str, Any]
 
 def driven(wanted: Sequence[Case], workers: int, one: Callable[[Case], Outcome] = drive) -> list[Outcome]:
     """All cases, in their order, by so many processes of one thread each."""
-    logging.getLogger("dsg_ros.progress").setLevel(logging.INFO)
+    with at_level("dsg_ros.progress", logging.INFO):
+        return _driven(wanted, workers, one)
+
+
+def _driven(wanted: Sequence[Case], workers: int, one: Callable[[Case], Outcome]) -> list[Outcome]:
     title = f"{len(wanted)} drives of {wanted[0].metres:.0f} m" if wanted else "no drives"
     if workers == 1:
         with progress(title, len(wanted)) as advance:

@@ -9,7 +9,6 @@ found first, as the lag under which both turn alike.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import tempfile
 from pathlib import Path
@@ -25,6 +24,8 @@ from dsg_ros.pipeline import Slam
 
 Array = NDArray[np.float64]
 
+FILES = "robot4_motors.txt", "robot4_scan.txt.xz"
+"""Of the drive: ticks and scans."""
 GAUGE, WHEEL = 0.150, 0.349e-3 * 360 / math.pi
 """Measured gauge, and the told wheels' diameter [m]."""
 LASER = 0.030
@@ -40,10 +41,10 @@ MOVES = 0.25
 
 def write_tuples(folder: Path, path: Path) -> float:
     """Steps of the drive in ``folder`` as wheel tuples at ``path``; returns the lag of the scans [s]."""
-    stamps, turned = ticks(folder / "robot4_motors.txt")
+    stamps, turned = ticks(folder / FILES[0])
     with tempfile.TemporaryDirectory(prefix="dsg_ros-bench-") as place:
         log = Path(place) / "lego.log"
-        log.write_text(carmen(folder / "robot4_scan.txt.xz", stamps, turned))
+        log.write_text(carmen(folder / FILES[1], stamps, turned))
         seen_at, seen = mapped(log)
     # With the base's pose the laser's is known up to where it is mounted, which is calibrated along.
     seen = poses.compose(seen, poses.from_planar(LASER, 0.0, 0.0))
@@ -102,7 +103,6 @@ def carmen(path: Path, stamps: Array, turned: Array) -> str:
 
 def mapped(log: Path) -> tuple[Array, Array]:
     """Stamps [s] of the scans and the poses (n, 7) of the robot that the pipeline gives them."""
-    logging.getLogger("dsg_ros.pipeline").setLevel(logging.WARNING)
     settings = config.Slam()
     with reading(log, Topics(), settings.input) as stream:
         first = next(stream)

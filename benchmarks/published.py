@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import graphs, lego
+from benchmarks.log_level import at_level
 from benchmarks.table import Row
-from dsg_ros.commands._calibrate_motions import Settings, calibrate_motions, judge, settings_of
+from dsg_ros.commands._calibrate_motions import Outcome, Settings, calibrate_motions, judge, settings_of
+from dsg_ros.errors import UserError
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.motion_files import read_motions
 from dsg_ros.learning.calibrators.models import DIFF_DRIVE, errors
@@ -29,7 +31,10 @@ from dsg_ros.learning.calibrators.windows import Windows
 
 Vector = NDArray[np.float64]
 
-KHEPERA = ("l90", "lstraight")
+KHEPERA, RESULTS, TUPLES = ("l90", "lstraight"), "_results.json", ".tuple.xz"
+"""Drives, and the ends of their files' names: what was published, and the recording."""
+KITTI = ("ndt_lidar_odometry", "gt_poses")
+"""Folders of the odometry and of the true poses, with a file a drive."""
 PUBLISHED = ("axle", "l_diam", "r_diam", "l_x", "l_y", "l_theta")
 """Names in the files of results, in the order of `DIFF_DRIVE`."""
 WRONG = 0.1 * np.array([1, -1, 1, -1, 1, 0])
@@ -49,30 +54,41 @@ TAUGHT, JUDGED = "00", {"09": 3.7, "10": 4.2, "03": 6.68}
 
 def run() -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Rows of each recording that is at hand; what is left out is told."""
-    logging.getLogger("dsg_ros.commands").setLevel(logging.ERROR)  # what is not observable is no news here
     data = graphs.folder().parent
-    for folder, measure in (
-        ("odometry_calibration/khepera", khepera),
-        ("odometry_calibration/lego", lego_robot),
-        ("kitti_odometry", kitti),
-    ):
-        if (data / folder).is_dir():
-            yield from measure(data / folder)
+    calibrations, drives = data / "odometry_calibration", (TAUGHT, *JUDGED)
+    recordings = (
+        (calibrations / "khepera", khepera, [f"{name}{end}" for name in KHEPERA for end in (RESULTS, TUPLES)]),
+        (calibrations / "lego", lego_robot, lego.FILES),
+        (data / "kitti_odometry", kitti, [f"{kind}/{drive}.txt.xz" for drive in drives for kind in KITTI]),
+    )
+    for folder, _, files in recordings:
+        check_files(folder, files)
+    for folder, measure, _ in recordings:
+        if folder.is_dir():
+            yield from measure(folder)
         else:
-            print(f"left out: {data / folder} is not there", flush=True)
+            print(f"left out: {folder} is not there", flush=True)
+
+
+def check_files(folder: Path, files: Sequence[str]) -> None:
+    """`UserError` where a recording's ``folder`` is there and not all of its ``files`` are."""
+    missing = [name for name in files if not (folder / name).is_file()]
+    if folder.is_dir() and missing:
+        wanted = f"{folder}: {', '.join(missing)} missing"
+        raise UserError(f"{wanted}: put the whole recording there, or remove the folder to leave it out")
 
 
 def khepera(folder: Path) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Both drives, each from its closed form and from two wrong starts."""
     for name in KHEPERA:
-        told = json.loads((folder / f"{name}_results.json").read_text())
+        told = json.loads((folder / f"{name}{RESULTS}").read_text())
         values = np.array([told[key] for key in PUBLISHED])
         radii_first = np.sqrt(np.diag(told["covariance"]))
         sigmas = np.array([radii_first[2], 2 * radii_first[0], 2 * radii_first[1], *radii_first[3:]])
-        motions = read_motions(folder / f"{name}.tuple.xz", None)
+        motions = read_motions(folder / f"{name}{TUPLES}", None)
         assert motions is not None
         starts = [{}, *(wrong_start(values, sign) for sign in (1, -1))]
-        found = [calibrate_motions(settings_of("diff_drive", motions, start)).calibrated for start in starts]
+        found = [calibrated(settings_of("diff_drive", motions, start)).calibrated for start in starts]
         off = np.abs([each.values - values for each in found]).max(axis=0)
         settings, own = settings_of("diff_drive", motions, {}), found[0].sigmas
         scatter, plain = resampled(settings).std(axis=0, ddof=1), plain_sigmas(settings, values)
@@ -97,6 +113,12 @@ def khepera(folder: Path) -> Iterator[tuple[list[Row], dict[str, Any]]]:
         )
 
 
+def calibrated(settings: Settings) -> Outcome:
+    """What `calibrate` makes of a recording; that something is not observable is no news here."""
+    with at_level("dsg_ros.commands", logging.ERROR):
+        return calibrate_motions(settings)
+
+
 def wrong_start(values: Vector, sign: int) -> dict[str, float]:
     """By name: every length 10 % off, up or down in turn, and the laser turned."""
     start = values * (1 + sign * WRONG)
@@ -112,7 +134,7 @@ def resampled(settings: Settings) -> Vector:
         first = rng.integers(0, count - NEIGHBOURS + 1, -(-count // NEIGHBOURS))
         chosen = (first[:, None] + np.arange(NEIGHBOURS)).ravel()[:count]
         drawn = Windows(windows.inputs[chosen], windows.seconds[chosen], windows.reference[chosen])
-        found.append(calibrate_motions(replace(settings, windows=drawn)).calibrated.values)
+        found.append(calibrated(replace(settings, windows=drawn)).calibrated.values)
     return np.array(found)
 
 
@@ -136,7 +158,7 @@ def lego_robot(folder: Path) -> Iterator[tuple[list[Row], dict[str, Any]]]:
         motions = read_motions(path, None)
     assert motions is not None
     settings = settings_of("diff_drive", motions, start, ("left_wheel_diameter", "right_wheel_diameter"))
-    found = calibrate_motions(settings).calibrated
+    found = calibrated(settings).calibrated
     off, sigma = 1e3 * (found.values[0] - EFFECTIVE_GAUGE), 1e3 * found.sigmas[0]
     note = f"{1e3 * found.values[0]:.1f} +- {sigma:.1f} mm ({found.status[0]}), measured 150 mm; scans {lag:.2f} s late"
     row = _row("lego", "effective gauge: off", abs(off), GAUGE_OFF, "mm", note)
@@ -147,16 +169,17 @@ def kitti(folder: Path) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Drift of other drives under what one taught; nominal drift beside it."""
 
     def settings(drive: str) -> Settings:
-        odometry, truth = (folder / kind / f"{drive}.txt.xz" for kind in ("ndt_lidar_odometry", "gt_poses"))
+        odometry, truth = (folder / kind / f"{drive}.txt.xz" for kind in KITTI)
         motions = read_motions(odometry, truth)
         assert motions is not None
         return settings_of("linear", motions, {})
 
     with tempfile.TemporaryDirectory(prefix="dsg_ros-bench-") as place:
         learned = Path(place) / "learned.yaml"
-        write_learned(learned, calibrate_motions(settings(TAUGHT)).parameters(keys=True), {})
+        write_learned(learned, calibrated(settings(TAUGHT)).parameters(keys=True), {})
         for drive, most in JUDGED.items():
-            found = judge(settings(drive), learned).drift
+            with at_level("dsg_ros.commands", logging.ERROR):
+                found = judge(settings(drive), learned).drift
             assert found is not None
             (nominal, turn_before), (left, turn) = found
             note = f"nominal {nominal:.2f} %; {turn_before:.2f} -> {turn:.2f} deg/100 m"

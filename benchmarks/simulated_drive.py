@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks import scores
+from benchmarks.log_level import at_level
 from dsg_ros import config
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.theta import SPECS
@@ -171,13 +172,8 @@ def told_noise(wheels: config.SimulatedWheels, factor: float) -> config.Odometry
 
 def drive(case: Case) -> Outcome:
     """Simulate, map and learn, and compare."""
-    logger = logging.getLogger("dsg_ros")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what goes wrong in a hundred drives is a figure here
-    try:
+    with at_level("dsg_ros", logging.ERROR):  # what goes wrong in a hundred drives is a figure here
         return _driven(case)
-    finally:
-        logger.setLevel(level)
 
 
 def _driven(case: Case) -> Outcome:

@@ -13,8 +13,6 @@ import os
 import pickle
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,10 +22,10 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
+from dsg_ros.child import GONE, Line, Lines, interpreter
+
 Receive = Callable[[], Any]
 """Waits for the next object that was sent to the process."""
-
-_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
 class _Abandoned(Exception):
@@ -39,34 +37,9 @@ def spare_core() -> bool:
     return len(os.sched_getaffinity(0)) > 1
 
 
-def interpreter(program: str, descriptor: int) -> subprocess.Popen[bytes]:
-    """A Python process that runs ``program`` with this file ``descriptor`` open, and finds the modules this one finds.
-
-    In a session of its own: Ctrl-C at the terminal does not reach it.
-    """
-    path = os.pathsep.join(p for p in sys.path if p)
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        pass_fds=(descriptor,),
-        stdin=subprocess.DEVNULL,
-        stdout=2,  # what a library prints must not end up among a command's results
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-
-
 @dataclass(frozen=True)
 class _Item:
     value: Any
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of the process's log."""
-
-    name: str
-    level: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +98,7 @@ class Aside(Iterator[Any]):
             self._sender.start()
 
     def _send_all(self) -> None:
-        with contextlib.suppress(*_GONE):
+        with contextlib.suppress(*GONE):
             while (message := self._outbox.get()) is not None:
                 self._connection.send_bytes(message)
 
@@ -133,12 +106,12 @@ class Aside(Iterator[Any]):
         while not self._over:
             try:
                 message = _get(self._connection)
-            except _GONE:
+            except GONE:
                 self._over = True
                 raise RuntimeError(f"the process of {self._target} ended with code {self._process.wait()}") from None
             if isinstance(message, _Item):
                 return message.value
-            if isinstance(message, _Line):
+            if isinstance(message, Line):
                 logging.getLogger(message.name).log(message.level, "%s", message.text)
                 continue
             self._over = True
@@ -147,34 +120,30 @@ class Aside(Iterator[Any]):
         raise StopIteration
 
 
-class _Parent(logging.Handler):
+class _Parent:
     """The way back, for items and for lines of the log."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
-        super().__init__()
         self._connection = connection
 
-    def send(self, message: _Item | _Line | _End) -> None:
+    def send(self, message: _Item | Line | _End) -> None:
         try:
             _put(self._connection, message)
-        except _GONE:
+        except GONE:
             raise _Abandoned from None
 
     def receive(self) -> Any:
         try:
             return _get(self._connection)
-        except _GONE:
+        except GONE:
             raise _Abandoned from None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.send(_Line(record.name, record.levelno, self.format(record)))
 
 
 def main(descriptor: int, target: str, level: int) -> None:
     """The process: ends when the generator does, or when nobody is left to take its items."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = _Parent(Connection(descriptor))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[parent])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines(parent.send)])
     logging.getLogger("dsg_ros").setLevel(level)
     with contextlib.suppress(_Abandoned):
         parent.send(_run(target, parent))

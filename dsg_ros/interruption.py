@@ -1,17 +1,20 @@
-"""Ctrl-C in the command line: a `KeyboardInterrupt`, raised where it cannot do harm or be lost."""
+"""Ctrl-C in the command line: a `KeyboardInterrupt` where it can do no harm and is not lost, or a request to stop."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+
+_log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """128 + SIGINT: what a shell reports for a program ended by Ctrl-C, as an exit code."""
@@ -51,6 +54,28 @@ def interruptible() -> Iterator[None]:
     finally:
         sys.unraisablehook = hook
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Interrupt:
+    """Ctrl-C as a request to stop between two scans; the second one ends the program where it stands."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        _log.warning("interrupted: saving what was done so far (Ctrl-C again: leave it)")
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

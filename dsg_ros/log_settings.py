@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from dsg_ros import config as configuration
 from dsg_ros.io.logs import holds_clouds
 from dsg_ros.io.records import Topics
-from dsg_ros.parameter_file import apply_file
+from dsg_ros.parameter_file import apply_assignments, apply_file
 
 _log = logging.getLogger(__name__)
 
@@ -41,15 +41,19 @@ LIDAR3D: Mapping[str, Any] = MappingProxyType(
 """What differs from the defaults for clouds of a 3D lidar; config/lidar3d.yaml says the same to the node."""
 
 
-def settings_for(log: Path, topics: Topics, file: Path | None = None) -> configuration.Node:
-    """What the parameter ``file`` says, or without one the defaults: for clouds with `LIDAR3D`.
+def settings_for(
+    log: Path | None, topics: Topics, file: Path | None = None, assignments: Sequence[str] = ()
+) -> configuration.Node:
+    """What the parameter ``file`` says, or without one the defaults, for a ``log`` of clouds with `LIDAR3D`; then the
+    ``assignments``.
 
-    `UserError` for a file that cannot be used, and without one for a path that is no log.
+    A file written for the node also holds the node's settings, hence `Node`, which is a `Slam` with more.  `UserError`
+    for what is no setting, and without a file for a path that is no log.
     """
     settings = configuration.Node()
     if file is not None:
-        return apply_file(settings, file)
-    if holds_clouds(log, topics):
-        _log.info("%s holds clouds: mapped with the settings of config/lidar3d.yaml (--config FILE: with others)", log)
-        return configuration.replace(settings, dict(LIDAR3D))
-    return settings
+        settings = apply_file(settings, file)
+    elif log is not None and holds_clouds(log, topics):
+        _log.info("%s holds clouds: taken with the settings of config/lidar3d.yaml (--config FILE: with others)", log)
+        settings = configuration.replace(settings, dict(LIDAR3D))
+    return apply_assignments(settings, assignments)

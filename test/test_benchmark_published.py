@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import graphs, lego, published
+from dsg_ros.errors import UserError
 from dsg_ros.learning.calibrators.models import DIFF_DRIVE
 
 
@@ -27,6 +28,15 @@ def test_recordings_that_are_not_there_are_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(graphs.VARIABLE, str(tmp_path / "pose_graphs"))
     assert list(published.run()) == []
     assert capsys.readouterr().out.count("is not there") == 3
+
+
+def test_a_folder_without_its_files_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv(graphs.VARIABLE, str(tmp_path / "pose_graphs"))
+    folder = tmp_path / "odometry_calibration" / "khepera"
+    folder.mkdir(parents=True)
+    (folder / "l90_results.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"{folder}: l90\.tuple\.xz, .* missing: put the whole recording there"):
+        next(published.run())
 
 
 def test_l90_beside_what_was_published(shared, monkeypatch):

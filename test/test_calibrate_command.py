@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import recordings
 import yaml
+from scipy.io import savemat
 
 from dsg_ros import cli, poses
 from dsg_ros.io.trajectories import write_tum
@@ -256,6 +257,15 @@ def test_units_that_are_mixed_up(tmp_path, refused):
     assert "degrees" in refused(recordings.write_mat(tmp_path / "a.mat", th_true=turned), *LINEAR)
     far = {"x_true": 1e3 * truth[:, 0], "y_true": 1e3 * truth[:, 1]}
     assert "units" in refused(recordings.write_mat(tmp_path / "b.mat", **far), *LINEAR)
+
+
+def test_a_damaged_matlab_file_is_named(tmp_path, refused):
+    path = tmp_path / "a.mat"
+    savemat(path, {"t": np.arange(100.0)[:, None]}, do_compression=True)
+    data = bytearray(path.read_bytes())
+    data[-4:] = bytes(4)  # the checksum of what is packed: zlib's own error
+    path.write_bytes(data)
+    assert "a.mat: not a MATLAB file that can be read" in refused(path, *LINEAR)
 
 
 def test_files_that_are_none_of_the_formats(tmp_path, refused):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Literal
 from dsg_ros import config
 from dsg_ros.interface import Estimate, RunResult
 from dsg_ros.synchroniser import dropped_scans
+from dsg_ros.throttle import to_log
 from dsg_ros.view.update import Health
 from dsg_ros.view.web import WebView
 
@@ -21,7 +21,6 @@ START_UP = 60.0
 """Longest wait [s] for the page."""
 _EVERY = 1.0
 """Seconds between two points of the curves of rates and drops."""
-log = logging.getLogger(__name__)
 
 
 class Watched:
@@ -63,15 +62,10 @@ def watching(view: View, settings: config.Node) -> Iterator[Watched | None]:
     if view == "none":
         yield None
         return
-    web = WebView(settings.view_host, settings.view_port, say, settings.chunk)
+    web = WebView(settings.view_host, settings.view_port, to_log(__name__), settings.chunk)
     web.start()
     try:
         web.wait(START_UP)
         yield Watched(web)
     finally:
         web.stop()
-
-
-def say(level: str, text: str) -> None:
-    """To the log, at the level of this name."""
-    log.log(getattr(logging, level.upper()), "%s", text)

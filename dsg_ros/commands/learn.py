@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from dsg_ros import config as configuration
+from dsg_ros.commands._settings import (
+    FILE,
+    Assignments,
+    OdomTopic,
+    ParameterFile,
+    PointsTopic,
+    ScanTopic,
+)
 from dsg_ros.errors import UserError
 from dsg_ros.io.atomic import destination
 from dsg_ros.io.learned import read_learned, write_learned
-from dsg_ros.io.logs import check_log
+from dsg_ros.io.logs import check_log, holds_clouds
 from dsg_ros.io.records import Topics
 from dsg_ros.log_settings import settings_for
-from dsg_ros.parameter_file import apply_assignments, apply_file
 
 if TYPE_CHECKING:
     from dsg_ros.fleet.team import Team
     from dsg_ros.fleet.worker import Setup
-
-FILE = arg(metavar="FILE")
-TOPIC = arg(metavar="TOPIC")
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,16 @@ class Options:
     logs: Annotated[Positional[tuple[Path, ...]], arg(metavar="LOG")]
     """The recordings, of one robot."""
     out: Annotated[Path, FILE, Doc("Write what was learned here, a learned.yaml")]
-    config: Annotated[
-        Path | None,
-        FILE,
-        Doc("Parameter file as the node takes it; default: hero.yaml or, for clouds, lidar3d.yaml of config/"),
-    ] = None
-    set: Annotated[
-        UseAppendAction[tuple[str, ...]],
-        Doc("One setting by its parameter name; may be repeated"),
-        arg(metavar="NAME=VALUE"),
-    ] = ()
+    config: ParameterFile = None
+    set: Assignments = ()
     ray: Annotated[
         str | None,
         arg(metavar="ADDRESS"),
         Doc("Share the logs among the workers of a Ray cluster: its address, auto, or local to start one here"),
     ] = None
-    odom_topic: Annotated[str, TOPIC, Doc("Topic of the odometry in bags; default: the first of its type")] = ""
-    scan_topic: Annotated[str, TOPIC, Doc("Topic of the laser scans in bags; default: the first of its type")] = ""
-    points_topic: Annotated[str, TOPIC, Doc("Topic of the point clouds in bags; default: the first of its type")] = ""
+    odom_topic: OdomTopic = ""
+    scan_topic: ScanTopic = ""
+    points_topic: PointsTopic = ""
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
 
@@ -89,18 +84,21 @@ def main(options: Options) -> int:
 
 
 def _settings(options: Options, topics: Topics) -> configuration.Slam:
-    settings = configuration.Node()
-    if options.config is not None:
-        settings = apply_file(settings, options.config)
-    elif options.ray is None:  # with it logs may lie where the workers are
-        with suppress(UserError):  # what is wrong with a log is told when it is matched
-            settings = settings_for(options.logs[0], topics)
-    settings = apply_assignments(settings, options.set)
+    # With Ray logs may lie where the workers are.
+    clouds = None if options.ray else next((path for path in options.logs if _of_clouds(path, topics)), None)
+    settings = settings_for(clouds, topics, options.config, options.set)
     if not settings.learning.enabled:
         raise UserError("learning.enabled is off: nothing would be learned")
     if settings.learning.teacher != "scans":
         raise UserError(f"learning.teacher is {settings.learning.teacher}: of several logs the scans teach")
     return settings
+
+
+def _of_clouds(path: Path, topics: Topics) -> bool:
+    try:
+        return holds_clouds(path, topics)
+    except UserError:  # told when the log is matched
+        return False
 
 
 def _team(address: str | None, setup: Setup) -> Team:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Doc
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from dsg_ros import config as configuration
 from dsg_ros import poses
+from dsg_ros.commands._settings import Assignments
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Frame, SavedMap
 from dsg_ros.io.logs import frames, open_log
 from dsg_ros.io.map_folder import read_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum
-from dsg_ros.parameter_file import apply_assignments
+from dsg_ros.log_settings import settings_for
 from dsg_ros.progress import progress
 
 if TYPE_CHECKING:
@@ -59,11 +60,7 @@ class Options:
     apart: Annotated[
         float, Doc("Leave out of the map what was seen within so many seconds of the scan drawn; 0 leaves nothing out")
     ] = 0.0
-    set: Annotated[
-        UseAppendAction[tuple[str, ...]],
-        Doc("One setting by its parameter name; may be repeated"),
-        arg(metavar="NAME=VALUE"),
-    ] = ()
+    set: Assignments = ()
     json: Annotated[bool, Doc("Print one JSON object as the last line of stdout")] = False
 
 
@@ -90,7 +87,7 @@ def main(options: Options) -> int:
         raise UserError("--trials must be positive, --most-metres and --apart not negative")
     saved = read_map(options.map)
     truth = _truth(options.truth or options.map.resolve().parent / "trajectory.tum")
-    settings = apply_assignments(configuration.Node(), options.set)
+    settings = settings_for(options.log, Topics(), assignments=options.set)
     stream = [f for f in frames(open_log(options.log, Topics("", "", "")), settings.input) if f.planar == saved.planar]
     known = np.array([i for i, frame in enumerate(stream) if frame.stamp in truth], np.int64)
     if not len(known):

@@ -81,13 +81,12 @@ def read_utias(path: Path, data: bytes) -> Motions:
 
 def _columns(path: Path, data: bytes) -> dict[str, NDArray[np.float64]]:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if data.startswith(b"\x89HDF") or b"MATLAB 7.3" in data[:128]:
         raise UserError(f"{path}: MATLAB's format 7.3 is not read; save it with -v7 in MATLAB")
     try:
         found: dict[str, Any] = loadmat(io.BytesIO(data))
-    except (MatReadError, ValueError, TypeError, OSError, EOFError, NotImplementedError) as error:
+    except Exception as error:  # SciPy's reader stumbles over damage in a dozen ways: zlib.error, KeyError, ...
         raise UserError(f"{path}: not a MATLAB file that can be read: {error}") from error
     named = [name for name in found if not name.startswith("__")]
     if missing := [name for name in NAMES if name not in found]:

@@ -18,7 +18,7 @@ from dsg_ros.interface import RunResult
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.map_image import write_map
 from dsg_ros.io.pointfile import write_ply
-from dsg_ros.io.reference import read_reference
+from dsg_ros.io.reference import Reference, read_reference
 from dsg_ros.io.trajectories import read_tum, write_tum
 from dsg_ros.report import drawing, evaluation, html
 from dsg_ros.report.drawing import Draw, Images
@@ -46,16 +46,16 @@ def save(
     result: RunResult,
     folder: str | Path,
     config: Any,
-    reference: str | Path | None = None,
+    reference: str | Path | Reference | None = None,
     draw: Draw = drawing.here,
     begun: Callable[[], Images] | None = None,
     sensitivity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write trajectories, map, learned parameters, figures and report of ``result``; returns what report.json holds.
 
-    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is a file to compare with, as
-    `dsg_ros.io.reference` reads it; one that does not fit is told in the report and the log, and costs none of the
-    other files.  ``draw`` draws the figures (`dsg_ros.report.drawing`); those of the run may have been ``begun``
+    ``config`` is the `dsg_ros.config` instance the run used.  ``reference`` is what to compare with, or a file
+    of it, as `dsg_ros.io.reference` reads it; one that does not fit is told in the report and the log, and costs none
+    of the other files.  ``draw`` draws the figures (`dsg_ros.report.drawing`); those of the run may have been ``begun``
     before.  ``sensitivity`` is what `run` found of each parameter's effect.  All files are complete before the first of
     them takes its place in ``folder``.  Raises `UserError` when
     ``folder`` cannot be written.
@@ -70,7 +70,7 @@ def save(
         write_learned(stage / "learned.yaml", result.parameters, _provenance(report))
         if result.grid is not None:
             write_map(stage / GRID[0], result.grid)
-        of_errors = None if reference is None else _evaluate(report, stage, Path(reference), draw)
+        of_errors = None if reference is None else _evaluate(report, stage, reference, draw)
         images = of_run()
         if of_errors is not None:
             images |= of_errors()
@@ -104,7 +104,7 @@ def amend(
         images |= drawing.of_timings(report["metrics"])
         if reference is not None:
             images.pop("errors.png", None)
-            of_errors = _evaluate(report, folder, Path(reference), drawing.here)
+            of_errors = _evaluate(report, folder, reference, drawing.here)
             images |= of_errors() if of_errors else {}
         _write_report(stage, report, images)
     return report
@@ -130,13 +130,16 @@ def check_folder(folder: str | Path) -> None:
         raise UserError(f"{folder} holds files that are not a run of dsg_ros; name an empty or new folder")
 
 
-def _evaluate(report: dict[str, Any], folder: Path, reference: Path, draw: Draw) -> Callable[[], Images] | None:
+def _evaluate(
+    report: dict[str, Any], folder: Path, reference: str | Path | Reference, draw: Draw
+) -> Callable[[], Images] | None:
     """Score the trajectories lying in ``folder``, and begin the figure; a comparison that fails is written down with
     its reason.
     """
-    report["evaluation"] = {"reference": reference.name, "scores": {}, "error": ""}
+    source = reference.source if isinstance(reference, Reference) else reference
+    report["evaluation"] = {"reference": Path(source).name, "scores": {}, "error": ""}
     try:
-        told = read_reference(reference)
+        told = reference if isinstance(reference, Reference) else read_reference(Path(reference))
         truth = evaluation.Track(told.stamps, told.poses)
         names = ("odometry", "live", "causal", "trajectory")
         tracks = {name: evaluation.Track(*read_tum(folder / TRAJECTORIES[name])) for name in names}

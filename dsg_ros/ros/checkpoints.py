@@ -5,37 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 from dsg_ros import config as cfg
-from dsg_ros.errors import UserError
-from dsg_ros.io.checkpoint import has_checkpoint, read_checkpoint
 from dsg_ros.throttle import Say, Throttle
 from dsg_ros.worker import messages
-from dsg_ros.worker.checkpoints import Checkpointed, compared
+from dsg_ros.worker.checkpoints import Checkpointed
 
 LAST_WAIT = 60.0
 """Seconds that the end of the node waits for its last checkpoint."""
-
-
-def resumed(config: cfg.Node, say: Say) -> str:
-    """The map folder to go on from, empty for a new map.
-
-    `UserError` where the parameters contradict each other, or the checkpoint is not whole and for them.
-    """
-    if not config.resume:
-        return ""
-    if config.localisation:
-        raise UserError("resume and localisation are both on: a finished map is localised in, and not gone on with")
-    if not config.map_folder:
-        raise UserError("resume is on and the parameter map_folder is empty: nothing to go on from")
-    if not has_checkpoint(Path(config.map_folder)):
-        say("info", f"there is no checkpoint in {config.map_folder} yet: a new map begins")
-        return ""
-    _, about = read_checkpoint(Path(config.map_folder), compared(config))
-    say("info", f"going on from the checkpoint in {config.map_folder}: {about['keyframes']} keyframes")
-    return config.map_folder
 
 
 class Checkpoints:

@@ -1,8 +1,8 @@
 """`hero_node`: odometry and points in; map->odom, path, voxels and learned parameters out.
 
 A lifecycle node that by default configures itself and, once the worker has compiled everything, activates itself; this
-file is its life.  What comes in is `sensors`, what goes out `map_outputs` and `tf_broadcaster`, what can be asked of it
-`services`.
+file is its life.  What comes in is `sensors`, what goes out `map_outputs`, `transforms` and `reporting`, what can be
+asked of it `services`.
 
 This process imports no JAX.  Threads: the executor (callbacks convert and enqueue), ``tf`` (map->odom at a steady
 rate), ``map`` (path, voxels and grid), ``report`` (diagnostics and status.json), and the two of the worker's
@@ -11,59 +11,32 @@ connection.
 
 from __future__ import annotations
 
-import functools
 import logging
-import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import Future, wait
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
-from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate
-from dsg_ros.io.learned import read_learned
-from dsg_ros.io.map_folder import read_map
-from dsg_ros.ros import checkpoints, convert, frames, parameters, saving, services, status, web_view
-from dsg_ros.ros.extrinsic_tf import ExtrinsicTf
+from dsg_ros.ros import beginning, checkpoints, frames, parameters, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.map_outputs import MapOutputs
 from dsg_ros.ros.reference_input import ReferenceInput
+from dsg_ros.ros.reporting import Reporter
 from dsg_ros.ros.sensors import Sensors
-from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.ros.ticker import Ticker
-from dsg_ros.throttle import Throttle
+from dsg_ros.ros.transforms import Transforms
+from dsg_ros.ros.transitions import told
 from dsg_ros.view.web import NoView, WebView
 from dsg_ros.worker import messages
 from dsg_ros.worker.backend import Event
 from dsg_ros.worker.process import WorkerProcess
 from dsg_ros.worker.standby import Standby
-
-Transition = Callable[["HeroNode", LifecycleState], TransitionCallbackReturn]
-
-
-def told(transition: Transition) -> Transition:
-    """A transition whose exceptions are logged: rclpy turns them into an ERROR result without a word."""
-
-    @functools.wraps(transition)
-    def run(self: HeroNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(self, state)
-        except Exception:  # noqa: BLE001 - whatever it was, the operator must learn of it
-            self.get_logger().error(f"{transition.__name__} failed:\n{traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-
-    return run
 
 
 class HeroNode(LifecycleNode):
@@ -78,25 +51,12 @@ class HeroNode(LifecycleNode):
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
-        self._before: status.Figures | None = None
         self._view: WebView | NoView = NoView()
-        self._began = self._reported = time.monotonic()
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
-        self._tf_publisher = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._throttled = Throttle(self.say)
-        self.tf = TfBroadcaster(
-            self._broadcast,
-            self._now,
-            rate=lambda: self.config.tf_rate,
-            tolerance=lambda: self.config.transform_tolerance,
-            on_error=self._tf_trouble,
-        )
+        self.tf = Transforms(self, lambda: self.config, lambda: self.sensors, self._now, self._trouble, self.say)
+        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now)
         self.frames = frames.listen(self, self.say)
-        self._extrinsic_tf = ExtrinsicTf(
-            self, lambda: self.config.publish_extrinsic_tf, lambda: self.sensors.mounting, self._now
-        )
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
@@ -110,9 +70,9 @@ class HeroNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and advertise what will be published."""
         try:
-            pipeline = self._pipeline()
-            resume = checkpoints.resumed(self.config, self.say)
-            self._view = self._viewed()
+            pipeline = beginning.pipeline(self.config, self.pipeline)
+            resume = beginning.resumed(self.config, self.say)
+            self._view = web_view.started(self.config, self.say)
         except UserError as error:
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -124,16 +84,16 @@ class HeroNode(LifecycleNode):
         self._reference = ReferenceInput(lambda: self.config, self.frames, lambda: self.sensors.base_frame, self.say)
         self.sensors = Sensors(
             lambda: self.config, self.frames, lambda frame: worker.submit(self._reference.attached(frame)),
-            self._odometry, self._jumped, self.say,
+            self.tf.odometry, self._jumped, self.say,
         )  # fmt: skip
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
         self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)
         self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
-        self._reporter = Ticker("report", lambda: 1.0, self.report, self._trouble)
+        self._reports = Ticker("report", lambda: 1.0, self.report, self._trouble)
         self.worker = worker
         worker.start()
         self._outputs.start()
-        self._reporter.start()
+        self._reports.start()
         self.get_logger().info("starting the worker; data is accepted when it has compiled everything")
         return TransitionCallbackReturn.SUCCESS
 
@@ -192,16 +152,7 @@ class HeroNode(LifecycleNode):
 
     def report(self) -> None:
         """Publish /diagnostics, write status.json, and say what is missing."""
-        figures = self.figures()
-        now = time.monotonic()
-        since, period = now - self._began, max(now - self._reported, 1e-3)
-        self._view.tell(web_view.health(figures, self._before, since, period))
-        self._reported = now
-        name = self.get_fully_qualified_name()
-        self._diagnostics.publish(status.diagnostics(figures, self._before, name, self._now()))
-        self._before = figures
-        if self.config.output_folder:
-            status.write(figures, Path(self.config.output_folder))
+        self._reporter.tell(self.figures())
         if self.state == "ready":
             self.sensors.complain()
         elif self.state == "running":
@@ -212,7 +163,7 @@ class HeroNode(LifecycleNode):
         assert self.worker is not None
         paused = self.sensors.paused and self.state in ("ready", "running")
         state = "paused" if paused else self.state
-        figures = status.figures(state, self.sensors, self.worker.status(), self.tf, self._estimate)
+        figures = status.figures(state, self.sensors, self.worker.status(), self.tf.map_to_odom, self._estimate)
         accounts = [*self.frames.accounts, *self._outputs.accounts, self._initial_pose.account]
         accounts += [self._reference.account] if self._reference.wanted else []
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
@@ -234,12 +185,7 @@ class HeroNode(LifecycleNode):
         if self.state == "ready":
             self.state = "running"
         self._estimate = estimate
-        if estimate.known:
-            self.tf.set(Correction(self.config.map_frame, self.sensors.odom_frame, estimate.map_from_odom))
-        try:
-            self._extrinsic_tf.take(estimate.parameters)
-        except Exception as error:  # noqa: BLE001 - the thread that reads from the worker must live
-            self._trouble(error)
+        self.tf.take(estimate)
         self._outputs.take(estimate)
         self._view.take(estimate)
 
@@ -254,7 +200,7 @@ class HeroNode(LifecycleNode):
     def forget(self) -> None:
         """The map is gone: nothing of it is shown any more."""
         self._estimate = None
-        self.tf.set(None)
+        self.tf.forget()
         self._outputs.clear()
         self._view.clear()
 
@@ -275,15 +221,6 @@ class HeroNode(LifecycleNode):
         if self.config.autostart and self._state_machine.current_state[1] == "inactive":
             self.trigger_activate()
 
-    def _odometry(self, stamp: int, pose: NDArray[np.float64]) -> None:
-        if self.config.publish_odom_tf:
-            transform = convert.transform(self.sensors.odom_frame, self.sensors.base_frame, stamp, pose)
-            self._tf_publisher.publish(TFMessage(transforms=[transform]))
-
-    def _broadcast(self, correction: Correction, stamp: int) -> None:
-        transform = convert.transform(correction.parent, correction.child, stamp, correction.pose)
-        self._tf_publisher.publish(TFMessage(transforms=[transform]))
-
     def _jumped(self, reset: bool) -> None:
         """The clock jumped back: rviz has forgotten the map, so it gets a new one or the same again."""
         self._reference.clear()
@@ -291,26 +228,6 @@ class HeroNode(LifecycleNode):
             self.restart()
         else:
             self._outputs.again()
-
-    def _pipeline(self) -> str:
-        """What the worker is to run; `UserError` where it is to localise and the map is not whole, or to start from
-        learned parameters that cannot be read."""
-        if not self.config.localisation:
-            if self.config.learning.start:
-                read_learned(Path(self.config.learning.start))
-            return self.pipeline
-        if not self.config.map_folder:
-            raise UserError("localisation is on and the parameter map_folder is empty: no map to localise in")
-        read_map(Path(self.config.map_folder))
-        return messages.LOCALISATION
-
-    def _viewed(self) -> WebView | NoView:
-        """The view that is asked for, started; `UserError` where that is not possible."""
-        if self.config.view == "none":
-            return NoView()
-        view = WebView(self.config.view_host, self.config.view_port, self.say, self.config.chunk)
-        view.start()
-        return view
 
     def _change(self, changed: list[Parameter]) -> SetParametersResult:
         before = self.config.learning.enabled
@@ -336,7 +253,7 @@ class HeroNode(LifecycleNode):
             except Exception as error:  # noqa: BLE001 - a failed save must not keep the process from ending in order
                 self.state = "save failed"
                 self.get_logger().error(f"not saved: {error}")
-            self._reporter.stop()  # the last word is the one below
+            self._reports.stop()  # the last word is the one below
             self.report()
         self._tear_down()
 
@@ -344,7 +261,7 @@ class HeroNode(LifecycleNode):
         """Nothing runs, listens or is remembered any more; from whatever state."""
         self.tf.stop()
         if self.worker is not None:
-            self._reporter.stop()
+            self._reports.stop()
             self._outputs.stop()
             self.sensors.unsubscribe(self)
             self._initial_pose.unsubscribe(self)
@@ -355,15 +272,12 @@ class HeroNode(LifecycleNode):
         self._view.stop()
         self._view = NoView()
         # The worker is gone: no late estimate can bring the old map's transform back.
-        self.tf.set(None)
-        self._estimate = self._before = None
+        self.tf.forget()
+        self._reporter.forget()
+        self._estimate = None
 
     def _trouble(self, error: Exception) -> None:
         self.get_logger().error("".join(traceback.format_exception(error)))
-
-    def _tf_trouble(self, error: Exception) -> None:
-        trace = "".join(traceback.format_exception(error))
-        self._throttled("error", "tf", f"cannot broadcast map->odom:\n{trace}")
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds

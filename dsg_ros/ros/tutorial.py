@@ -6,9 +6,7 @@ process of its own; this node shows one outer step every ``step_period`` seconds
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 from multiprocessing.connection import Pipe
 
@@ -19,6 +17,7 @@ from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from dsg_ros.child import interpreter
 from dsg_ros.ros import cdr, convert, parameters
 from dsg_ros.ros.output import MAP_QOS
 from dsg_ros.ros.ticker import Ticker
@@ -77,10 +76,7 @@ class HeroSimulator(Node):
         """Show one run; False when its process failed or the node ends."""
         ours, theirs = Pipe()
         program = f"from dsg_ros.worker.tutorial import main; main({theirs.fileno()}, {OUTER_STEPS})"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program], pass_fds=(theirs.fileno(),), env=environment, start_new_session=True
-        )
+        self._process = interpreter(program, theirs.fileno())
         theirs.close()
         channel = Channel(ours)
         try:

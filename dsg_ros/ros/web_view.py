@@ -1,9 +1,21 @@
-"""What the web view shows of the node's figures."""
+"""The web view of a node: started where it is asked for, and what it shows of the node's figures."""
 
 from __future__ import annotations
 
+from dsg_ros import config as cfg
 from dsg_ros.ros.status import Figures
+from dsg_ros.throttle import Say
 from dsg_ros.view.update import Health
+from dsg_ros.view.web import NoView, WebView
+
+
+def started(config: cfg.Node, say: Say) -> WebView | NoView:
+    """The view that is asked for; `UserError` where that is not possible."""
+    if config.view == "none":
+        return NoView()
+    view = WebView(config.view_host, config.view_port, say, config.chunk)
+    view.start()
+    return view
 
 
 def health(figures: Figures, before: Figures | None, since: float, period: float) -> Health:

@@ -120,14 +120,6 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Log:
-    """A line of the worker's log, for the parent's."""
-
-    level: int
-    text: str
-
-
-@dataclass(frozen=True)
 class Reply:
     """Answer to a `Call`: a value, or the error as text (an exception object may not survive pickling)."""
 

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Literal
 
 from dsg_ros import config as cfg
+from dsg_ros.child import Line
 from dsg_ros.interface import Estimate, Frame
 from dsg_ros.worker import messages
 from dsg_ros.worker.backend import Backend, Event, Status, WorkerDied
@@ -203,8 +204,8 @@ class WorkerProcess(Backend):
                 self._on_estimate(message)
             elif isinstance(message, messages.Reply):
                 self._resolve(message)
-            elif isinstance(message, messages.Log):
-                self._on_event(Event("log", message.level, message.text))
+            elif isinstance(message, Line):
+                self._on_event(Event("log", message.level, f"{message.name}: {message.text}"))
             elif isinstance(message, messages.Ready):
                 with self._changed:
                     self._state, self._failed_starts = "ready", 0

@@ -12,28 +12,17 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
+from dsg_ros.child import GONE, Lines
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Frame
 from dsg_ros.worker.channel import Channel
-from dsg_ros.worker.messages import Call, Log, Ready, Reply, Stop
+from dsg_ros.worker.messages import Call, Ready, Reply, Stop
 from dsg_ros.worker.session import Session
 
 log = logging.getLogger("worker")
 
-
 NICENESS = 10
 """The worker yields to the node when cores are scarce: a late solve is late, a late callback loses messages."""
-
-_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
-
-
-class _LogToParent(logging.Handler):
-    def __init__(self, channel: Channel) -> None:
-        super().__init__()
-        self._channel = channel
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._channel.send(Log(record.levelno, self.format(record)))
 
 
 def main(descriptor: int, load: str = "") -> None:
@@ -43,12 +32,12 @@ def main(descriptor: int, load: str = "") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     channel = Channel(Connection(descriptor))
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[_LogToParent(channel)])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[Lines(channel.send)])
     try:
         if load:
             importlib.import_module(load)
         _serve(channel)
-    except _GONE:
+    except GONE:
         raise SystemExit(0) from None  # with the parent went everybody who could read an answer
 
 
@@ -64,7 +53,7 @@ def _serve(channel: Channel) -> None:
                 channel.send(session.process(message))
             else:
                 _answer(session, message, channel)
-    except _GONE:
+    except GONE:
         raise
     except UserError as error:
         log.error("the pipeline cannot be built: %s", error)
@@ -89,7 +78,7 @@ def _answer(session: Session, call: Call, channel: Channel) -> None:
 
     def tell(done: Future[Any]) -> None:
         error = done.exception()
-        with contextlib.suppress(*_GONE):  # the other thread notices that as well, and ends
+        with contextlib.suppress(*GONE):  # the other thread notices that as well, and ends
             channel.send(_refusal(call, error) if error else Reply(call.number, done.result()))
 
     value.add_done_callback(tell)

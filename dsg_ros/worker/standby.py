@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from multiprocessing.connection import Connection, Pipe
 
-from dsg_ros.aside import interpreter
+from dsg_ros.child import interpreter
 from dsg_ros.worker.messages import SLAM
 
 
