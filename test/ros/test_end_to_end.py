@@ -294,6 +294,8 @@ def test_the_life_cycle_without_a_pipeline_of_weight(tmp_path, fake_node):
     with NodeProgram(fake_node, tmp_path / "out", domain, autostart="false") as node:
 
         def change(transition: int) -> bool:
+            if transition == Transition.TRANSITION_CONFIGURE:  # what the file tells is of the former worker
+                (tmp_path / "out" / "status.json").unlink(missing_ok=True)
             request = ChangeState.Request(transition=Transition(id=transition))
             return graph.call("/hero/change_state", ChangeState, request).success
 
