@@ -351,5 +351,5 @@ class Slam:
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
         totals |= self._calibration.counts | {"voxels": len(m.voxels), "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
-        totals |= self._resumed if any(self._resumed.values()) else {}
+        totals |= self._resumed
         return totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts

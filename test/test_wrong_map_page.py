@@ -48,7 +48,7 @@ def figures() -> set[str]:
     from dsg_ros.ros.tf_broadcaster import TfBroadcaster
     from dsg_ros.worker.backend import Status
 
-    slam, truth = Slam(config.Slam()), worlds.drive([(1.5, 1.5), (7.5, 2.0), (3.5, 2.5)], step=0.2, turn=0.2)
+    slam, truth = Slam(config.Slam()), worlds.drive([(-2.0, -2.0), (3.2, -2.0), (3.2, 2.0)], step=0.2, turn=0.2)
     estimates = [slam.process(f) for f in worlds.frames(worlds.room(), truth, worlds.biased(truth, scale=1.03))]
     there = Localisation(config.Slam(), slam.saved_map()).result()
     slam.optimize()

@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import lzma
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
