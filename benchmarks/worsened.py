@@ -2,8 +2,9 @@
 
 Errors are those of the final trajectory against relations between its poses that were verified by hand (Kuemmerle et
 al., "On measuring the accuracy of SLAM algorithms", 2009), their mean in metres, or against the corrected log, then the
-ATE's root mean square.  Beside each stands that of the recording as it is, made by the same code.  A closure is wrong
-where the map of the recording as it is says so.
+ATE's root mean square.  Beside each stands that of the recording as it is, made by the same code, at the same scans:
+where some are lost, what is wanted between them is interpolated.  A closure is wrong where the map of the recording as
+it is says so.
 """
 
 from __future__ import annotations
@@ -137,11 +138,16 @@ def at(stamps: NDArray[np.int64], found: Array, wanted: NDArray[np.int64]) -> Ar
 
 def wrong_closures(outcome: Outcome, plain: Outcome) -> int:
     """How many closures of ``outcome`` the map of the recording as it is contradicts."""
-    order = np.argsort(plain.stamps, kind="stable")
-    first, second = (at(plain.stamps[order], plain.final[order], ends) for ends in outcome.ends.T)
+    first, second = (_at_scans(plain, ends) for ends in outcome.ends.T)
     off = poses.log(poses.between(poses.between(first, second), outcome.closures))
     far = np.linalg.norm(off[:, :3], axis=1) > WRONG_DISTANCE
     return int((far | (np.linalg.norm(off[:, 3:], axis=1) > WRONG_TURN)).sum())
+
+
+def _at_scans(outcome: Outcome, stamps: NDArray[np.int64]) -> Array:
+    """The final poses (m, 7) at true ``stamps`` (m,) [ns]."""
+    order = np.argsort(outcome.stamps, kind="stable")
+    return at(outcome.stamps[order], outcome.final[order], stamps)
 
 
 def _told(name: str, how: str, truth: Path, outcome: Outcome, plain: Outcome) -> tuple[list[Row], dict[str, Any]]:
@@ -150,7 +156,8 @@ def _told(name: str, how: str, truth: Path, outcome: Outcome, plain: Outcome) ->
     note = f"causal {causal:.4f} m, {len(outcome.closures)} closures, {wrong} wrong"
     alarms = {name: outcome.counts[name] for name in ALARMS if outcome.counts[name]}
     note += "".join(f", {name} {count}" for name, count in alarms.items())
-    row = Row("worsened", name, how, final, error(truth, plain.stamps, plain.final), "m", MOST, note)
+    peer = error(truth, outcome.stamps, _at_scans(plain, outcome.stamps))
+    row = Row("worsened", name, how, final, peer, "m", MOST, note)
     learned = {p.name: {"value": p.value, "sigma": p.sigma, "status": p.status} for p in outcome.parameters}
     return [row], {
         "recording": name, "worse": how, "final": final, "causal": causal, "closures": len(outcome.closures),
