@@ -181,7 +181,7 @@ class Tracker:
         before = self.pose
         reversed_step = increment.copy()
         reversed_step[:3] *= -1.0
-        found = [se3.compose(before, reversed_step), before]
+        found = [se3.compose(before, reversed_step)]
         if len(self._past) > 1:
             found.append(se3.compose(before, se3.between(self._past[-2][1], before)))
         assert self._odometry is not None, "a scan is being matched"
