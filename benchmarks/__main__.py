@@ -5,6 +5,7 @@ this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSA
 smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
 Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has
 learned to the truth.  Nor does published: it calibrates recorded robots, beside what was published of them.
+worsened maps recordings that were made worse, beside what comes of them as they are.
 gradients holds the gradient of every loss to central differences.
 Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project, recordings beside their
 folder; simulated graphs always run.
@@ -113,6 +114,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     told += ["--jump", str(options.jump), *(["--metres", str(options.metres)] if options.metres is not None else [])]
     told += [word for name in ("set", "robot") for value in getattr(options, name) for word in (f"--{name}", value)]
     told += ["--graphs", *options.graphs] if options.graphs else []
+    told += ["--recordings", *options.recordings] if options.recordings else []
+    told += ["--worse", *options.worse] if options.worse else []
     return options, told
 
 

@@ -25,6 +25,7 @@ from benchmarks import (
     published,
     robust,
     window,
+    worsened,
 )
 from benchmarks.growth_figure import draw_growth
 from benchmarks.measuring import cores, machine, version
@@ -48,6 +49,7 @@ GRAPHS = {
     "calibration": (),
     "published": (),
     "gradients": (),
+    "worsened": (),
 }
 
 Part = tuple[list[Row], dict[str, Any]]
@@ -74,6 +76,8 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
         return published.run()
     if name == "gradients":
         return gradients.run()
+    if name == "worsened":
+        return worsened.run(options.recordings, options.worse)
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))

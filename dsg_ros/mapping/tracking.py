@@ -159,9 +159,10 @@ class Tracker:
             other, base = max(found, key=lambda tried: tried[0].inliers)
             explained = any(not _apart(base, other.pose, 2.0) for base in bases[1:] if _apart(prediction, base))
             # A match that is good in itself need only be better.  Outdoors others turn up in any direction: they must
-            # be far better, and where odometry would be if it had failed in one of the known ways.
+            # be far better, and where odometry would be if it had failed in one of the known ways.  They need not be
+            # good then: much of what is seen after a wide turn no map has yet.
             sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
-            if sure or (explained and other.inliers > max(s.restart_below, match.inliers + s.restart_leap)):
+            if sure or (explained and other.inliers > match.inliers + s.restart_leap):
                 self.counts["restarts_taken"] += 1
                 match, held_to, prior, restarted = other, base, loose, True
                 self._doubtful = PAST if explained else self._doubtful
@@ -198,7 +199,7 @@ class Tracker:
         before = self.pose
         reversed_step = increment.copy()
         reversed_step[:3] *= -1.0
-        found = [se3.compose(before, reversed_step), before]
+        found = [se3.compose(before, reversed_step)]
         if len(self._past) > 1:
             found.append(se3.compose(before, se3.between(self._past[-2][1], before)))
         assert self._odometry is not None, "a scan is being matched"

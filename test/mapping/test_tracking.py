@@ -86,18 +86,33 @@ def test_a_turn_that_odometry_missed_is_found_by_restarts(
     assert np.linalg.norm(poses.log(poses.between(turned, tracked.pose))) < 0.02
 
 
-def test_odometry_that_comes_late_is_found_out(tracker: Tracker, mapper: LocalMapper, in_room: LocalMap) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "way", "turn"),
+    [(0.0, 0.12, 14.0), (0.4, 0.2, 25.0)],
+    ids=["in a known room", "where much is not in the map"],
+)
+def test_odometry_that_comes_late_is_found_out(
+    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap, unknown: float, way: float, turn: float
+) -> None:
     """It stands still for some scans, and then tells all of their motion at once (seen on the MIT CSAIL log)."""
     tracker.set_map(in_room)
-    step = poses.from_planar(0.12, 0.0, np.deg2rad(14))
+    rng = np.random.default_rng(0)
+
+    def seen(pose: Array) -> Array:
+        cloud = cloud_at(pose, mapper)
+        elsewhere = rng.random(len(cloud)) < unknown
+        cloud[elsewhere] = rng.uniform(-1.2, 1.2, (int(elsewhere.sum()), 3)) * [1.0, 1.0, 0.0]
+        return cloud
+
+    step = poses.from_planar(way, 0.0, np.deg2rad(turn))
     truth = [poses.from_planar(-1.2, -0.4, 0.0)]
     for _ in range(9):
         truth.append(poses.compose(truth[-1], step))
     late = [*truth[:3], *[truth[2]] * 4, *truth[7:]]
     tracker.move(truth[0])
-    tracker.track(cloud_at(truth[0], mapper), truth[0], 0)
+    tracker.track(seen(truth[0]), truth[0], 0)
     for index in range(1, len(truth)):
-        tracked = tracker.track(cloud_at(truth[index], mapper), late[index], index * worlds.SECOND // 5)
+        tracked = tracker.track(seen(truth[index]), late[index], index * worlds.SECOND // 5)
         assert np.linalg.norm(poses.log(poses.between(truth[index], tracked.pose))) < 0.05
     assert tracker.counts["restarts_taken"] >= 1
 
