@@ -166,9 +166,9 @@ def _tell(
             "seconds_solve": optimised.seconds,
             "seconds_total": seconds,
             "converged": optimised.converged,
-            "result": optimised.result,
-            "underconstrained": list(optimised.underconstrained),
         }
+        if not optimised.converged:
+            found |= {"result": optimised.result, "underconstrained": list(optimised.underconstrained)}
         if graph.unknown:
             found["unknown_tags"] = dict(graph.unknown)
         if updates is not None:
