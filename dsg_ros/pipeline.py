@@ -90,7 +90,8 @@ class Slam:
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
             if self._resumption is None:
                 tracked = self._map.tracker.track(matched, there, frame.stamp)
-                if usable and self._map.carried.look(matched, there, tracked.inliers):
+                minded = usable and self._settings.relocalisation.carried
+                if minded and self._map.carried.look(matched, there, tracked.inliers):
                     self._carried_off(frame.stamp)
             if self._resumption is not None:
                 found = self._look_for_robot(self._resumption, matched, there, frame.stamp)

@@ -67,3 +67,7 @@ class Relocalisation:
     local_keyframes: Annotated[int, Doc("Stored keyframes in the local map"), Range(2, 200)] = 60
     lost_below: Annotated[float, Doc("Inlier share below which a scan does not fit"), Range(0.0, 1.0)] = 0.4
     lost_scans: Annotated[int, Doc("Scans in a row that do not fit until the robot is lost"), Range(1, 1000)] = 10
+    carried: Annotated[
+        bool,
+        Doc("While mapping: look for a robot that was carried off; off maps on, as for lifts to floors without a map"),
+    ] = True

@@ -23,6 +23,8 @@ PAST = 12
 """Scans back to which odometry may have come late."""
 APART_TRANSLATION, APART_ROTATION = 0.1, 0.09
 """How far [m, rad] apart two starts are, to be two."""
+STANDING = 40
+"""Scans in a row that do not fit the map while the odometry stands still, until that is told."""
 ALL_IN_DOUBT = 30
 """First matches that are all in doubt before that is told: then it is the settings or the sensor, not the place."""
 
@@ -68,11 +70,14 @@ class Tracker:
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
-        self._matches = 0
+        self._matches, self._stood = 0, 0
         # Of the pose in the local map, along the axes that scans observe.
         self._moving = np.diag(np.isin(np.arange(6), mapper.axes).astype(float))
         self._covariance = np.zeros((6, 6))
-        self.counts = {"restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0}
+        self.counts = {
+            "restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0,
+            "odometry_stands_still": 0,
+        }  # fmt: skip
 
     def set_map(self, local_map: LocalMap) -> None:
         """Match the scans to come against ``local_map``."""
@@ -121,6 +126,7 @@ class Tracker:
         else:
             # Stamps of some logs run backwards; an increment over no time has no bias, all that time is used for.
             measured, seconds = se3.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
+        stands = self._odometry is not None and np.array_equal(measured, poses.IDENTITY)
         if self._odometry is not None:
             self._past.append((self._odometry, self.pose))
         self._odometry, self._stamp = odometry, stamp
@@ -130,7 +136,19 @@ class Tracker:
         self._covariance = self._moving @ grown @ self._moving
         tracked = self._match(points, prediction, increment, sigmas)
         self.pose = tracked.pose
+        self._mind_the_odometry(stands and tracked.inliers < self._settings.registration.restart_below)
         return tracked
+
+    def _mind_the_odometry(self, in_vain: bool) -> None:
+        """Warn of odometry that stands still although scan after scan does not fit the map."""
+        self._stood = self._stood + 1 if in_vain else 0
+        if self._stood == STANDING:
+            self.counts["odometry_stands_still"] += 1
+            _log.warning(
+                "the odometry has not moved for %d scans, of which none fits the map: it stands still while the robot "
+                "moves, or all that is around has changed",
+                STANDING,
+            )
 
     def _match(
         self,

@@ -75,6 +75,14 @@ def test_a_robot_that_is_carried_off_is_found_again(
     assert np.abs((result.trajectory - true[kept])[:, :2]).max() < 0.1
 
 
+def test_it_is_mapped_on_where_that_is_asked_for(carried: tuple[Array, list[Frame], int]) -> None:
+    _, frames, when = carried
+    slam = Slam(config.replace(config.Slam(), {"relocalisation.carried": False}))
+    for frame in frames[when - 60 : when + 30]:
+        counts = slam.process(frame).counts
+    assert (counts["carried_off"], counts["scans"]) == (0, 90)
+
+
 def test_what_is_no_other_place_is_not_taken_for_one(mapper: LocalMapper) -> None:
     """A blind moment, a crowd that comes, and odometry that tells of the way itself."""
     settings = config.Registration()
