@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.core.checks import pose_row
 from dsg_ros.core.factors.base import Kernel
-from dsg_ros.core.native import growing, marginals, regrowth, retiring, rows
+from dsg_ros.core.native import growing, marginals, regrowth, retiring, rows, substitution
 from dsg_ros.core.native.damping import FLOOR
 from dsg_ros.core.native.growing import Graph
 from dsg_ros.core.null_space import free_numbers
@@ -234,6 +234,39 @@ class Incremental:
         """
         free = free_numbers(self._rows.hessian(self._poses.view.origin, len(self._variables), self._axes))
         return tuple(sorted(self._variables.view.pose_of[free.reshape(-1, self._width).any(axis=1)].tolist()))
+
+    def measurement_vjp(self, cotangent: ArrayLike) -> Array:
+        """Gradient (r, 6) in the measured pose of every row, in its own tangent [1/m, 1/rad], of a function of the
+        estimates whose gradient in the tangents of the poses is ``cotangent`` (p, 6): by the implicit function theorem
+        ``-(d g / d z)^T H^-1 cotangent``, one substitution with the factor at hand.
+
+        H is Gauss-Newton's where the rows were linearised last, which `settle` brings to the estimates.  Rows and poses
+        that no update has worked in have no part.  ValueError for another shape, and where the last update was SINGULAR
+        or DIVERGED.
+        """
+        right = np.asarray(cotangent, float)
+        if right.shape != (len(self), 6):
+            raise ValueError(f"cotangent: shape {right.shape}, expected {(len(self), 6)}")
+        if len(self._unsolved):
+            raise ValueError("no derivative: the last update found no solution (Update.result)")
+        pose_of, adjoint = self._variables.view.pose_of[: self._variables_in], np.zeros((len(self), 6))
+        column = np.ascontiguousarray(right[pose_of][:, self._axes]).reshape(1, -1)
+        substitution.solve(growing.tree_of(self._graph()), self._all_fronts(), column)
+        adjoint[np.ix_(pose_of, self._axes)] = column.reshape(-1, self._width)
+        return -self._rows.measurement_gradient(self.estimates(), adjoint, self._rows_in)
+
+    def _all_fronts(self) -> Ints:
+        """Children before parents."""
+        parents, child, sibling = (getattr(self._fronts.whole, n).tolist() for n in ("parents", "child", "sibling"))
+        waiting = [s for s in np.unique(self._variables.view.home[: self._variables_in]).tolist() if parents[s] < 0]
+        order = []
+        while waiting:
+            order.append(waiting.pop())
+            below = child[order[-1]]
+            while below >= 0:
+                waiting.append(below)
+                below = sibling[below]
+        return np.array(order[::-1], np.int64)
 
     def cost(self) -> float:
         """Of all rows, at the estimates: half the sum of squared whitened errors, under their kernels."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
+from dsg_ros import poses as se3
 from dsg_ros.core.checks import no_rotations, not_finite, pose_rows
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native import growing_rows, plain
@@ -67,6 +68,30 @@ class RelativeRows:
         )  # fmt: skip
         numbers = (rows.keys[:, :, None] * d + np.arange(d)).reshape(-1, 2 * d)
         return assembled(blocks, numbers, numbers, d * variables)
+
+    def measurement_gradient(self, poses: Array, adjoint: Array, count: int) -> Array:
+        """``sum_i adjoint_i^T d g_i / d z`` (r, 6) with g the cost's gradient in the tangents of ``poses`` (p, 7) and z
+        the measured pose of each row, in its own tangent; ``adjoint`` is (p, 6).  Zero after the first ``count`` rows.
+
+        The error of a row is that of its measured pose, as if that were estimated, to the relative one; so what couples
+        the two in a row without a measurement is what is wanted, but for the second derivatives of the error, which
+        Gauss-Newton leaves out.
+        """
+        rows, out = self.columns.view, np.zeros((len(self), 6))
+        ends, chosen = rows.ends[:count], np.arange(count)
+        relative = se3.between(poses[ends[:, 0]], poses[ends[:, 1]])
+        blocks, gradient = np.empty((count, 12, 12)), np.empty((count, 12))
+        kernels.relative_poses(
+            np.concatenate([rows.measured[:count], relative]), np.stack([chosen, chosen + count], axis=1),
+            np.tile(se3.IDENTITY, (count, 1)), self.roots.whole.matrix[rows.root_of[:count]], np.ones(count),
+            rows.kernel, rows.width, np.arange(6), chosen, blocks, gradient, np.empty(count),
+        )  # fmt: skip
+        # How the relative pose moves with both ends.
+        back, of_first = se3.inverse(relative), adjoint[ends[:, 0]]
+        way, turn = (se3.rotate(back[:, 3:], part) for part in (of_first[:, :3], of_first[:, 3:]))
+        moves = adjoint[ends[:, 1]] - np.concatenate([way + np.cross(back[:, :3], turn), turn], axis=1)
+        out[:count] = np.einsum("rij,rj->ri", blocks[:, :6, 6:], moves)
+        return out
 
     def cost(self, poses: Array) -> float:
         """Of all rows, at ``poses`` (p, 7)."""
