@@ -248,7 +248,7 @@ def test_stored_baseline_is_of_what_there_is() -> None:
     stored = baseline.load()
     wanted = {f"batch/{name}/to the optimum" for name in graphs.LITERATURE}
     wanted |= {f"derivative/{name}/vjp / solve" for name in graphs.LITERATURE}
-    wanted |= {f"incremental/{name}/total" for name in ("sphere2500", "parking-garage", "city10000")}
+    wanted |= {f"incremental/{name}/total" for name in ("sphere2500", "parking-garage", "torus3D", "city10000")}
     wanted |= {f"window/{name}/p99 update" for name in ("hall", "shaft")}
     wanted |= {"growth/city/median update at 100,000 / 1,000 poses", "growth/city/peak memory to 100,000 poses"}
     assert wanted <= set(stored)
