@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import graphs
 from benchmarks.table import Row
-from benchmarks.worsening import WORSE, Recording, read, worsened
+from benchmarks.worsening import WORSE, Recording, at, read, worsened
 from dsg_ros import config, poses
 from dsg_ros.interface import Parameter
 from dsg_ros.io.logs import frames
@@ -128,26 +128,12 @@ def error(truth: Path, stamps: NDArray[np.int64], found: Array) -> float:
     return float(np.linalg.norm((relative - told)[:, :2], axis=1).mean())
 
 
-def at(stamps: NDArray[np.int64], found: Array, wanted: NDArray[np.int64]) -> Array:
-    """Poses (m, 7) at the stamps ``wanted`` (m,) [ns], between those ``found`` (n, 7) at sorted ``stamps`` (n,)."""
-    after = np.clip(np.searchsorted(stamps, wanted), 1, len(stamps) - 1)
-    span = np.maximum(stamps[after] - stamps[after - 1], 1)
-    share = np.clip((wanted - stamps[after - 1]) / span, 0.0, 1.0)
-    return poses.interpolate(found[after - 1], found[after], share)
-
-
 def wrong_closures(outcome: Outcome, plain: Outcome) -> int:
     """How many closures of ``outcome`` the map of the recording as it is contradicts."""
-    first, second = (_at_scans(plain, ends) for ends in outcome.ends.T)
+    first, second = (at(plain.stamps, plain.final, ends) for ends in outcome.ends.T)
     off = poses.log(poses.between(poses.between(first, second), outcome.closures))
     far = np.linalg.norm(off[:, :3], axis=1) > WRONG_DISTANCE
     return int((far | (np.linalg.norm(off[:, 3:], axis=1) > WRONG_TURN)).sum())
-
-
-def _at_scans(outcome: Outcome, stamps: NDArray[np.int64]) -> Array:
-    """The final poses (m, 7) at true ``stamps`` (m,) [ns]."""
-    order = np.argsort(outcome.stamps, kind="stable")
-    return at(outcome.stamps[order], outcome.final[order], stamps)
 
 
 def _told(name: str, how: str, truth: Path, outcome: Outcome, plain: Outcome) -> tuple[list[Row], dict[str, Any]]:
@@ -156,7 +142,7 @@ def _told(name: str, how: str, truth: Path, outcome: Outcome, plain: Outcome) ->
     note = f"causal {causal:.4f} m, {len(outcome.closures)} closures, {wrong} wrong"
     alarms = {name: outcome.counts[name] for name in ALARMS if outcome.counts[name]}
     note += "".join(f", {name} {count}" for name, count in alarms.items())
-    peer = error(truth, outcome.stamps, _at_scans(plain, outcome.stamps))
+    peer = error(truth, outcome.stamps, at(plain.stamps, plain.final, outcome.stamps))
     row = Row("worsened", name, how, final, peer, "m", MOST, note)
     learned = {p.name: {"value": p.value, "sigma": p.sigma, "status": p.status} for p in outcome.parameters}
     return [row], {

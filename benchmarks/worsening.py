@@ -109,6 +109,18 @@ def read(path: Path, seconds: float = math.inf) -> Recording:
     return found.some(stamps <= stamps[0] + min(seconds, 1e9) * 1e9)
 
 
+def at(stamps: NDArray[np.int64], found: Array, wanted: NDArray[np.int64]) -> Array:
+    """Poses (m, 7) at the stamps ``wanted`` (m,) [ns], between those ``found`` (n, 7) at ``stamps`` (n,), in any order;
+    beyond them the nearest end.  Unlike those of an `OdometryTrack` these stamps may repeat.
+    """
+    order = np.argsort(stamps, kind="stable")
+    stamps, found = stamps[order], found[order]
+    after = np.clip(np.searchsorted(stamps, wanted), 1, len(stamps) - 1)
+    span = np.maximum(stamps[after] - stamps[after - 1], 1)
+    share = np.clip((wanted - stamps[after - 1]) / span, 0.0, 1.0)
+    return poses.interpolate(found[after - 1], found[after], share)
+
+
 def increments(odometry: Array) -> Array:
     """Planar steps (n - 1, 3) [m, m, rad] between the poses (n, 7), each in the frame of the former."""
     return poses.log(poses.between(odometry[:-1], odometry[1:]))[:, [0, 1, 5]]
@@ -141,13 +153,7 @@ def noisier(told: Recording, random: Random) -> Recording:
 
 def late(told: Recording, seconds: float) -> Recording:
     """Odometry that tells where the robot was ``seconds`` before."""
-    order = np.argsort(told.stamps, kind="stable")
-    stamps, odometry = told.stamps[order], told.odometry[order]
-    wanted = np.clip(told.stamps - round(seconds * 1e9), stamps[0], stamps[-1])
-    after = np.clip(np.searchsorted(stamps, wanted), 1, len(stamps) - 1)
-    span = np.maximum(stamps[after] - stamps[after - 1], 1)
-    share = np.clip((wanted - stamps[after - 1]) / span, 0.0, 1.0)
-    return replace(told, odometry=poses.interpolate(odometry[after - 1], odometry[after], share))
+    return replace(told, odometry=at(told.stamps, told.odometry, told.stamps - round(seconds * 1e9)))
 
 
 def standing(told: Recording) -> Recording:

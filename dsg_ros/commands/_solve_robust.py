@@ -70,7 +70,8 @@ def solve_robustly(
     optimised = outcome(without(graph, rejected), found.solution, time.perf_counter() - began)
     if found.solution.code is Result.SINGULAR:
         result = "edges between consecutive vertices, by which others are judged, do not determine every variable"
-        return dataclasses.replace(optimised, result=result), Judged(int(doubtful.sum()), ~trusted & False, [], False)
+        judged_none = Judged(int(doubtful.sum()), np.zeros_like(trusted), [], judged=False)
+        return dataclasses.replace(optimised, result=result), judged_none
     pairs = graph.keys[np.stack([graph.first, graph.second], axis=1)[rejected]].tolist()
     return optimised, Judged(int(doubtful.sum()), rejected, pairs)
 

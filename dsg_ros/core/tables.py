@@ -51,7 +51,7 @@ class Column:
     def owned(self) -> NDArray[Any]:
         """The rows in use, for changing them: copied first where somebody keeps them."""
         if self._shared:
-            self._move(len(self._data))
+            self._move(len(self._data), self._size)
         return self.view
 
     def load(self, rows: NDArray[Any]) -> None:
@@ -63,27 +63,26 @@ class Column:
 
     def extend(self, rows: NDArray[Any]) -> None:
         """Append rows (n, ...)."""
-        before = self._size
-        self._size = self._room(len(rows))
-        self._data[before : self._size] = rows
+        where = self.lengthen(len(rows))
+        self._data[where] = rows
 
     def grow(self, count: int) -> None:
         """Append ``count`` rows of ``fill``."""
-        before = self._size
-        self._size = self._room(count)
-        self._data[before : self._size] = self._fill
+        where = self.lengthen(count)
+        self._data[where] = self._fill
 
-    def _room(self, count: int) -> int:
-        """How many rows there are with ``count`` more, having room for them."""
-        needed, room = self._size + count, len(self._data)
-        if needed > room:
-            self._move(max(needed, min(LEAP * room, LEAP_TO), 2 * room, 16))
-        return needed
+    def lengthen(self, count: int) -> slice:
+        """Append ``count`` rows that are yet to be written; where they are."""
+        before, room = self._size, len(self._data)
+        self._size += count
+        if self._size > room:
+            self._move(max(self._size, min(LEAP * room, LEAP_TO), 2 * room, 16), before)
+        return slice(before, self._size)
 
-    def _move(self, room: int) -> None:
-        """To an array of its own for ``room`` rows."""
+    def _move(self, room: int, written: int) -> None:
+        """To an array of its own for ``room`` rows, of which so many are ``written``."""
         moved = np.empty((room, *self._data.shape[1:]), self._data.dtype)
-        moved[: self._size] = self.view
+        moved[:written] = self._data[:written]
         self._data, self._shared = moved, False
 
 
@@ -164,7 +163,7 @@ class Table:
         self._generation.grow(rows - reused)
         self.alive.view[where] = True
         for name, column in self.columns.items():
-            column.grow(rows - reused)
+            column.lengthen(rows - reused)
             (column.owned if reused else column.view)[where] = fields.get(name, self.defaults.get(name))
         self._index(slots)
         return self._ids(slots)

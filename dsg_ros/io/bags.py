@@ -202,6 +202,14 @@ def _sensors(bag: RawBag, topics: Topics) -> list[Topic]:
     return chosen + ([_choose(bag, CLOUD, "", "points")] if clouds else [])
 
 
+def takes_clouds(path: Path, topics: Topics) -> bool:
+    """Whether all sensor messages that a `BagLog` of these topics reads are clouds; what is missing is told by that."""
+    if topics.scan or topics.points:
+        return not topics.scan
+    with RawBag(path) as bag:
+        return bool(bag.find(CLOUD)) and not bag.find(SCAN)
+
+
 def _listing(bag: RawBag) -> str:
     return ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in bag.topics) or "no topic at all"
 

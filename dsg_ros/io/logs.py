@@ -77,9 +77,9 @@ def holds_clouds(path: Path, topics: Topics) -> bool:
     head = check_log(path)
     if not (path.is_dir() or bag_kind(head)):
         return False
-    from dsg_ros.io.bags import CLOUD, BagLog
+    from dsg_ros.io.bags import takes_clouds
 
-    return all(topic.msgtype == CLOUD for topic in BagLog(path, topics).sensors)
+    return takes_clouds(path, topics)
 
 
 def _foreign(path: Path, data: bytes) -> str:

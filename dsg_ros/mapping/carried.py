@@ -10,13 +10,14 @@ odometry tells of hardly any way, there is a break between two places.
 from __future__ import annotations
 
 from collections import deque
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain
-from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.local_map import LocalMap, LocalMapper
 
 SCANS = 3
 """Before the break, and after it."""
@@ -32,7 +33,18 @@ PRIOR = np.eye(6)
 """Information [1/m^2, 1/rad^2] of the odometry between two scans: it hardly counts."""
 
 Array = NDArray[np.float64]
-Scan = tuple[Array, Array]
+
+
+class Scan:
+    """``points`` (n, 3) in the base frame, at ``odometry`` (7,)."""
+
+    def __init__(self, points: Array, odometry: Array, mapper: LocalMapper) -> None:
+        self.points, self.odometry, self._mapper = points, plain(odometry), mapper
+
+    @cached_property
+    def place(self) -> LocalMap:
+        """A local map of this scan alone, in its frame; built when it is first asked for."""
+        return self._mapper.build(poses.IDENTITY[None], [self.points])
 
 
 class Carried:
@@ -58,7 +70,7 @@ class Carried:
         """Take the newest scan, ``points`` (n, 3) in the base frame at ``odometry`` (7,), of which a share of
         ``inliers`` fits the map; whether the robot was carried off before it and the `SCANS` - 1 scans before it.
         """
-        newest, fitted, self._fitted = (points, plain(odometry)), self._fitted, inliers
+        newest, fitted, self._fitted = Scan(points, odometry, self._mapper), self._fitted, inliers
         if not self._after and not (inliers < fitted - DROP and self._may_break(newest)):
             self._before.append(newest)
             return False
@@ -76,7 +88,7 @@ class Carried:
         """Whether the scan sees another place than the last, with which it should overlap."""
         if len(self._before) < SCANS:
             return False
-        step = poses.log(poses.between(self._before[-1][1], newest[1]))
+        step = poses.log(poses.between(self._before[-1].odometry, newest.odometry))
         if np.linalg.norm(step[:3]) > MOST_WAY or np.linalg.norm(step[3:]) > MOST_TURN:
             return False
         return self._overlap(self._before[-1], newest) < self._overlap(*list(self._before)[-2:]) - BREAK
@@ -87,8 +99,7 @@ class Carried:
 
     def _overlap(self, old: Scan, new: Scan) -> float:
         """Share of the new scan's points that fit the old one, however the odometry has turned."""
-        if min(len(old[0]), len(new[0])) < self._settings.least_points:
+        if min(len(old.points), len(new.points)) < self._settings.least_points:
             return 0.0
-        start = plain(poses.between(old[1], new[1]))
-        place = self._mapper.build(poses.IDENTITY[None], [old[0]])
-        return float(self._mapper.register(place, new[0], self._mapper.fan(start), start, PRIOR).inliers)
+        start = plain(poses.between(old.odometry, new.odometry))
+        return float(self._mapper.register(old.place, new.points, self._mapper.fan(start), start, PRIOR).inliers)
