@@ -23,8 +23,10 @@ PAST = 12
 """Scans back to which odometry may have come late."""
 APART_TRANSLATION, APART_ROTATION = 0.1, 0.09
 """How far [m, rad] apart two starts are, to be two."""
-STANDING = 40
-"""Scans in a row that do not fit the map while the odometry stands still, until that is told."""
+STANDING, SAME = 40, 1e-9
+"""Scans in a row that do not fit the map while the odometry stands still, until that is told; its numbers may differ by
+rounding.
+"""
 ALL_IN_DOUBT = 30
 """First matches that are all in doubt before that is told: then it is the settings or the sensor, not the place."""
 
@@ -122,12 +124,11 @@ class Tracker:
         """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
         odometry = plain(odometry)
         if self._odometry is None:
-            measured, seconds = poses.IDENTITY.copy(), 0.0
+            measured, seconds, stands = poses.IDENTITY.copy(), 0.0, False
         else:
             # Stamps of some logs run backwards; an increment over no time has no bias, all that time is used for.
             measured, seconds = se3.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
-        stands = self._odometry is not None and np.array_equal(measured, poses.IDENTITY)
-        if self._odometry is not None:
+            stands = bool(np.abs(odometry - self._odometry).max() < SAME)
             self._past.append((self._odometry, self.pose))
         self._odometry, self._stamp = odometry, stamp
         increment, sigmas = self._predict(measured, seconds)
