@@ -23,7 +23,7 @@ from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.fixed_lag import FixedLag
 from dsg_ros.core.solvers.window import Prior
-from dsg_ros.core.theta import Theta, to_float64
+from dsg_ros.core.theta import Mask, Theta, mask, to_float64
 from dsg_ros.core.world import WorldModel
 
 KEYFRAMES, VOXELS = 20, 2000
@@ -38,6 +38,9 @@ ITERATIONS, TOLERANCE = 2, 1e-6
 """Of a solve, as a run has them."""
 GOAL = 10.0
 """p99 of an update [ms]."""
+CARRIED = 40
+"""Updates that carry derivatives on."""
+LEARNED = ("odometry.scale", "odometry.rotation_gain", "extrinsic.x", "extrinsic.y", "extrinsic.rz", "voxel_noise")
 DRIVES = {"hall": (0, 1, 5), "shaft": tuple(range(6))}
 """Axes along which the robot moves: a planar scanner's, and all."""
 
@@ -77,12 +80,14 @@ class Hall:
 class Smoother:
     """A fixed-lag smoother beside a world model, fed by the simulation."""
 
-    def __init__(self, hall: Hall, axes: tuple[int, ...], rng: np.random.Generator) -> None:
+    def __init__(
+        self, hall: Hall, axes: tuple[int, ...], rng: np.random.Generator, learned: Mask | None = None
+    ) -> None:
         self._hall, self._rng = hall, rng
         self._moving = np.isin(np.arange(6), axes)
         self._theta = to_float64(Theta.neutral())
         self._world, self._count = WorldModel(), 0
-        self._window = FixedLag(axes, Prior.of_pose(0, hall.truth[0], 1e-3, axes))
+        self._window = FixedLag(axes, Prior.of_pose(0, hall.truth[0], 1e-3, axes), learned)
         # Of each voxel its variable, and the other way round.
         self._variable, self._voxel_of = np.full(len(hall.voxels), -1), np.zeros(0, np.int64)
         self.sizes: list[tuple[int, int]] = []
@@ -136,6 +141,14 @@ class Smoother:
             self._variable[self._voxel_of[gone]] = -1
         return found.result
 
+    def derivative(self) -> tuple[float, float]:
+        """Seconds of a derivative of the newest pose in what is learned: the first product, and one after it."""
+        cotangent = np.zeros(6 * len(self._window.pose_keys) + 3 * len(self._window.voxel_keys))
+        cotangent[6 * len(self._window.pose_keys) - 6] = 1.0
+        made, found = stopwatch(lambda: self._window.derivative(self._theta))
+        first, _ = stopwatch(lambda: found.vjp(cotangent))
+        return made + first, stopwatch(lambda: found.vjp(cotangent))[0]
+
     def error(self) -> float:
         """How far the newest pose [m] is from the truth."""
         key = self._count - 1
@@ -158,13 +171,34 @@ def run() -> Iterator[tuple[list[Row], dict[str, Any]]]:
         refused = sum(code in (Result.DIVERGED, Result.SINGULAR) for code in codes)
         note = f"{refused} updates refused" if refused else f"{poses} keyframes, {voxels} voxels"
         figures = {"median": np.median(late), "p99": np.percentile(late, 99), "max": late.max()}
-        yield (
-            [
-                Row(
-                    "window", name, f"{what} update", None if refused else float(value), None, "ms",
-                    GOAL if what == "p99" else None, note, alone=True,
-                )
-                for what, value in figures.items()
-            ],
-            {"updates": len(late), "refused": refused, "newest_off": smoother.error(), "sizes": [poses, voxels]},
-        )  # fmt: skip
+        rows = [
+            Row(
+                "window", name, f"{what} update", None if refused else float(value), None, "ms",
+                GOAL if what == "p99" else None, note, alone=True,
+            )
+            for what, value in figures.items()
+        ]  # fmt: skip
+        carrying, first, after = _carrying(axes)
+        told = {"median update, carrying": carrying, "derivative, the first product": first, "product after it": after}
+        rows += [
+            Row("window", name, what, value, None, "ms", None, f"in {len(LEARNED)} numbers of theta", alone=True)
+            for what, value in told.items()
+        ]
+        yield rows, {"updates": len(late), "refused": refused, "newest_off": smoother.error(), "sizes": [poses, voxels]}
+
+
+def _carrying(axes: tuple[int, ...]) -> tuple[float, float, float]:
+    """Median times [ms] with derivatives in `LEARNED`: of an update, which carries them on, of a first product and of
+    one after it.
+    """
+    rng = np.random.default_rng(0)
+    learned = mask(to_float64(Theta.neutral()), *LEARNED)
+    smoother = Smoother(Hall.simulate(axes, rng), axes, rng, learned)
+    updates, products = [], []
+    for count in range(KEYFRAMES + CARRIED):
+        took, _ = stopwatch(partial(smoother.update, *smoother.simulate()))
+        if count >= KEYFRAMES:
+            updates.append(took)
+            products.append(smoother.derivative())
+    first, after = 1e3 * np.median(products, axis=0)
+    return 1e3 * float(np.median(updates)), float(first), float(after)

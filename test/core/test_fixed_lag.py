@@ -115,6 +115,22 @@ def test_a_map_that_is_free_to_move_is_told():
     assert np.array_equal(along.lag.poses, before)
 
 
+def test_first_estimates_that_lead_nowhere_keep_the_best():
+    # Far first estimates: their Jacobians are no descent near the optimum, which is no divergence.
+    along, results = Along(Drive(SPATIAL, 0.01)), []
+    for key in range(POSES):
+        along.add(key)
+        before = along.lag.poses[-1].copy()
+        found = along.lag.solve(THETA, 60, 1e-12)
+        results.append(found.result)
+        assert np.array_equal(along.lag.poses, found.poses)
+        assert key == 0 or not np.array_equal(along.lag.poses[-1], before)
+        if key + 1 >= WINDOW:
+            along.drop_oldest(THETA)
+    assert Result.MAX_ITERATIONS in results
+    assert set(results) <= {Result.CONVERGED, Result.MAX_ITERATIONS}
+
+
 def test_rows_must_be_about_what_is_there():
     drive = Drive(PLANAR, 0.02)
     along = Along(drive)

@@ -121,7 +121,9 @@ def solve_window(
                 scales[i] = normal.own[i, i] if normal.own[i, i] > 0 else 1.0
             scales_of(normal.blocks, voxel_scales)
         if converged or damping > LARGEST or iterations >= most:
-            code = CONVERGED if converged else DIVERGED if damping > LARGEST else MAX_ITERATIONS
+            # Jacobians at first estimates give no exact gradient: near the optimum no step may lower the cost.
+            stuck = damping > LARGEST and not len(summary.about)
+            code = CONVERGED if converged else DIVERGED if stuck else MAX_ITERATIONS
             break
 
         least = _reduce(

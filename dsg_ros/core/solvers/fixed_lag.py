@@ -5,18 +5,20 @@ leaves into a prior on the others (`window.marginalise`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.core.checks import pose_rows, voxel_rows
 from dsg_ros.core.factors import Factor
-from dsg_ros.core.factors.base import kinds
+from dsg_ros.core.factors.base import key_fields, kinds
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import window
-from dsg_ros.core.solvers.held_rows import HeldRows
+from dsg_ros.core.solvers.held_rows import HeldRows, rows_at
+from dsg_ros.core.solvers.lag_derivative import LagDerivative, PriorSlopes, condensed_slopes
 from dsg_ros.core.solvers.window import Prior, System, WindowSolution
-from dsg_ros.core.theta import Theta
+from dsg_ros.core.theta import Mask, Theta
 from dsg_ros.core.variables import Kind
 
 Array = NDArray[np.float64]
@@ -29,11 +31,16 @@ class FixedLag:
     Poses move along ``axes``.  ``prior`` says what is known of them from before: without one the map is free to move
     as a whole, and a solve says so.  What a row is to the solver is made once and kept until theta is another object;
     so an update costs what it adds, and the solve.
+
+    With numbers of theta that are ``learned``, what these did to rows that have left is kept beside the prior, and
+    `derivative` tells how the estimates change with them.
     """
 
-    def __init__(self, axes: Sequence[int], prior: Prior | None = None) -> None:
+    def __init__(self, axes: Sequence[int], prior: Prior | None = None, learned: Mask | None = None) -> None:
         self.axes = tuple(axes)
         self.prior = prior
+        self._learned = learned
+        self._slopes: PriorSlopes | None = None
         self.pose_keys, self.poses = np.zeros(0, np.int64), np.zeros((0, 7))
         self.voxel_keys, self.voxels = np.zeros(0, np.int64), np.zeros((0, 3))
         self._links, self._seen = HeldRows(), HeldRows()
@@ -80,14 +87,50 @@ class FixedLag:
         `solve`.
         """
         system = self._system(theta)
-        self.prior, gone = window.marginalise(system, self.axes)
+        prior, gone = window.marginalise(system, self.axes)
         links, seen, voxels = window.used_up(system)
+        if self._learned is not None:
+            self._slopes = self._condensed_slopes(system, theta, self._learned)
+        self.prior = prior
         poses, left = np.arange(len(self.pose_keys)) - 1, ~voxels
         self._links.keep(~links, (poses, poses))
         self._seen.keep(~seen, (poses, np.cumsum(left) - 1))
         self.pose_keys, self.poses = self.pose_keys[1:], self.poses[1:]
         self.voxel_keys, self.voxels = self.voxel_keys[left], self.voxels[left]
         return gone
+
+    def derivative(self, theta: Theta) -> LagDerivative:
+        """Derivatives of the estimates, which are the optimum after a `solve` that has converged, in the numbers of
+        theta that are learned.
+
+        ValueError where none are, and where the rows do not determine the window.
+        """
+        if self._learned is None:
+            raise ValueError("no derivative: FixedLag was made without numbers of theta that are learned")
+        system = self._system(theta)
+        rows = [(held, np.ones(len(held.stack_of), bool)) for held in (self._links, self._seen)]
+        factors = [self._placed(stack) for held, all_of_them in rows for stack in held.stacks_of(all_of_them)]
+        return LagDerivative(system, self.axes, theta, self._learned, factors, self._slopes)
+
+    def _condensed_slopes(self, system: System, theta: Theta, learned: Mask) -> PriorSlopes:
+        """Of the prior that `drop_oldest` is about to make."""
+        links, seen, _ = window.used_up(system)
+        poses, voxels = self.pose_keys, self.voxel_keys
+        used = ((self._links.stacks_of(links), (poses, poses)), (self._seen.stacks_of(seen), (poses, voxels)))
+
+        def condense(at: Theta, prior: Prior | None) -> Prior:
+            rows = [rows_at(stacks, at, variables) for stacks, variables in used]
+            return window.marginalise(system._replace(links=rows[0], seen=rows[1], prior=prior), self.axes)[0]
+
+        return condensed_slopes(condense, theta, learned, self.prior, self._slopes)
+
+    def _placed(self, stack: Factor) -> Factor:
+        """Rows with keys as places in the window."""
+        keys = {Kind.POSE: self.pose_keys, Kind.VOXEL: self.voxel_keys}
+        columns = {f.name: getattr(stack, f.name) for f in fields(stack)}
+        for field, kind in zip(key_fields(type(stack)), kinds(type(stack)), strict=True):
+            columns[field.name] = np.searchsorted(keys[kind], columns[field.name])
+        return type(stack).of(columns)
 
     def _system(self, theta: Theta) -> System:
         poses, voxels = self.pose_keys, self.voxel_keys

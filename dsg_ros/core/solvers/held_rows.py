@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,18 @@ class HeldRows:
             self.made = len(self.stacks)
         return self.rows
 
+    def stacks_of(self, which: NDArray[np.bool_]) -> list[Factor]:
+        """Some of the rows in use, one stack a factor type, under the world's keys."""
+        by_type: dict[type[Factor], list[dict[str, NDArray[Any]]]] = {}
+        for number in np.unique(self.stack_of[which]).tolist():
+            stack, rows = self.stacks[number], self.place[which & (self.stack_of == number)]
+            columns = {f.name: np.asarray(getattr(stack, f.name))[rows] for f in fields(stack)}
+            by_type.setdefault(type(stack), []).append(columns)
+        return [
+            cls.of({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            for cls, parts in by_type.items()
+        ]
+
     def keep(self, which: NDArray[np.bool_], numbers: tuple[Keys, Keys] | None = None) -> None:
         """Only some of the rows that `at` returned last; ``numbers`` are the variables' new places by their old
         ones.
@@ -71,6 +85,14 @@ class HeldRows:
             first, second = numbers
             rows = rows._replace(keys=np.stack([first[rows.keys[:, 0]], second[rows.keys[:, 1]]], axis=1))
         self.rows, self.made = rows, len(self.stacks)
+
+
+def rows_at(stacks: Sequence[Factor], theta: Theta, variables: tuple[Keys, Keys]) -> Rows:
+    """Rows under the world's keys as the solver takes them at ``theta``, by the places of their variables among these
+    (sorted).
+    """
+    made = [window.rows_of(each, theta) for each in stacks]
+    return window.numbered(window.joined(made) if made else NOTHING, *variables)
 
 
 def _in_use(rows: Rows, used: Keys) -> Rows:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
 
 from dsg_ros import poses as se3
 from dsg_ros.core.factors import Factor
@@ -20,7 +21,7 @@ from dsg_ros.core.native import plain
 from dsg_ros.core.native.condense import Condensed, condense
 from dsg_ros.core.native.schur import normal_equations
 from dsg_ros.core.native.window import Answer, solve_window
-from dsg_ros.core.native.window_rows import Normal, Rows, Summary, linearise
+from dsg_ros.core.native.window_rows import Normal, Rows, Summary, away_from, linearise
 from dsg_ros.core.null_space import assembled, free_numbers
 from dsg_ros.core.solution import Result
 from dsg_ros.core.theta import Theta
@@ -60,6 +61,10 @@ class Prior:
     def carried(self, motion: Array) -> Prior:
         """The same after all its poses moved by ``motion`` (7,) in the map, as after a closed loop."""
         return replace(self, at=se3.compose(motion, self.at))
+
+    def changed(self, information: Array, gradient: Array) -> Prior:
+        """Another one about the same poses, linearised where this is."""
+        return replace(self, information=information, gradient=gradient)
 
 
 class System(NamedTuple):
@@ -118,6 +123,17 @@ def solve(
 
 def _free_variables(system: System, answer: Answer, axes: Sequence[int]) -> tuple[tuple[Kind, int], ...]:
     """What moves in the null space of the normal equations at the answer; a voxel without rows takes no part."""
+    whole, of_pose, of_voxel = hessian(system._replace(poses=answer.poses, voxels=answer.voxels), axes)
+    free = np.append(free_numbers(whole), False)  # the last one for those that have no number
+    of_poses = system.pose_keys[free[of_pose].any(axis=1)]
+    of_voxels = system.voxel_keys[free[of_voxel].any(axis=1)]
+    return (*((Kind.POSE, int(key)) for key in of_poses), *((Kind.VOXEL, int(key)) for key in of_voxels))
+
+
+def hessian(system: System, axes: Sequence[int]) -> tuple[csc_array, NDArray[np.int64], NDArray[np.int64]]:
+    """The Hessian of the normal equations at the system's values, and the places in it of its poses' numbers (p, d) and
+    of its voxels' (v, 3): -1 for what is held, and for voxels without rows.
+    """
     d, poses = len(axes), np.flatnonzero(system.free_poses)
     voxels = np.unique(system.seen.keys[:, 1])
     voxels = voxels[system.free_voxels[voxels]]
@@ -126,18 +142,21 @@ def _free_variables(system: System, answer: Answer, axes: Sequence[int]) -> tupl
     of_voxel = _places(len(system.voxels), voxels, 3, size)
     normal: Normal = normal_equations(len(poses), d, len(system.voxels), len(system.seen.keys))
     linearise(
-        answer.poses, answer.voxels, np.ascontiguousarray(of_pose[:, 0]), system.free_voxels, system.links,
-        system.seen, np.asarray(axes, np.int64), _summary(system.prior, system.pose_keys), normal,
+        plain(system.poses), plain(system.voxels), np.ascontiguousarray(of_pose[:, 0]), system.free_voxels,
+        system.links, system.seen, np.asarray(axes, np.int64), _summary(system.prior, system.pose_keys), normal,
     )  # fmt: skip
     own, blocks = (np.tril(half) + np.swapaxes(np.tril(half, -1), -1, -2) for half in (normal.own, normal.blocks))
     numbers, (pose, voxel) = np.arange(size)[None], system.seen.keys.T
     cross = assembled(normal.cross, of_pose[pose], of_voxel[voxel], total)
-    free = free_numbers(
-        assembled(own[None], numbers, numbers, total) + assembled(blocks, of_voxel, of_voxel, total) + cross + cross.T
-    )
-    of_poses = system.pose_keys[poses[free[:size].reshape(-1, d).any(axis=1)]]
-    of_voxels = system.voxel_keys[voxels[free[size:].reshape(-1, 3).any(axis=1)]]
-    return (*((Kind.POSE, int(key)) for key in of_poses), *((Kind.VOXEL, int(key)) for key in of_voxels))
+    whole = assembled(own[None], numbers, numbers, total) + assembled(blocks, of_voxel, of_voxel, total)
+    return csc_array(whole + cross + cross.T), of_pose, of_voxel
+
+
+def away_from_prior(system: System, axes: Sequence[int]) -> tuple[NDArray[np.int64], Array]:
+    """The places (n,) of the poses that the system's prior is about, and ``d`` (n d,) of `Prior`."""
+    summary = _summary(system.prior, system.pose_keys)
+    away: Array = away_from(plain(system.poses), summary, np.asarray(axes, np.int64))
+    return summary.about, away
 
 
 def _places(count: int, chosen: NDArray[np.int64], width: int, start: int) -> NDArray[np.int64]:
