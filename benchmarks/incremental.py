@@ -74,6 +74,10 @@ class Ours:
         """All estimates."""
         return self._solver.poses()
 
+    def fill(self) -> float:
+        """`benchmarks.ours.Incremental.fill`."""
+        return self._solver.fill()
+
 
 @dataclass(frozen=True)
 class Played:
@@ -147,9 +151,9 @@ def compare(name: str, graph: PoseGraph, cache: PeerCache) -> tuple[list[Row], d
         notes.append(f"which ends {theirs[chosen].cost / optimum - 1:.1%} above the optimum")
     if theirs[chosen].disturbed:
         notes.append(f"measured while {theirs[chosen].disturbed}: run again with --fresh-peers")
-    mine: Played | None = None
+    mine, smoother = None, Ours(graph.planar)
     try:
-        mine = play(graph, Ours(graph.planar))
+        mine = play(graph, smoother)
     except UserError as error:
         notes.append(str(error))
     if mine is not None and mine.disturbed:
@@ -163,6 +167,8 @@ def compare(name: str, graph: PoseGraph, cache: PeerCache) -> tuple[list[Row], d
     above = mine.cost / optimum - 1 if mine else None
     their_excess = theirs[chosen].cost / optimum - 1
     rows.append(Row("incremental", name, "cost above optimum", above, their_excess, "", WITHIN, alone=True))
+    fill = smoother.fill() if mine else None
+    rows.append(Row("incremental", name, "factor, grown / ordered at once", fill, None, "", alone=True))
     sides = theirs | ({"ours": mine} if mine else {})
     return rows, {
         "optimum": optimum,

@@ -48,7 +48,9 @@ class Incremental:
     """A graph that grows by one pose at a time; pose 0 is held."""
 
     def __init__(self, planar: bool) -> None:
-        self._solver = incremental.Incremental(PLANAR_AXES if planar else range(6))
+        self._axes = PLANAR_AXES if planar else tuple(range(6))
+        self._solver = incremental.Incremental(self._axes)
+        self._edges: list[Edges] = []
 
     def add(self, pose_key: int, initial: Floats, edges: Edges) -> Floats:
         """Add pose ``pose_key`` (counting up from 0) at ``initial`` (7,), with its edges to earlier poses.
@@ -56,6 +58,7 @@ class Incremental:
         Returns the estimate (7,) of that pose once they are taken into account.
         """
         self._solver.add_pose(initial, held=pose_key == 0)
+        self._edges.append(edges)
         self._solver.add_relatives(edges.first, edges.second, edges.measured, edges.sqrt_info)
         self._solver.update()
         return self._solver.estimate(pose_key)
@@ -63,6 +66,19 @@ class Incremental:
     def poses(self) -> Floats:
         """The estimates (P, 7) of all poses."""
         return self._solver.estimates()
+
+    def fill(self) -> float:
+        """Numbers in the factor, as it grew, over those of the same graph put in order at once."""
+        return self._solver.fill() / self._anew().fill()
+
+    def _anew(self) -> incremental.Incremental:
+        whole = incremental.Incremental(self._axes)
+        for key, pose in enumerate(self._solver.estimates()):
+            whole.add_pose(pose, held=key == 0)
+        for edges in self._edges:
+            whole.add_relatives(edges.first, edges.second, edges.measured, edges.sqrt_info)
+        whole.update()
+        return whole
 
 
 def warm_up_incremental() -> None:

@@ -199,7 +199,9 @@ def test_growth_is_measured_at_each_size_and_drawn(small: PoseGraph) -> None:
     assert curve.misfit > growth.MISFIT
     assert all(row.ours is None and "its cost is" in row.note for row in growth._rows("city", curve))
     ours.warm_up_incremental()
-    solved = growth.measure(small, incremental.Ours(small.planar), [100, 300])
+    smoother = incremental.Ours(small.planar)
+    solved = growth.measure(small, smoother, [100, 300])
+    assert 0.95 < smoother.fill() < 1.5
     assert abs(solved.misfit - 1) < 0.1
     assert solved.compilations == 0
     assert all(row.ours is not None for row in growth._rows("city", solved))

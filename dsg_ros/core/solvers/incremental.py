@@ -226,6 +226,12 @@ class Incremental:
             out[np.ix_(self._axes, self._axes)] = 0.5 * (block + block.T)
         return out
 
+    def fill(self) -> int:
+        """Numbers in the factor that the updates have left: what an order of elimination costs."""
+        fronts = np.unique(self._variables.view.home[: self._variables_in])
+        own, separator = (self._width * self._fronts.whole.counts[fronts]).T
+        return int((own * (own + 1) // 2 + own * separator).sum())
+
     def underconstrained(self) -> tuple[int, ...]:
         """Numbers of the poses that the rows do not determine, where they are linearised; empty where they do.
 
