@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.chunks import Chunks
 from dsg_ros.core.factors import base
-from dsg_ros.core.native import plain
+from dsg_ros.core.native import manifold, plain
 from dsg_ros.core.native import rows as native
 from dsg_ros.core.native.tree import RowHessians
 from dsg_ros.core.problem import Problem
@@ -290,7 +290,7 @@ class HostRows:
     def moved(self, state: State | Values, step: Floats) -> Values:
         """``state`` moved by ``step`` (N,) over the free scalars."""
         poses = np.empty(np.shape(state.poses))
-        native.retract(plain(np.asarray(state.poses)), self.axes, step, self.pose_offset, poses)
+        manifold.retract(plain(np.asarray(state.poses)), self.axes, step, self.pose_offset, poses)
         voxels = np.array(state.voxels)
         if count := int(self.free_voxels.sum()):
             voxels[self.free_voxels] += step[-3 * count :].reshape(-1, 3)

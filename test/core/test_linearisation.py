@@ -15,7 +15,7 @@ from dsg_ros.core.chunks import Chunks
 from dsg_ros.core.factors import FACTOR_TYPES, Kernel, PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Factor
 from dsg_ros.core.linearisation import HostRows
-from dsg_ros.core.native import row_sums, rows
+from dsg_ros.core.native import robust, row_sums
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solve import solve
@@ -93,8 +93,8 @@ def test_moving_is_retraction() -> None:
 @pytest.mark.parametrize("kernel", list(Kernel))
 def test_a_kernels_weight_is_the_slope_of_its_cost(kernel: Kernel) -> None:
     for s in (0.1, 0.9, 1.1, 5.0, 100.0):
-        slope = (rows.robust(int(kernel), 1.0, s + 1e-6)[0] - rows.robust(int(kernel), 1.0, s - 1e-6)[0]) / 2e-6
-        assert_allclose(rows.robust(int(kernel), 1.0, s)[1], slope, rtol=1e-6)
+        slope = (robust.robust(int(kernel), 1.0, s + 1e-6)[0] - robust.robust(int(kernel), 1.0, s - 1e-6)[0]) / 2e-6
+        assert_allclose(robust.robust(int(kernel), 1.0, s)[1], slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", list(Kernel))
@@ -104,12 +104,12 @@ def test_a_sum_of_robust_errors_is_that_of_each(kernel: Kernel, largest: float) 
     weights, squares = rng.choice([0.0, 0.5, 2.0], 3000), largest * rng.random(3000)
     pending, total = np.array([0.0, 1.0]), 0.0
     for weight, s in zip(np.sort(weights), squares, strict=True):
-        share, slope = rows.robust_sum(int(kernel), 3.0, weight, s, pending)
+        share, slope = robust.robust_sum(int(kernel), 3.0, weight, s, pending)
         total += share
-        assert_allclose(slope, rows.robust(int(kernel), 3.0, s)[1], rtol=1e-14)
-    expected = sum(w * rows.robust(int(kernel), 3.0, s)[0] for w, s in zip(np.sort(weights), squares, strict=True))
+        assert_allclose(slope, robust.robust(int(kernel), 3.0, s)[1], rtol=1e-14)
+    expected = sum(w * robust.robust(int(kernel), 3.0, s)[0] for w, s in zip(np.sort(weights), squares, strict=True))
     # A logarithm of a product knows what is added to 1 to the rounding of 1, times the square of the kernel's width.
-    assert_allclose(total + rows.pending_sum(pending), expected, rtol=1e-12, atol=3000 * 9 * 2e-16)
+    assert_allclose(total + robust.pending_sum(pending), expected, rtol=1e-12, atol=3000 * 9 * 2e-16)
 
 
 def ring(planar: bool, noise: float) -> tuple[WorldModel, np.ndarray]:

@@ -14,7 +14,7 @@ from dsg_ros.core.factors import FACTOR_TYPES, Kernel, Loop, OdomSE3, Registrati
 from dsg_ros.core.factors.base import Factor
 from dsg_ros.core.linearisation import groups_of
 from dsg_ros.core.native.relative_products import exp_pull_back, robust_bend
-from dsg_ros.core.native.rows import robust
+from dsg_ros.core.native.robust import robust
 from dsg_ros.core.theta_products import theta_vjp
 
 RELATIVE = (OdomSE3, Registration, Loop)

@@ -8,8 +8,8 @@ The cost of a row is ``0.5 weight rho(|W e|^2)``.  Its linearisation scales the 
 ``sqrt(weight rho')`` (iteratively reweighted least squares): then J^T r is the exact gradient of that cost, and J^T J
 its Gauss-Newton Hessian without the kernel's negative curvature.  Derivatives in theta are taken of the cost itself.
 
-`dsg_ros.core.native.rows` has whitening, kernels and linearisation a second time, compiled, for types with a
-`Factor.host_form`; a test holds that copy to these functions, for every type and kernel.
+`dsg_ros.core.native` has whitening, linearisation (`rows`) and kernels (`robust`) a second time, compiled, for types
+with a `Factor.host_form`; a test holds that copy to these functions, for every type and kernel.
 """
 
 from __future__ import annotations

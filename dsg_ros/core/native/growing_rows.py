@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
 from dsg_ros.core.native.growing import Graph, Poses, Roots, Rows
-from dsg_ros.core.native.rows import cost_of, finish, relative_error, relative_row, scratch
+from dsg_ros.core.native.robust import cost_of, finish
+from dsg_ros.core.native.rows import relative_error, relative_row, scratch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -16,9 +16,9 @@ from dsg_ros.core.native import compiled
 from dsg_ros.core.native.growing import FAR, FRONTS, MEMBERS, POOL, Graph, tree_of
 from dsg_ros.core.native.growing_rows import linearised_below
 from dsg_ros.core.native.installing import install
+from dsg_ros.core.native.manifold import moved
 from dsg_ros.core.native.multifrontal import factorise
 from dsg_ros.core.native.retiring import revive, wanting
-from dsg_ros.core.native.rows import moved
 from dsg_ros.core.native.top_plan import fronts_above, plan_top
 from dsg_ros.core.native.tree import RowHessians
 from dsg_ros.core.native.wildfire import is_finite, substitute_from

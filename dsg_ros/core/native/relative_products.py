@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
-from dsg_ros.core.native.rows import logarithm, relative_pose, robust
+from dsg_ros.core.native.manifold import logarithm, relative_pose
+from dsg_ros.core.native.robust import robust
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

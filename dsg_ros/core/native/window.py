@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.native import blas, compiled
 from dsg_ros.core.native.damping import GROWTH, LARGEST, converges, judge
-from dsg_ros.core.native.rows import moved
+from dsg_ros.core.native.manifold import moved
 from dsg_ros.core.native.schur import SMALLEST, chains, eliminate, normal_equations, scales_of, solved
 from dsg_ros.core.native.window_rows import Normal, Rows, Summary, costs_of, linearise
 

@@ -10,18 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled
-from dsg_ros.core.native.rows import (
-    cost_of,
-    finish,
-    pending_sum,
-    relative_error,
-    relative_row,
-    robust_sum,
-    rotation,
-    scratch,
-    tangent_between,
-    voxel_error,
-)
+from dsg_ros.core.native.manifold import rotation, tangent_between
+from dsg_ros.core.native.robust import cost_of, finish, pending_sum, robust_sum
+from dsg_ros.core.native.rows import relative_error, relative_row, scratch, voxel_error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.core.checks import pose_row
 from dsg_ros.core.factors.base import Kernel
-from dsg_ros.core.native import growing, marginals, regrowth, retiring, rows, substitution
+from dsg_ros.core.native import growing, manifold, marginals, regrowth, retiring, substitution
 from dsg_ros.core.native.damping import FLOOR
 from dsg_ros.core.native.growing import Graph
 from dsg_ros.core.null_space import free_numbers
@@ -207,7 +207,7 @@ class Incremental:
         poses, delta = self._poses.view, self._variables.view.delta
         out = np.empty_like(poses.origin)
         offset = np.where(poses.variable >= 0, poses.variable * self._width, -1)
-        rows.retract(poses.origin, self._axes, delta.reshape(-1), offset, out)
+        manifold.retract(poses.origin, self._axes, delta.reshape(-1), offset, out)
         return out
 
     def covariance(self, key: int) -> Array:
