@@ -4,19 +4,18 @@ leaves into a prior on the others (`window.marginalise`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.core.checks import pose_rows, voxel_rows
 from dsg_ros.core.factors import Factor
-from dsg_ros.core.factors.base import key_fields, kinds
+from dsg_ros.core.factors.base import kinds
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import window
 from dsg_ros.core.solvers.held_rows import HeldRows, rows_at
-from dsg_ros.core.solvers.lag_derivative import LagDerivative, PriorSlopes, condensed_slopes
+from dsg_ros.core.solvers.lag_derivative import Dependence, LagDerivative, PriorSlopes, prior_slopes
 from dsg_ros.core.solvers.window import Prior, System, WindowSolution
 from dsg_ros.core.theta import Mask, Theta
 from dsg_ros.core.variables import Kind
@@ -90,7 +89,8 @@ class FixedLag:
         prior, gone = window.marginalise(system, self.axes)
         links, seen, voxels = window.used_up(system)
         if self._learned is not None:
-            self._slopes = self._condensed_slopes(system, theta, self._learned)
+            dependence = Dependence(theta, self._learned, self.prior, self._slopes)
+            self._slopes = prior_slopes(dependence, self._anew(system, links, seen), self.axes)
         self.prior = prior
         poses, left = np.arange(len(self.pose_keys)) - 1, ~voxels
         self._links.keep(~links, (poses, poses))
@@ -108,29 +108,21 @@ class FixedLag:
         if self._learned is None:
             raise ValueError("no derivative: FixedLag was made without numbers of theta that are learned")
         system = self._system(theta)
-        rows = [(held, np.ones(len(held.stack_of), bool)) for held in (self._links, self._seen)]
-        factors = [self._placed(stack) for held, all_of_them in rows for stack in held.stacks_of(all_of_them)]
-        return LagDerivative(system, self.axes, theta, self._learned, factors, self._slopes)
+        anew = self._anew(system, np.ones(len(system.links.keys), bool), np.ones(len(system.seen.keys), bool))
+        return LagDerivative(Dependence(theta, self._learned, self.prior, self._slopes), system, self.axes, anew)
 
-    def _condensed_slopes(self, system: System, theta: Theta, learned: Mask) -> PriorSlopes:
-        """Of the prior that `drop_oldest` is about to make."""
-        links, seen, _ = window.used_up(system)
+    def _anew(
+        self, system: System, links: NDArray[np.bool_], seen: NDArray[np.bool_]
+    ) -> Callable[[Theta, Prior | None], System]:
+        """The system of some of its rows, by the theta and the prior that it would have."""
         poses, voxels = self.pose_keys, self.voxel_keys
-        used = ((self._links.stacks_of(links), (poses, poses)), (self._seen.stacks_of(seen), (poses, voxels)))
+        stacks = self._links.stacks_of(links), self._seen.stacks_of(seen)
 
-        def condense(at: Theta, prior: Prior | None) -> Prior:
-            rows = [rows_at(stacks, at, variables) for stacks, variables in used]
-            return window.marginalise(system._replace(links=rows[0], seen=rows[1], prior=prior), self.axes)[0]
+        def made(theta: Theta, prior: Prior | None) -> System:
+            rows = rows_at(stacks[0], theta, (poses, poses)), rows_at(stacks[1], theta, (poses, voxels))
+            return system._replace(links=rows[0], seen=rows[1], prior=prior)
 
-        return condensed_slopes(condense, theta, learned, self.prior, self._slopes)
-
-    def _placed(self, stack: Factor) -> Factor:
-        """Rows with keys as places in the window."""
-        keys = {Kind.POSE: self.pose_keys, Kind.VOXEL: self.voxel_keys}
-        columns = {f.name: getattr(stack, f.name) for f in fields(stack)}
-        for field, kind in zip(key_fields(type(stack)), kinds(type(stack)), strict=True):
-            columns[field.name] = np.searchsorted(keys[kind], columns[field.name])
-        return type(stack).of(columns)
+        return made
 
     def _system(self, theta: Theta) -> System:
         poses, voxels = self.pose_keys, self.voxel_keys

@@ -21,7 +21,7 @@ from dsg_ros.core.native import plain
 from dsg_ros.core.native.condense import Condensed, condense
 from dsg_ros.core.native.schur import normal_equations
 from dsg_ros.core.native.window import Answer, solve_window
-from dsg_ros.core.native.window_rows import Normal, Rows, Summary, away_from, linearise
+from dsg_ros.core.native.window_rows import Normal, Rows, Summary, linearise
 from dsg_ros.core.null_space import assembled, free_numbers
 from dsg_ros.core.solution import Result
 from dsg_ros.core.theta import Theta
@@ -123,40 +123,54 @@ def solve(
 
 def _free_variables(system: System, answer: Answer, axes: Sequence[int]) -> tuple[tuple[Kind, int], ...]:
     """What moves in the null space of the normal equations at the answer; a voxel without rows takes no part."""
-    whole, of_pose, of_voxel = hessian(system._replace(poses=answer.poses, voxels=answer.voxels), axes)
+    whole, numbers = hessian(system._replace(poses=answer.poses, voxels=answer.voxels), axes)
     free = np.append(free_numbers(whole), False)  # the last one for those that have no number
-    of_poses = system.pose_keys[free[of_pose].any(axis=1)]
-    of_voxels = system.voxel_keys[free[of_voxel].any(axis=1)]
+    of_poses = system.pose_keys[free[numbers.of_poses].any(axis=1)]
+    of_voxels = system.voxel_keys[free[numbers.of_voxels].any(axis=1)]
     return (*((Kind.POSE, int(key)) for key in of_poses), *((Kind.VOXEL, int(key)) for key in of_voxels))
 
 
-def hessian(system: System, axes: Sequence[int]) -> tuple[csc_array, NDArray[np.int64], NDArray[np.int64]]:
-    """The Hessian of the normal equations at the system's values, and the places in it of its poses' numbers (p, d) and
-    of its voxels' (v, 3): -1 for what is held, and for voxels without rows.
+class Numbers(NamedTuple):
+    """The places of a window's numbers among those that move: of its poses (p, d) and of its voxels (v, 3), -1 for what
+    is held and for voxels without rows; and how many there are, poses' before voxels'.
     """
+
+    of_poses: NDArray[np.int64]
+    of_voxels: NDArray[np.int64]
+    poses: int
+    all: int
+
+
+def hessian(system: System, axes: Sequence[int]) -> tuple[csc_array, Numbers]:
+    """The Hessian of the normal equations at the system's values."""
+    normal, numbers = _linearised(system, axes)
+    own, blocks = (np.tril(half) + np.swapaxes(np.tril(half, -1), -1, -2) for half in (normal.own, normal.blocks))
+    whole, (pose, voxel) = np.arange(numbers.poses)[None], system.seen.keys.T
+    cross = assembled(normal.cross, numbers.of_poses[pose], numbers.of_voxels[voxel], numbers.all)
+    diagonal = assembled(blocks, numbers.of_voxels, numbers.of_voxels, numbers.all)
+    return csc_array(assembled(own[None], whole, whole, numbers.all) + diagonal + cross + cross.T), numbers
+
+
+def gradient(system: System, axes: Sequence[int]) -> Array:
+    """The gradient (`Numbers.all`,) of the normal equations at the system's values."""
+    normal, numbers = _linearised(system, axes)
+    moving = numbers.of_voxels[:, 0] >= 0
+    return np.concatenate([normal.gradient, normal.pulls[moving].ravel()])
+
+
+def _linearised(system: System, axes: Sequence[int]) -> tuple[Normal, Numbers]:
     d, poses = len(axes), np.flatnonzero(system.free_poses)
     voxels = np.unique(system.seen.keys[:, 1])
     voxels = voxels[system.free_voxels[voxels]]
-    size, total = d * len(poses), d * len(poses) + 3 * len(voxels)
-    of_pose = _places(len(system.poses), poses, d, 0)
-    of_voxel = _places(len(system.voxels), voxels, 3, size)
+    size = d * len(poses)
+    of_poses = _places(len(system.poses), poses, d, 0)
+    of_voxels = _places(len(system.voxels), voxels, 3, size)
     normal: Normal = normal_equations(len(poses), d, len(system.voxels), len(system.seen.keys))
     linearise(
-        plain(system.poses), plain(system.voxels), np.ascontiguousarray(of_pose[:, 0]), system.free_voxels,
+        plain(system.poses), plain(system.voxels), np.ascontiguousarray(of_poses[:, 0]), system.free_voxels,
         system.links, system.seen, np.asarray(axes, np.int64), _summary(system.prior, system.pose_keys), normal,
     )  # fmt: skip
-    own, blocks = (np.tril(half) + np.swapaxes(np.tril(half, -1), -1, -2) for half in (normal.own, normal.blocks))
-    numbers, (pose, voxel) = np.arange(size)[None], system.seen.keys.T
-    cross = assembled(normal.cross, of_pose[pose], of_voxel[voxel], total)
-    whole = assembled(own[None], numbers, numbers, total) + assembled(blocks, of_voxel, of_voxel, total)
-    return csc_array(whole + cross + cross.T), of_pose, of_voxel
-
-
-def away_from_prior(system: System, axes: Sequence[int]) -> tuple[NDArray[np.int64], Array]:
-    """The places (n,) of the poses that the system's prior is about, and ``d`` (n d,) of `Prior`."""
-    summary = _summary(system.prior, system.pose_keys)
-    away: Array = away_from(plain(system.poses), summary, np.asarray(axes, np.int64))
-    return summary.about, away
+    return normal, Numbers(of_poses, of_voxels, size, size + 3 * len(voxels))
 
 
 def _places(count: int, chosen: NDArray[np.int64], width: int, start: int) -> NDArray[np.int64]:
