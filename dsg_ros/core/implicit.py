@@ -127,8 +127,7 @@ def _host_vjp(
     by_pose = np.asarray(cotangent.poses)
     turned, asked = np.zeros((len(by_pose), 6)), np.flatnonzero(by_pose.any(axis=1))
     turned[asked] = poses.pull_back(np.asarray(solution.state.poses)[asked], by_pose[asked])
-    free = np.concatenate([np.ravel(problem.free_poses), np.repeat(problem.free_voxels, 3)])
-    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * free
+    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * problem.free_on_host()
     inner, left = _host_inverse_hessian(Chunks(problem) if exact else None, theta, solution, right)
     # The solve made the rows ready.
     groups = solution.factorisation.rows.groups_for(problem, theta)
