@@ -74,7 +74,7 @@ class Ours:
         """All estimates."""
         return self._solver.poses()
 
-    def fill(self) -> float:
+    def fill(self) -> int:
         """`benchmarks.ours.Incremental.fill`."""
         return self._solver.fill()
 
@@ -167,8 +167,8 @@ def compare(name: str, graph: PoseGraph, cache: PeerCache) -> tuple[list[Row], d
     above = mine.cost / optimum - 1 if mine else None
     their_excess = theirs[chosen].cost / optimum - 1
     rows.append(Row("incremental", name, "cost above optimum", above, their_excess, "", WITHIN, alone=True))
-    fill = smoother.fill() if mine else None
-    rows.append(Row("incremental", name, "factor, grown / ordered at once", fill, None, "", alone=True))
+    fill = smoother.fill() / ours.batch_fill(graph) if mine else None
+    rows.append(Row("incremental", name, "numbers in the factor / in batch's", fill, None, "", alone=True))
     sides = theirs | ({"ours": mine} if mine else {})
     return rows, {
         "optimum": optimum,

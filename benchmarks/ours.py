@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from benchmarks import graphs
 from benchmarks.graphs import Edges
-from dsg_ros.commands._solve_graph import solve_graph
+from dsg_ros.commands._solve_graph import snapshot_of, solve_graph, world_of
 from dsg_ros.commands._solve_robust import solve_robustly, warm_up
-from dsg_ros.core.solvers import incremental
+from dsg_ros.core.linearisation import HostRows
+from dsg_ros.core.native.tree import fill
+from dsg_ros.core.solvers import SparseCholesky, incremental
+from dsg_ros.core.theta import Theta
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph
 
 TOLERANCE = 1e-7
@@ -48,9 +51,7 @@ class Incremental:
     """A graph that grows by one pose at a time; pose 0 is held."""
 
     def __init__(self, planar: bool) -> None:
-        self._axes = PLANAR_AXES if planar else tuple(range(6))
-        self._solver = incremental.Incremental(self._axes)
-        self._edges: list[Edges] = []
+        self._solver = incremental.Incremental(PLANAR_AXES if planar else range(6))
 
     def add(self, pose_key: int, initial: Floats, edges: Edges) -> Floats:
         """Add pose ``pose_key`` (counting up from 0) at ``initial`` (7,), with its edges to earlier poses.
@@ -58,7 +59,6 @@ class Incremental:
         Returns the estimate (7,) of that pose once they are taken into account.
         """
         self._solver.add_pose(initial, held=pose_key == 0)
-        self._edges.append(edges)
         self._solver.add_relatives(edges.first, edges.second, edges.measured, edges.sqrt_info)
         self._solver.update()
         return self._solver.estimate(pose_key)
@@ -67,18 +67,15 @@ class Incremental:
         """The estimates (P, 7) of all poses."""
         return self._solver.estimates()
 
-    def fill(self) -> float:
-        """Numbers in the factor, as it grew, over those of the same graph put in order at once."""
-        return self._solver.fill() / self._anew().fill()
+    def fill(self) -> int:
+        """Numbers in the factor."""
+        return self._solver.fill()
 
-    def _anew(self) -> incremental.Incremental:
-        whole = incremental.Incremental(self._axes)
-        for key, pose in enumerate(self._solver.estimates()):
-            whole.add_pose(pose, held=key == 0)
-        for edges in self._edges:
-            whole.add_relatives(edges.first, edges.second, edges.measured, edges.sqrt_info)
-        whole.update()
-        return whole
+
+def batch_fill(graph: PoseGraph) -> int:
+    """Numbers in the factor that `solve_batch` makes of a graph."""
+    rows = HostRows(snapshot_of(world_of(graph), graph), Theta.neutral())
+    return fill(SparseCholesky().tree(rows).widths)
 
 
 def warm_up_incremental() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from dsg_ros import poses
 from dsg_ros.core.factors import Factor, Registration, VoxelSensorObs
 from dsg_ros.core.solvers import window as windows
+from dsg_ros.core.solvers.window_stacks import joined, numbered, rows_of
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.world import WorldModel
 
@@ -41,11 +42,11 @@ class Window:
 
     def at(self, theta: Theta) -> windows.System:
         """The window with its rows as the solver takes them."""
-        links = [windows.rows_of(stack, theta) for stack in self.links]
+        links = [rows_of(stack, theta) for stack in self.links]
         return windows.System(
             self.pose_keys, self.poses, self.free_poses, self.voxel_keys, self.voxels, self.free_voxels,
-            windows.joined([windows.numbered(rows, self.pose_keys, self.pose_keys) for rows in links]),
-            windows.numbered(windows.rows_of(self.seen, theta), self.pose_keys, self.voxel_keys), self.prior,
+            joined([numbered(rows, self.pose_keys, self.pose_keys) for rows in links]),
+            numbered(rows_of(self.seen, theta), self.pose_keys, self.voxel_keys), self.prior,
         )  # fmt: skip
 
 

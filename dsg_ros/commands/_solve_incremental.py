@@ -15,7 +15,6 @@ from dsg_ros.commands._spanning_tree import with_all_values
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import incremental
 from dsg_ros.core.solvers.incremental import Incremental
-from dsg_ros.errors import UserError
 from dsg_ros.io.posegraph import PLANAR_AXES, Floats, PoseGraph, cost
 
 Indices = NDArray[np.int64]
@@ -41,11 +40,9 @@ def solve_incrementally(graph: PoseGraph) -> tuple[Optimised, Updates]:
     and of two starts the one that costs less need not lead to it.  Both descents take a few hundredths of the time.
 
     A pose starts from the estimate of the newest one that an edge joins it to, or where none does from its value in the
-    graph.  Compiles nothing after `warm_up`.  `UserError` where the graph has landmarks, or values are missing
-    and cannot be made.
+    graph, which must have no landmarks.  Compiles nothing after `warm_up`.  `UserError` where values are missing and
+    cannot be made.
     """
-    if len(graph.landmarks.keys):
-        raise UserError(f"{graph.source}: --incremental is for poses alone; this graph has landmarks, leave it out")
     began = time.perf_counter()
     graph = with_all_values(graph)
     estimates, milliseconds, not_converged = _one_by_one(graph)

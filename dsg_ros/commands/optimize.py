@@ -79,6 +79,8 @@ def main(options: Options) -> int:
     with _telling(f"reading {options.graph}"):
         graph = read_pose_graph(options.graph)
     check_destination(options.out, graph)
+    if options.incremental and len(graph.landmarks.keys):
+        raise UserError(f"{graph.source}: --incremental is for poses alone; this graph has landmarks, leave it out")
     _log_graph(graph)
     with _telling("compiling"):
         # JAX is imported here: what is wrong with the file has been told by now.
@@ -86,7 +88,10 @@ def main(options: Options) -> int:
         from dsg_ros.commands import _solve_robust as robust
         from dsg_ros.commands._solve_graph import solve_graph, warm_up
         from dsg_ros.commands._solve_pcg import solve_by_conjugate_gradients
+        from dsg_ros.core import native
 
+        if native.cold():
+            log.info(native.COMPILING)
         warm_up(landmarks=len(graph.landmarks.keys) > 0)
         if options.incremental:
             one_by_one.warm_up()
@@ -171,6 +176,8 @@ def _tell(
             found |= {"result": optimised.result, "underconstrained": list(optimised.underconstrained)}
         if graph.unknown:
             found["unknown_tags"] = dict(graph.unknown)
+        if graph.unended:
+            found["last_line_unended"] = True
         if updates is not None:
             found |= {"update_ms": updates.milliseconds, "updates_not_converged": updates.not_converged}
             found |= {"updates_cost": updates.cost if math.isfinite(updates.cost) else None}

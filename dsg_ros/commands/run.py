@@ -116,6 +116,7 @@ def _run(
     slam: Slam | Localisation
     with clock.phase("start_up"):
         # JAX is imported here: a mistyped option has been told by now, and the log's first scans are being read.
+        from dsg_ros.core import native
         from dsg_ros.core.compilation import CompileCounter
         from dsg_ros.localisation import Localisation
         from dsg_ros.pipeline import Slam
@@ -127,6 +128,8 @@ def _run(
         ends, begins = taught[-1].stamp * 1e-9, first.stamp * 1e-9
         raise UserError(f"{options.teach}: its poses end at {ends:.3f} s, before the log begins at {begins:.3f} s")
     with clock.phase("start_up"):
+        if native.cold():
+            log.info(native.COMPILING)
         slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
     doing, count = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))

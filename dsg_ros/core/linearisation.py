@@ -1,4 +1,4 @@
-"""The rows of a problem at one theta, linearised on the host: what sparse and incremental solvers work on.
+"""The rows of a problem at one theta, linearised on the host: what the sparse solver works on.
 
 Rows whose type has a `Factor.host_form` are linearised by compiled loops, a few microseconds a row; all others by JAX,
 in chunks.  Variables are numbered through: the poses that may move, then the voxels that may.

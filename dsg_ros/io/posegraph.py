@@ -94,6 +94,7 @@ class PoseGraph:
     information: (E, 21), planar (E, 6), upper triangles by rows over (x, y, z, rotation), planar (x, y, heading)
     sqrt_info: (E, 6, 6) S with S^T S = information; of planar graphs zero outside `PLANAR_AXES`
     unknown: lines left out, by tag
+    unended: whether the file's last line has no end: its last number may have lost digits
     source: the file
     """
 
@@ -109,6 +110,7 @@ class PoseGraph:
     sqrt_info: Floats
     landmarks: Landmarks
     unknown: Counter[str] = field(default_factory=Counter)
+    unended: bool = False
     source: Path = Path()
 
     @property

@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Lines of tags that this program does not know.
+    """Lines of tags that this program does not know, and whether the last line has no end.
 
     lines: where each tag stands, numbers from 1
     vertices: ids that a line of an unknown ``VERTEX...`` tag declares: the first such line, and its tag
@@ -48,6 +48,7 @@ class Unknown:
 
     lines: dict[str, list[int]] = field(default_factory=dict)
     vertices: dict[int, tuple[int, str]] = field(default_factory=dict)
+    unended: bool = False
 
     @property
     def counts(self) -> Counter[str]:
@@ -75,6 +76,7 @@ def read_lines(path: Path) -> tuple[list[Lines], Unknown]:
         raise UserError(f"{path}:{line}: a binary file (byte 0x{data[place]:02x} in it); expected g2o or TORO text")
     groups, unknown = _grouped(path, data)
     if data and not data.endswith((b"\n", b"\r")):
+        unknown = replace(unknown, unended=True)
         _log.warning("%s: its last line has no end: if the file was cut there, a number may have lost digits", path)
     if unknown.lines:
         listed = ", ".join(f"{tag} ({len(at)}, first in line {at[0]})" for tag, at in unknown.lines.items())
@@ -184,7 +186,7 @@ def _halves(path: Path, tag: Tag, line: Sequence[int], numbers: Floats) -> Float
         i, j = divmod(int(np.argmax(np.abs(matrix - matrix.T))), tag.matrix)
         raise UserError(
             f"{path}:{line[wrong[0]]}: {tag.name}: the information matrix is not symmetric: "
-            f"entry {i + 1} {j + 1} is {matrix[i, j]:g}, entry {j + 1} {i + 1} is {matrix[j, i]:g}"
+            f"entry {i + 1} {j + 1} is {matrix[i, j]:.17g}, entry {j + 1} {i + 1} is {matrix[j, i]:.17g}"
         )
     rows, columns = np.triu_indices(tag.matrix)
     return full[:, rows, columns]

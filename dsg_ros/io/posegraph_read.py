@@ -56,6 +56,7 @@ def read_pose_graph(path: Path) -> PoseGraph:
         sqrt_info=edges.roots,
         landmarks=_landmarks(path, lines, vertices, fixed_landmarks, planar),
         unknown=unknown.counts,
+        unended=unknown.unended,
         source=path,
     )
     _check_held(graph, vertices, lines)

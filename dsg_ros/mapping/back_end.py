@@ -26,6 +26,8 @@ from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.solvers import window as window_solver
 from dsg_ros.core.solvers.held_rows import HeldRows
+from dsg_ros.core.solvers.window_stacks import chosen as chosen_rows
+from dsg_ros.core.solvers.window_stacks import joined, rows_of
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
@@ -264,7 +266,7 @@ class BackEnd:
         keys = np.arange(first, newest)
         odometry, registrations = np.array(self._links[first : newest - 1], np.int64).T
         stacks = self.world.stack(OdomSE3, odometry), self.world.stack(Registration, registrations)
-        links = window_solver.joined([window_solver.rows_of(stack, theta) for stack in stacks])
+        links = joined([rows_of(stack, theta) for stack in stacks])
         system = window_solver.System(
             pose_keys=keys,
             poses=self.world.get_poses(keys),
@@ -273,7 +275,7 @@ class BackEnd:
             voxels=self.world.get_voxels(chosen.voxels),
             free_voxels=chosen.free,
             links=links._replace(keys=links.keys - first),
-            seen=window_solver.chosen(rows, chosen.sightings)._replace(keys=chosen.keys),
+            seen=chosen_rows(rows, chosen.sightings)._replace(keys=chosen.keys),
             prior=None,
         )
         solution = window_solver.solve(system, self._axes, window.iterations, WINDOW_TOLERANCE)

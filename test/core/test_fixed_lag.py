@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from dsg_ros.core.factors import PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import window as windows
+from dsg_ros.core.solvers import window_stacks
 from dsg_ros.core.solvers.fixed_lag import FixedLag
 from dsg_ros.core.theta import to_float64
 from dsg_ros.core.variables import Kind
@@ -86,13 +87,13 @@ def test_it_does_what_windows_made_anew_do(axes):
 
 def test_rows_are_made_once_unless_theta_changes(monkeypatch):
     along, made = Along(Drive(PLANAR, 0.02)), []
-    convert = windows.rows_of
+    convert = window_stacks.rows_of
 
     def counted(stack, theta):
         made.append(len(stack.weight))
         return convert(stack, theta)
 
-    monkeypatch.setattr(windows, "rows_of", counted)
+    monkeypatch.setattr(window_stacks, "rows_of", counted)
     for key in range(3):
         along.add(key)
         along.lag.solve(THETA, 2, 1e-9)

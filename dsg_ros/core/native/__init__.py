@@ -48,6 +48,15 @@ if _KEPT:
     numba.config.CACHE_DIR = str(_FOLDER)  # type: ignore[attr-defined]
 
 
+COMPILING = "compiling, as nothing is kept of this version here yet: one to three minutes"
+"""To be told where all is `cold`."""
+
+
+def cold() -> bool:
+    """Whether nothing has been compiled for this version of the kernels yet, here: what is used first takes minutes."""
+    return not _KEPT or _FOLDER is None or next(_FOLDER.rglob("*.nbc"), None) is None
+
+
 def compiled(function: Function) -> Function:
     """``function`` compiled at its first call for the types it is called with; it must not need the interpreter.
 

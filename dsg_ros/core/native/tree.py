@@ -40,6 +40,12 @@ class Tree(NamedTuple):
     next_row: Ints
 
 
+def fill(widths: Ints) -> int:
+    """Numbers in a factor whose fronts have these `Tree.widths` (s, 2)."""
+    own, left = widths.T
+    return int((own * (own + 1) // 2 + own * left).sum())
+
+
 class RowHessians(NamedTuple):
     """Linearised rows: ``keys`` (r, k) variables (-1: held, or none), ``local`` (r, k) where a key's numbers begin in
     the row's own ``hessian`` (m, d, d) and ``gradient`` (m, d), which stand at its ``slot`` (r,): empty where these are

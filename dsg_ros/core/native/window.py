@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import blas, compiled
-from dsg_ros.core.native.damping import GROWTH, LARGEST, converges, judge
+from dsg_ros.core.native.damping import FLOOR, GROWTH, LARGEST, converges, judge
 from dsg_ros.core.native.manifold import moved
 from dsg_ros.core.native.schur import SMALLEST, chains, eliminate, normal_equations, scales_of, solved
 from dsg_ros.core.native.window_rows import Normal, Rows, Summary, costs_of, linearise
@@ -25,6 +25,10 @@ CONVERGED, MAX_ITERATIONS, SINGULAR, DIVERGED = 0, 1, 2, 3
 """As `dsg_ros.core.solution.Result`."""
 CLEAR = 1e4
 """Pivots so many times the damping cannot owe it to the damping that they are positive."""
+
+
+FAINT = 1e-2
+"""Of the cost: a smaller promise is not kept where Jacobians are taken at first estimates, and nothing is wrong."""
 
 
 class Answer(NamedTuple):
@@ -91,6 +95,7 @@ def solve_window(
     best, best_voxels = poses.copy(), voxels.copy()
     trial, trial_voxels = poses.copy(), voxels.copy()
     cost, predicted, growth, iterations, code, clear = np.inf, np.inf, GROWTH, -1, MAX_ITERATIONS, False
+    promised = np.inf  # by the first step that was refused after one that was not
     system, right, scales = np.zeros(size * size), np.zeros(size), np.zeros(size)
     voxel_scales, halves, tangent = np.zeros((voxel_count, 3)), np.zeros((voxel_count, 3, 3)), np.zeros(6)
     while True:
@@ -111,6 +116,7 @@ def solve_window(
         else:
             verdict = judge(cost, trial_cost, predicted, damping, growth, tolerance)
             accept, damping, growth = verdict.accept, verdict.damping, verdict.growth
+            promised = np.inf if accept else predicted if promised == np.inf else promised
         iterations += 1
         if accept:
             best[:], best_voxels[:], cost = trial, trial_voxels, trial_cost
@@ -122,8 +128,8 @@ def solve_window(
             scales_of(normal.blocks, voxel_scales)
         if converged or damping > LARGEST or iterations >= most:
             # Jacobians at first estimates give no exact gradient: near the optimum no step may lower the cost.
-            stuck = damping > LARGEST and not len(summary.about)
-            code = CONVERGED if converged else DIVERGED if stuck else MAX_ITERATIONS
+            near = len(summary.about) > 0 and promised <= FAINT * (cost + FLOOR)
+            code = CONVERGED if converged else DIVERGED if damping > LARGEST and not near else MAX_ITERATIONS
             break
 
         least = _reduce(

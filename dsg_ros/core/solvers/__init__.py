@@ -1,4 +1,6 @@
-"""Solvers: one method per file.  A solver has ``solve(problem, theta) -> Solution``."""
+"""Solvers: one method a file, beside the parts that several share.  Those named here have ``solve(problem, theta) ->
+Solution``; `incremental` is for graphs that grow, `window` and `fixed_lag` for the newest poses.
+"""
 
 from dsg_ros.core.solvers.conjugate_gradient import ConjugateGradient
 from dsg_ros.core.solvers.gradient_descent import GradientDescent

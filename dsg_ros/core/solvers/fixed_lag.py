@@ -5,6 +5,7 @@ leaves into a prior on the others (`window.marginalise`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,7 @@ from dsg_ros.core.factors.base import kinds
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers import window
 from dsg_ros.core.solvers.held_rows import HeldRows, rows_at
-from dsg_ros.core.solvers.lag_derivative import Dependence, LagDerivative, PriorSlopes, prior_slopes
+from dsg_ros.core.solvers.lag_derivative import Dependence, LagDerivative, prior_slopes
 from dsg_ros.core.solvers.window import Prior, System, WindowSolution
 from dsg_ros.core.theta import Mask, Theta
 from dsg_ros.core.variables import Kind
@@ -31,7 +32,7 @@ class FixedLag:
     as a whole, and a solve says so.  What a row is to the solver is made once and kept until theta is another object;
     so an update costs what it adds, and the solve.
 
-    With numbers of theta that are ``learned``, what these did to rows that have left is kept beside the prior, and
+    With numbers of theta that are ``learned``, what these did to rows that have left is kept in the prior's slopes, and
     `derivative` tells how the estimates change with them.
     """
 
@@ -39,7 +40,6 @@ class FixedLag:
         self.axes = tuple(axes)
         self.prior = prior
         self._learned = learned
-        self._slopes: PriorSlopes | None = None
         self.pose_keys, self.poses = np.zeros(0, np.int64), np.zeros((0, 7))
         self.voxel_keys, self.voxels = np.zeros(0, np.int64), np.zeros((0, 3))
         self._links, self._seen = HeldRows(), HeldRows()
@@ -89,8 +89,8 @@ class FixedLag:
         prior, gone = window.marginalise(system, self.axes)
         links, seen, voxels = window.used_up(system)
         if self._learned is not None:
-            dependence = Dependence(theta, self._learned, self.prior, self._slopes)
-            self._slopes = prior_slopes(dependence, self._anew(system, links, seen), self.axes)
+            dependence = Dependence(theta, self._learned, self.prior)
+            prior = replace(prior, slopes=prior_slopes(dependence, self._anew(system, links, seen), self.axes))
         self.prior = prior
         poses, left = np.arange(len(self.pose_keys)) - 1, ~voxels
         self._links.keep(~links, (poses, poses))
@@ -109,7 +109,7 @@ class FixedLag:
             raise ValueError("no derivative: FixedLag was made without numbers of theta that are learned")
         system = self._system(theta)
         anew = self._anew(system, np.ones(len(system.links.keys), bool), np.ones(len(system.seen.keys), bool))
-        return LagDerivative(Dependence(theta, self._learned, self.prior, self._slopes), system, self.axes, anew)
+        return LagDerivative(Dependence(theta, self._learned, self.prior), system, self.axes, anew)
 
     def _anew(
         self, system: System, links: NDArray[np.bool_], seen: NDArray[np.bool_]

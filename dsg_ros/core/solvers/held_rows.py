@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.factors import Factor
 from dsg_ros.core.native.window_rows import Rows
-from dsg_ros.core.solvers import window
+from dsg_ros.core.solvers import window_stacks
+from dsg_ros.core.solvers.window_stacks import chosen, joined, numbered
 from dsg_ros.core.theta import Theta
 
 Keys = NDArray[np.int64]
@@ -53,10 +54,10 @@ class HeldRows:
         if self.made < len(self.stacks):
             ends = np.searchsorted(self.stack_of, np.arange(self.made, len(self.stacks) + 1))
             fresh = zip(self.stacks[self.made :], ends[:-1], ends[1:], strict=True)
-            made = window.joined([_in_use(window.rows_of(each, theta), self.place[a:b]) for each, a, b in fresh])
+            made = joined([_in_use(window_stacks.rows_of(each, theta), self.place[a:b]) for each, a, b in fresh])
             if variables is not None:
-                made = window.numbered(made, *variables)
-            self.rows = window.joined([self.rows, made]) if self.made else made
+                made = numbered(made, *variables)
+            self.rows = joined([self.rows, made]) if self.made else made
             self.made = len(self.stacks)
         return self.rows
 
@@ -80,7 +81,7 @@ class HeldRows:
         used = np.bincount(self.stack_of, minlength=len(self.stacks)) > 0
         self.stacks = [stack for stack, one in zip(self.stacks, used.tolist(), strict=True) if one]
         self.stack_of = (np.cumsum(used) - 1)[self.stack_of]
-        rows = window.chosen(self.rows, np.flatnonzero(which))
+        rows = chosen(self.rows, np.flatnonzero(which))
         if numbers is not None:
             first, second = numbers
             rows = rows._replace(keys=np.stack([first[rows.keys[:, 0]], second[rows.keys[:, 1]]], axis=1))
@@ -91,9 +92,9 @@ def rows_at(stacks: Sequence[Factor], theta: Theta, variables: tuple[Keys, Keys]
     """Rows under the world's keys as the solver takes them at ``theta``, by the places of their variables among these
     (sorted).
     """
-    made = [window.rows_of(each, theta) for each in stacks]
-    return window.numbered(window.joined(made) if made else NOTHING, *variables)
+    made = [window_stacks.rows_of(each, theta) for each in stacks]
+    return numbered(joined(made) if made else NOTHING, *variables)
 
 
 def _in_use(rows: Rows, used: Keys) -> Rows:
-    return rows if len(used) == len(rows.keys) else window.chosen(rows, used)
+    return rows if len(used) == len(rows.keys) else chosen(rows, used)

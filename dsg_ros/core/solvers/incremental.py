@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros.core.checks import pose_row
 from dsg_ros.core.factors.base import Kernel
-from dsg_ros.core.native import growing, manifold, marginals, regrowth, retiring, substitution
+from dsg_ros.core.native import growing, manifold, marginals, regrowth, retiring, substitution, tree
 from dsg_ros.core.native.damping import FLOOR
 from dsg_ros.core.native.growing import Graph
 from dsg_ros.core.null_space import free_numbers
@@ -229,8 +229,7 @@ class Incremental:
     def fill(self) -> int:
         """Numbers in the factor that the updates have left: what an order of elimination costs."""
         fronts = np.unique(self._variables.view.home[: self._variables_in])
-        own, separator = (self._width * self._fronts.whole.counts[fronts]).T
-        return int((own * (own + 1) // 2 + own * separator).sum())
+        return tree.fill(self._fronts.whole.widths[fronts])
 
     def underconstrained(self) -> tuple[int, ...]:
         """Numbers of the poses that the rows do not determine, where they are linearised; empty where they do.

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, diags_array
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.linalg import SuperLU
 
+from dsg_ros.core.null_space import symmetric
 from dsg_ros.core.solvers import window
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
-from dsg_ros.core.solvers.window import Prior, System
+from dsg_ros.core.solvers.window import Prior, Slopes, System
 from dsg_ros.core.theta import Mask, Theta, directions
 
 Array = NDArray[np.float64]
@@ -31,45 +32,28 @@ below that.
 """
 
 
-class PriorSlopes(NamedTuple):
-    """How a prior about n numbers changes with K numbers of theta: ``information`` (K, n, n), ``gradient`` (K, n)."""
-
-    information: Array
-    gradient: Array
-
-
 class Dependence(NamedTuple):
-    """What depends on theta: in itself, in the numbers that are ``learned``, and through a ``prior`` with its slopes
-    (None: it does not depend on theta).
-    """
+    """What depends on theta: in itself, in the K numbers that are ``learned``, and through a ``prior``."""
 
     theta: Theta
     learned: Mask
     prior: Prior | None
-    slopes: PriorSlopes | None
 
     def slope(self, of: Callable[[Theta, Prior | None], Array]) -> Array:
         """(K, ...) derivatives of an array, by central differences: what makes it is compiled, and no JAX."""
-        ways = directions(self.theta, self.learned)
-        return np.stack([self._slope(of, k, ways) for k in range(len(ways.scale))])
+        ways, here = directions(self.theta, self.learned), of(self.theta, self.prior)
+        out = np.zeros((len(ways.scale), *here.shape))
+        for k in range(len(out)):
+            up, down = (of(self._theta(ways, k, h), self.prior and self.prior.along(k, h)) for h in (STEP, -STEP))
+            out[k] = (up - down) / (2 * STEP)
+        return out
 
-    def _slope(self, of: Callable[[Theta, Prior | None], Array], k: int, ways: Theta) -> Array:
-        up, down = (
-            of(jax.tree.map(lambda leaf, way, h=h: np.asarray(leaf) + h * way[k], self.theta, ways), self._prior(k, h))
-            for h in (STEP, -STEP)
-        )
-        return (up - down) / (2 * STEP)
-
-    def _prior(self, k: int, step: float) -> Prior | None:
-        if self.prior is None or self.slopes is None:
-            return self.prior
-        information, gradient = self.slopes.information[k], self.slopes.gradient[k]
-        return self.prior.changed(self.prior.information + step * information, self.prior.gradient + step * gradient)
+    def _theta(self, ways: Theta, k: int, step: float) -> Theta:
+        moved: Theta = jax.tree.map(lambda leaf, way: np.asarray(leaf) + step * way[k], self.theta, ways)
+        return moved
 
 
-def prior_slopes(
-    dependence: Dependence, anew: Callable[[Theta, Prior | None], System], axes: Sequence[int]
-) -> PriorSlopes:
+def prior_slopes(dependence: Dependence, anew: Callable[[Theta, Prior | None], System], axes: Sequence[int]) -> Slopes:
     """Those of the prior that is left (`window.marginalise`) of the system that ``anew`` makes of a theta and of an
     older prior.
     """
@@ -79,7 +63,7 @@ def prior_slopes(
         return np.column_stack([prior.information, prior.gradient])
 
     slopes = dependence.slope(numbers)
-    return PriorSlopes(slopes[:, :, :-1], slopes[:, :, -1])
+    return Slopes(slopes[:, :, :-1], slopes[:, :, -1])
 
 
 class LagDerivative:
@@ -129,7 +113,7 @@ class LagDerivative:
 def _factorised(scaled: csc_array) -> SuperLU:
     """ValueError where a pivot is rounding, of a matrix with unit diagonal."""
     try:
-        factor = splu(scaled, options={"SymmetricMode": True})
+        factor = symmetric(scaled)
     except RuntimeError:  # a pivot is zero
         factor = None
     if factor is None or np.abs(factor.U.diagonal()).min(initial=1.0) < SMALLEST_PIVOT:

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.linearisation import HostRows
-from dsg_ros.core.native import marginals, multifrontal, plan, row_sums, substitution
+from dsg_ros.core.native import covariances, marginals, multifrontal, plan, row_sums, substitution
 from dsg_ros.core.native.tree import RowHessians, Tree
-from dsg_ros.core.solvers import covariances
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 
 Array = NDArray[np.float64]

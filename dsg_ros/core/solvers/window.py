@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from dsg_ros import poses as se3
-from dsg_ros.core.factors import Factor
-from dsg_ros.core.factors.base import RelativePoses, VoxelsSeen, key_fields
 from dsg_ros.core.native import plain
 from dsg_ros.core.native.condense import Condensed, condense
 from dsg_ros.core.native.schur import normal_equations
@@ -24,7 +22,7 @@ from dsg_ros.core.native.window import Answer, solve_window
 from dsg_ros.core.native.window_rows import Normal, Rows, Summary, linearise
 from dsg_ros.core.null_space import assembled, free_numbers
 from dsg_ros.core.solution import Result
-from dsg_ros.core.theta import Theta
+from dsg_ros.core.solvers.window_stacks import chosen
 from dsg_ros.core.variables import Kind
 
 Array = NDArray[np.float64]
@@ -36,6 +34,13 @@ deviation a million times the best known one: to lose it loses nothing that the 
 """
 
 
+class Slopes(NamedTuple):
+    """How a prior about n numbers changes with K numbers of theta: ``information`` (K, n, n), ``gradient`` (K, n)."""
+
+    information: Array
+    gradient: Array
+
+
 @dataclass(frozen=True)
 class Prior:
     """What is known of poses from rows that are used up: ``0.5 d^T information d + gradient^T d + constant``.
@@ -44,6 +49,7 @@ class Prior:
     the first estimates: where each pose was linearised when rows of it were first used up.  All Jacobians of these
     poses are taken there from then on.  Taken at newer estimates, as those of other rows, they would contradict those
     in the prior, and the sum of both would hold what no row has seen: where the map lies, and how it is turned.
+    ``slopes`` are in the numbers of theta that somebody learns, None where none is, or where it does not depend on any.
     """
 
     pose_keys: NDArray[np.int64]
@@ -51,6 +57,7 @@ class Prior:
     information: Array
     gradient: Array
     constant: float = 0.0
+    slopes: Slopes | None = None
 
     @staticmethod
     def of_pose(key: int, pose: Array, sigma: float, axes: Sequence[int]) -> Prior:
@@ -62,8 +69,12 @@ class Prior:
         """The same after all its poses moved by ``motion`` (7,) in the map, as after a closed loop."""
         return replace(self, at=se3.compose(motion, self.at))
 
-    def changed(self, information: Array, gradient: Array) -> Prior:
-        """Another one about the same poses, linearised where this is."""
+    def along(self, number: int, step: float) -> Prior:
+        """What it would be with a number of theta, counted as its slopes are, a ``step`` larger."""
+        if self.slopes is None:
+            return self
+        information = self.information + step * self.slopes.information[number]
+        gradient = self.gradient + step * self.slopes.gradient[number]
         return replace(self, information=information, gradient=gradient)
 
 
@@ -243,47 +254,3 @@ def _summary(prior: Prior | None, keys: NDArray[np.int64]) -> Summary:
     if missing.any():
         raise ValueError(f"the prior is about pose {prior.pose_keys[missing][0]}, which is not in the window")
     return Summary(place, plain(prior.at), plain(prior.information), plain(prior.gradient), prior.constant)
-
-
-def chosen(rows: Rows, which: NDArray[np.int64]) -> Rows:
-    """Some of the rows, by their places."""
-    columns: list[NDArray[Any]] = [column.take(which, axis=0) for column in rows]
-    return Rows(*columns)
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """One after the other."""
-    return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-
-def rows_of(stack: Factor, theta: Theta) -> Rows:
-    """A stack at ``theta``, under the world's keys.
-
-    TypeError for a type whose rows are neither between poses nor of voxels seen from them.
-    """
-    form = stack.host_form(theta)
-    if not isinstance(form, RelativePoses | VoxelsSeen):
-        name = type(stack).__name__
-        raise TypeError(f"{name}: a window takes rows between two poses, and of voxels seen from poses")
-    keys = [np.asarray(getattr(stack, field.name), np.int64) for field in key_fields(type(stack))]
-    measured, roots = form
-    return Rows(
-        np.stack(keys, axis=1),
-        plain(np.asarray(measured)),
-        plain(np.asarray(roots)),
-        plain(np.asarray(stack.weight)),
-        np.ascontiguousarray(stack.kernel, np.int32),
-        plain(np.asarray(stack.kernel_width)),
-    )
-
-
-def numbered(rows: Rows, first: NDArray[np.int64], second: NDArray[np.int64]) -> Rows:
-    """Rows with keys as places in the sorted ``first`` and ``second``.  KeyError for a key that is not among them."""
-    columns = []
-    for keys, known in zip(rows.keys.T, (first, second), strict=True):
-        place = np.searchsorted(known, keys)
-        if len(keys) and not (len(known) and np.array_equal(known[np.minimum(place, len(known) - 1)], keys)):
-            missing = np.setdiff1d(keys, known)
-            raise KeyError(f"a row is about the variable {missing[0]}, which is not in the window")
-        columns.append(place)
-    return rows._replace(keys=np.stack(columns, axis=1))
