@@ -70,6 +70,14 @@ def test_lines_of_unknown_tags_are_counted(write, tmp_path, capsys):
     assert told["unknown_tags"] == {"ODOM": 2, "FLASER": 1}
 
 
+def test_a_last_line_without_an_end_is_told(write, tmp_path, capsys):
+    path = write(*LINE, *STEPS)
+    path.write_text(path.read_text().rstrip("\n"))
+    assert cli.main(["optimize", str(path), "--out", str(tmp_path / "out.g2o"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(told) == KEYS | {"last_line_unended"}
+
+
 def test_vertices_in_fix_lines_are_held_and_stay_so(write, optimize, caplog):
     caplog.set_level("INFO")
     code, told, graph = optimize(write(*LINE, *STEPS, "FIX 7", "FIX 5"))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
-from dsg_ros.core.linearisation import HostRows, RelativeRows, Values
+from dsg_ros.core.linearisation import Edges, HostRows, Values
 from dsg_ros.core.native import compiled, multifrontal, plan, substitution
 from dsg_ros.core.native.elimination import Fronts
 from dsg_ros.core.native.tree import RowHessians
@@ -87,7 +87,7 @@ def _solved(fronts: Fronts, numbers: Ints, size: int, hessian: Floats, columns: 
     return columns
 
 
-def _rotations(fronts: Fronts, edges: RelativeRows, held: Floats, count: int) -> Floats | None:
+def _rotations(fronts: Fronts, edges: Edges, held: Floats, count: int) -> Floats | None:
     """``min sum w |R_j - R_i R_ij|^2``: each row of the matrices is an unknown of its own, all with one Hessian."""
     turn = poses.matrix(edges.measured)[:, :3, :3]
     weight = np.einsum("nij,nij->n", edges.sqrt_info[:, :, 3:], edges.sqrt_info[:, :, 3:]) / 3
@@ -105,7 +105,7 @@ def _rotations(fronts: Fronts, edges: RelativeRows, held: Floats, count: int) ->
     return None if found is None else nearest_rotations(found.reshape(3, count, 3).transpose(1, 0, 2).copy())
 
 
-def _planar_rotations(fronts: Fronts, edges: RelativeRows, held: Floats, count: int) -> Floats | None:
+def _planar_rotations(fronts: Fronts, edges: Edges, held: Floats, count: int) -> Floats | None:
     """The same in the plane: a rotation is its cosine and sine."""
     turn = poses.matrix(edges.measured)[:, :2, :2]
     weight = np.einsum("ni,ni->n", edges.sqrt_info[:, :, 5], edges.sqrt_info[:, :, 5])
@@ -128,7 +128,7 @@ def _planar_rotations(fronts: Fronts, edges: RelativeRows, held: Floats, count: 
 
 
 def _translations(
-    fronts: Fronts, edges: RelativeRows, turned: Floats, start: Floats, moving: NDArray[np.bool_], size: int
+    fronts: Fronts, edges: Edges, turned: Floats, start: Floats, moving: NDArray[np.bool_], size: int
 ) -> Floats | None:
     """Positions (P, 3) that minimise the rows' cost, given the rotations ``turned`` (P, 3, 3)."""
     first, second = edges.ends.T

@@ -50,7 +50,7 @@ class Values(NamedTuple):
     voxels: Floats
 
 
-class RelativeRows(NamedTuple):
+class Edges(NamedTuple):
     """Relative poses among the rows: ``row`` (n,) which rows they are, ``ends`` (n, 2) positions in the state,
     ``numbers`` (n, 2) variables (-1: held), ``measured`` (n, 7) and ``sqrt_info`` (n, 6, 6).
     """
@@ -61,10 +61,10 @@ class RelativeRows(NamedTuple):
     measured: Floats
     sqrt_info: Floats
 
-    def chosen(self, which: Ints) -> RelativeRows:
+    def chosen(self, which: Ints) -> Edges:
         """Some of them."""
         ends, numbers = self.ends[which], self.numbers[which]
-        return RelativeRows(self.row[which], ends, numbers, self.measured[which], self.sqrt_info[which])
+        return Edges(self.row[which], ends, numbers, self.measured[which], self.sqrt_info[which])
 
 
 class CompiledGroup:
@@ -219,19 +219,19 @@ class HostRows:
         return self._by_row(lambda group: 2 * group.costs / np.where(group.weights > 0, group.weights, np.inf), float)
 
     @property
-    def relative(self) -> RelativeRows:
+    def relative(self) -> Edges:
         """The relative poses among the rows that take part."""
         none = np.zeros(0, np.int64)
-        parts: list[RelativeRows] = []
+        parts: list[Edges] = []
         for group, part in self._compiled():
             if isinstance(group.form, base.RelativePoses):
                 row, numbers = np.arange(part.start, part.stop), self.pose_number[group.keys]
-                rows = RelativeRows(row, group.keys, numbers, group.form.measured, group.form.sqrt_info)
+                rows = Edges(row, group.keys, numbers, group.form.measured, group.form.sqrt_info)
                 # Of a large graph these are the most memory there is: not copied where all take part.
                 parts.append(rows if len(group.chosen) == len(row) else rows.chosen(group.chosen))
         if not parts:
-            return RelativeRows(none, none.reshape(0, 2), none.reshape(0, 2), np.zeros((0, 7)), np.zeros((0, 6, 6)))
-        return parts[0] if len(parts) == 1 else RelativeRows(*map(np.concatenate, zip(*parts, strict=True)))
+            return Edges(none, none.reshape(0, 2), none.reshape(0, 2), np.zeros((0, 7)), np.zeros((0, 6, 6)))
+        return parts[0] if len(parts) == 1 else Edges(*map(np.concatenate, zip(*parts, strict=True)))
 
     def weighted(self, weights: Floats) -> HostRows:
         """These rows with ``weights`` (R,) times their own, those of weight 0 left out; doubtful ones without their
