@@ -63,7 +63,7 @@ bench: $(DEVELOPMENT)
 
 # What benchmarks/baseline.json holds, measured again: fails where it is worse, or missing.
 bench-gate: $(DEVELOPMENT)
-	$(PYTHON_IN_VENV) -m benchmarks --gate
+	$(PYTHON_IN_VENV) -m benchmarks --gate --no-peers
 
 # Pin the newest releases anew.  One version of each package for every supported Python: what is tested is what is installed.
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
