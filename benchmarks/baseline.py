@@ -40,8 +40,8 @@ def write(rows: Sequence[Row], path: Path = STORED) -> int:
 
 
 def gated(row: Row) -> bool:
-    """Whether the row is one for the baseline.  Whole processes have limits of their own, and the longest of thousands of
-    updates is whatever else the machine did then: it has its goal.
+    """Whether the row is one for the baseline.  Whole processes have limits of their own, and the longest of thousands
+    of updates is whatever else the machine did then: it has its goal.
     """
     return row.benchmark != "processes" and row.what.split()[0] != "max"
 

@@ -12,9 +12,8 @@ from dsg_ros import poses
 from dsg_ros.commands._spanning_tree import with_all_values
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.factors import Registration, VoxelSensorObs
-from dsg_ros.core.null_space import Free, free_variables
 from dsg_ros.core.problem import Problem
-from dsg_ros.core.solution import Result, Solution
+from dsg_ros.core.solution import Free, Result, Solution, free_variables
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.theta import Theta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
 from dsg_ros.core.methods import host_method
-from dsg_ros.core.null_space import free_variables
+from dsg_ros.core.null_space import moving_parts
 from dsg_ros.core.variables import Kind, State
 
 
@@ -68,7 +68,7 @@ class Solution(eqx.Module):
     def underconstrained(self) -> tuple[tuple[Kind, int], ...]:
         """Kinds and keys of the variables that the rows do not determine, where the result is SINGULAR; else empty.
 
-        Computed anew at every call, by the work of some thirty back-substitutions (`null_space.free_variables`).  Not
+        Computed anew at every call, by the work of some thirty back-substitutions (`free_variables`).  Not
         under jit.
         """
         if self.code is not Result.SINGULAR:
@@ -80,6 +80,30 @@ class Solution(eqx.Module):
         """ValueError unless there is a factorisation to have what is ``wanted`` from."""
         if self.factorisation is None:
             raise ValueError(f"{wanted}: this solution ({self.code.name}) has no factorisation, and so none of it")
+
+
+class Free(NamedTuple):
+    """A variable that could move without changing the cost, under the world's ``key``; of a pose, whether its
+    ``position`` or its ``rotation``.  A voxel has a position alone.
+    """
+
+    kind: Kind
+    key: int
+    position: bool
+    rotation: bool
+
+
+def free_variables(solution: Solution) -> list[Free]:
+    """Poses, then voxels, that move in the null space of the normal equations, in the order of the solution.  Empty
+    where even the damped ones could not be factorised.
+    """
+    if solution.factorisation is None:
+        return []
+    border = 6 * len(np.asarray(solution.state.poses))
+    poses, voxels = moving_parts(solution.factorisation.solve, np.asarray(solution.factorisation.scale), border)
+    pose_keys, voxel_keys = np.asarray(solution.pose_keys), np.asarray(solution.voxel_keys)
+    out = [Free(Kind.POSE, int(pose_keys[i]), *map(bool, poses[i])) for i in np.flatnonzero(np.any(poses, axis=1))]
+    return out + [Free(Kind.VOXEL, int(voxel_keys[i]), True, False) for i in np.flatnonzero(voxels)]
 
 
 def marginal_covariance(solution: Solution, key: int, kind: Kind = Kind.POSE) -> NDArray[np.float64]:

@@ -10,8 +10,7 @@ from dsg_ros import poses
 from dsg_ros.core import theta as th
 from dsg_ros.core.factors import FACTOR_TYPES, Registration, VoxelSensorObs
 from dsg_ros.core.implicit import implicit_jacobian, implicit_vjp
-from dsg_ros.core.null_space import Free, free_variables
-from dsg_ros.core.solution import Result, marginal_covariance
+from dsg_ros.core.solution import Free, Result, free_variables, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import ConjugateGradient, LevenbergMarquardt, SchurVoxels, SparseCholesky
 from dsg_ros.core.theta import Theta, to_float64

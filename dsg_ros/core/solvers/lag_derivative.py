@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import SuperLU
 
-from dsg_ros.core.null_space import symmetric
 from dsg_ros.core.solvers import window
 from dsg_ros.core.solvers.linear import SMALLEST_PIVOT
 from dsg_ros.core.solvers.window import Prior, Slopes, System
+from dsg_ros.core.sparse_matrices import symmetric
 from dsg_ros.core.theta import Mask, Theta, directions
 
 Array = NDArray[np.float64]

@@ -14,7 +14,7 @@ from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.native import growing_rows, plain
 from dsg_ros.core.native import rows as kernels
 from dsg_ros.core.native.growing import NEW_ROOT, Poses, new_row
-from dsg_ros.core.null_space import assembled
+from dsg_ros.core.sparse_matrices import assembled
 from dsg_ros.core.tables import Columns
 
 Array = NDArray[np.float64]

@@ -20,9 +20,10 @@ from dsg_ros.core.native.condense import Condensed, condense
 from dsg_ros.core.native.schur import normal_equations
 from dsg_ros.core.native.window import Answer, solve_window
 from dsg_ros.core.native.window_rows import Normal, Rows, Summary, linearise
-from dsg_ros.core.null_space import assembled, free_numbers
+from dsg_ros.core.null_space import free_numbers
 from dsg_ros.core.solution import Result
 from dsg_ros.core.solvers.window_stacks import chosen
+from dsg_ros.core.sparse_matrices import assembled
 from dsg_ros.core.variables import Kind
 
 Array = NDArray[np.float64]
