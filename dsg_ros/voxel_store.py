@@ -14,6 +14,8 @@ from dsg_ros.interface import VoxelUpdate
 from dsg_ros.voxel_colours import Colouring, Scale, colours
 
 Chunk = tuple[int, int, int]
+STRAY = 0.5
+"""Percent of the voxels, above and below, that may lie beyond the colours of heights: a mirror makes a few."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ class VoxelStore:
             self._counts = np.empty(0, np.int32)
             self._last_seen = np.empty(0, np.int64)
             self._deviations = np.empty(0, np.float32)
-            self._heights: tuple[float, float] | None = None
-            self._seen = (0, 0)
+            self._seen: tuple[int, int] | None = None
             self._chunks = np.empty((0, 3), np.int32)
 
     def __len__(self) -> int:
@@ -84,21 +85,26 @@ class VoxelStore:
                 self._members.setdefault(chunk, set()).add(row)
             self._means[rows], self._normals[rows], self._counts[rows] = change.means, change.normals, change.counts
             self._last_seen[rows], self._deviations[rows] = change.last_seen, change.deviations
-            self._stretch(change)
+            first, last = int(change.last_seen.min()), int(change.last_seen.max())
+            self._seen = (first, last) if self._seen is None else (min(first, self._seen[0]), max(last, self._seen[1]))
             self._chunks[rows] = chunks
             self._dirty.update(dict.fromkeys(_tuples(_distinct(chunks))))
 
     @property
     def scale(self) -> Scale:
-        """For colours, of all voxels there have been."""
+        """For colours: of the heights there are, but for `STRAY` at either end, and of all stamps there have been."""
         with self._lock:
-            return Scale() if self._heights is None else Scale.of(self._heights, self._seen)
+            if not self._rows or self._seen is None:
+                return Scale()
+            heights = self._means[np.fromiter(self._rows.values(), np.int64, len(self._rows)), 2]
+            low, high = np.percentile(heights, (STRAY, 100.0 - STRAY)).tolist()
+            return Scale.of((low, high), self._seen)
 
     def coloured(self, colouring: Colouring) -> Scale:
         """The scale for colours of what is taken next; every chunk is reported again where those sent before would come
         to mean something else.
         """
-        now = colouring, self.scale
+        now = colouring, Scale() if colouring == "points" else self.scale
         if colouring != self._coloured[0] or (colouring != "points" and now != self._coloured):
             self.touch()
         self._coloured = now
@@ -135,14 +141,6 @@ class VoxelStore:
         with self._lock:
             rows = np.fromiter(self._rows.values(), np.int64, len(self._rows))
             return self._means[rows], self._normals[rows], self._counts[rows]
-
-    def _stretch(self, change: VoxelUpdate) -> None:
-        low, high = float(change.means[:, 2].min()), float(change.means[:, 2].max())
-        first, last = int(change.last_seen.min()), int(change.last_seen.max())
-        if self._heights is not None:
-            low, high = min(low, self._heights[0]), max(high, self._heights[1])
-            first, last = min(first, self._seen[0]), max(last, self._seen[1])
-        self._heights, self._seen = (low, high), (first, last)
 
     def _assign(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Rows of the voxels, new ones where they have none, and whether they had one."""

@@ -46,6 +46,15 @@ def test_a_scale_holds_all_and_seldom_changes() -> None:
     assert Scale.of((-0.3, 99.9), (0, 0)).high >= 99.9
 
 
+def test_a_few_stray_voxels_do_not_take_the_colours_of_all_others() -> None:
+    heights = np.linspace(0.0, 2.0, 1000, dtype=np.float32)
+    heights[[10, 500]] = 40.0, -40.0
+    means = np.stack([np.arange(1000, dtype=np.float32), np.zeros(1000, np.float32), heights], axis=1)
+    store = VoxelStore(8.0)
+    store.update(voxels(means))
+    assert (store.scale.low, store.scale.high) == (0.0, 2.0)
+
+
 def test_the_store_tells_the_scale_of_what_it_holds() -> None:
     store = VoxelStore(8.0)
     assert store.scale == Scale()
