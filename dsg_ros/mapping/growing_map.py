@@ -109,18 +109,26 @@ class GrowingMap:
         odometry: NDArray[np.float64],
         pose: NDArray[np.float64],
         travel: float,
-        theta: Theta,
     ) -> None:
-        """What the keyframe ``key`` saw, once the graph has it: local map, voxels, and the window's solve."""
+        """What the keyframe ``key`` saw, once the graph has it: local map and voxels."""
         self.keyframes.add(stamp, cloud, odometry, travel)
         self.refresh_local_map()
-        with self._stopwatch("window"):
+        with self._stopwatch("voxels"):
             seen = self.voxels.observe(key, stamp, pose, cloud, self._local_map.coarse)
             self.back_end.add_voxels(key, seen)
+
+    def start_window(self, theta: Theta) -> None:
+        """Solve for the newest keyframes and their voxels, for `settle` to adopt."""
+        with self._stopwatch("window"):
             self.back_end.start_window(theta)
 
-    def close_loops(self, theta: Theta) -> None:
-        """Look for places seen before, and solve the whole graph where that is called for."""
+    def draw(self, points: NDArray[np.float64], base_from_sensor: NDArray[np.float64]) -> None:
+        """Have the newest keyframe's ``points`` (n, 3) in the base frame in the occupancy grid."""
+        with self._stopwatch("grid"):
+            self.grid.add(points, base_from_sensor)
+
+    def close_loops(self, theta: Theta) -> bool:
+        """Look for places seen before, and solve the whole graph where that is called for; whether any are tied now."""
         with self._stopwatch("loops"):
             k = self.keyframes
             closures = self.closer.search(self.back_end.trajectory, k.clouds, k.travel.values, self.back_end.loops)
@@ -129,6 +137,7 @@ class GrowingMap:
             self.solve_graph(theta)
             self.tracker.move(self.back_end.pose(-1))
             self.refresh_local_map()
+        return bool(closures)
 
     def solve_graph(self, theta: Theta) -> None:
         """All keyframes together; the voxels follow their observations."""

@@ -29,12 +29,13 @@ class Stage(NamedTuple):
 
 
 class Around(NamedTuple):
-    """By point, what is around it: the ``cell`` (n,) it was in, and ``rows`` (n, 27) of the voxels there, ``count`` (n,)
-    of them.  Steps are small: most points stay in their cells, and to look 27 cells up takes longer than all else.
+    """By point, the ``cell`` (n,) it was in, and the first ``found`` (n,) of ``rows`` (n, 27): the voxels there.
+
+    Steps are small: most points stay in their cells, and to look 27 cells up takes longer than all else.
     """
 
     cell: NDArray[np.int64]
-    count: NDArray[np.int32]
+    found: NDArray[np.int32]
     rows: NDArray[np.int32]
 
 
@@ -53,7 +54,7 @@ def _nearest(table: VoxelTable, around: Around, point: int, x: float, y: float, 
     if around.cell[point] != centre:
         _look_around(table, around, point, centre)
     best, least = -1, np.inf
-    for i in range(around.count[point]):
+    for i in range(around.found[point]):
         row = around.rows[point, i]
         anchor = table.anchors[row]
         distance = (x - anchor[0]) ** 2 + (y - anchor[1]) ** 2 + (z - anchor[2]) ** 2
@@ -74,7 +75,7 @@ def _look_around(table: VoxelTable, around: Around, point: int, centre: int) -> 
                 if table.slot_keys[at] == key:
                     around.rows[point, count] = table.slot_rows[at]
                     count += 1
-    around.cell[point], around.count[point] = centre, count
+    around.cell[point], around.found[point] = centre, count
 
 
 @compiled
