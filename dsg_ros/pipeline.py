@@ -166,6 +166,7 @@ class Slam:
         self._moment = moment
         theta = self._calibration.theta
         grown.observe(key, stamp, cloud, odometry, tracked.pose, self._travel)
+        self._later(grown.complete_local_map)
         self._later(partial(grown.start_window, theta))
         if key % self._settings.loops.every_keyframes == 0:
             self._later(partial(self._close_loops, theta))
@@ -334,6 +335,7 @@ class Slam:
         self._travel += float(np.linalg.norm(found.pose[:3] - self._map.back_end.pose(-1)[:3]))
         key = self._map.tie(found)
         self._map.observe(key, frame.stamp, cloud, odometry, found.pose, self._travel)
+        self._later(self._map.complete_local_map)
         self._later(partial(self._map.start_window, self._calibration.theta))
         self._later(partial(self._map.draw, points, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)
