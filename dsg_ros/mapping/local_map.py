@@ -44,6 +44,8 @@ class LocalMapper:
         self.planar = planar
         self.axes = registration.observed_axes(planar)
         self._indices = np.array(self.axes)
+        # Those of a registration, for every scan.
+        self._floors = self._variances(settings.floor_translation, settings.floor_rotation)
         self.capacity = input_settings.max_points
         self._starts = _restarts(settings)
 
@@ -127,9 +129,9 @@ class LocalMapper:
 
         Here the scan's variance is its own, and `doubt` times that of its factor.
         """
-        s, doubt = self._settings, self.doubt(inliers)
-        floors = self._variances(s.floor_translation, s.floor_rotation)
-        told = opinion_kernel.bounded(information, 1.0 / (1.0 + doubt / s.discount), doubt * floors, self._indices)
+        doubt = self.doubt(inliers)
+        share = 1.0 / (1.0 + doubt / self._settings.discount)
+        told = opinion_kernel.bounded(information, share, doubt * self._floors, self._indices)
         return opinion_kernel.weighed(own, told, plain(prediction), plain(covariance), self._indices)
 
     def factor_information(
