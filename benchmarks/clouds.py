@@ -41,6 +41,9 @@ def clouds(folder: Path) -> list[Row]:
     return [
         _figure("a cloud's processing, p50", 1e3 * metrics["seconds_p50.whole_scan"], None, "ms"),
         _figure("a cloud's processing, p99", 1e3 * metrics["seconds_p99.whole_scan"], 40.0, "ms"),
+        _figure("what it leaves to do then, p99", 1e3 * metrics["seconds_p99.catch_up"], None, "ms"),
+        _figure("a cloud in the node until its estimate, p50", status["answers"]["p50_ms"], None, "ms"),
+        _figure("a cloud in the node until its estimate, p99", status["answers"]["p99_ms"], 40.0, "ms"),
         _figure("a callback of the node, p99", status["callbacks"]["p99_ms"], None, "ms"),
         _figure("clouds sent and not processed", sent - scans["processed"], 0, ""),
         _figure("clouds lost on the way", scans["lost"], 0, ""),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
+from dsg_ros.core.theta import Theta
 from dsg_ros.effect import Effect
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, SavedMap, VoxelUpdate
@@ -56,6 +58,7 @@ class Slam:
         self._learn_at: int | None = None
         self._warm = False
         self._shown = True
+        self._left: list[Callable[[], None]] = []
         self._resumption: Resumption | None = None
         self._resumed = {"scans_not_resumed": 0, "resumed": 0, "carried_off": 0}
         self._map = self._new_map(planar=True)
@@ -72,10 +75,35 @@ class Slam:
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
+        estimate = self.estimate(frame)
+        self.catch_up()
+        return estimate
+
+    def estimate(self, frame: Frame) -> Estimate:
+        """`process`, but that of a cloud, what its own estimate does not need is left to `catch_up`, which is to be
+        called before anything else is.
+
+        A keyframe made of a cloud would take three times as long as another cloud, with a loop closed six times.
+        """
         if not self._warm:
             self.warm_up(frame.planar)
         with self._stopwatch("whole_scan"):
             return self._processed(frame)
+
+    def catch_up(self) -> None:
+        """Do what the last cloud has left."""
+        if self._left:
+            with self._stopwatch("catch_up"):
+                for job in self._left:
+                    job()
+            self._left.clear()
+
+    def _later(self, job: Callable[[], None]) -> None:
+        """Do it now, or, where scans are clouds, in `catch_up`."""
+        if self._map.planar:
+            job()
+        else:
+            self._left.append(job)
 
     def _processed(self, frame: Frame) -> Estimate:
         odometry = plain(frame.odometry.at(frame.stamp))
@@ -107,10 +135,9 @@ class Slam:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             moment = self._calibration.moment(frame, there)
             self._add_keyframe(frame.stamp, cloud, odometry, moment, self._map.settle(tracked))
-            with self._stopwatch("grid"):
-                self._map.grid.add(points if usable else points[:0], frame.base_from_sensor)
-        else:
-            self._learn()
+            self._later(partial(self._map.draw, points if usable else points[:0], frame.base_from_sensor))
+        elif self._learn_at is not None:
+            self._later(self._learn)
         return self._estimate(frame, matched, odometry, keyframe)
 
     def _add_keyframe(
@@ -137,18 +164,26 @@ class Slam:
             self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
             grown.mounting.add(measured, relative)
         self._moment = moment
-        grown.observe(key, stamp, cloud, odometry, tracked.pose, self._travel, self._calibration.theta)
+        theta = self._calibration.theta
+        grown.observe(key, stamp, cloud, odometry, tracked.pose, self._travel)
+        self._later(grown.complete_local_map)
+        self._later(partial(grown.start_window, theta))
         if key % self._settings.loops.every_keyframes == 0:
-            grown.close_loops(self._calibration.theta)
+            self._later(partial(self._close_loops, theta))
         if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
             if grown.planar:
                 self._learn()
 
+    def _close_loops(self, theta: Theta) -> None:
+        """Where any are closed, the next estimate shows what has become of the map."""
+        if self._map.close_loops(theta):
+            self._shown = False
+
     def _learn(self) -> None:
         """The outer update that is due, if one is.
 
-        A keyframe made of a cloud takes most of the time there is until the next cloud: then it is put off to that one.
+        A keyframe made of a cloud leaves much to do until the next cloud: then it is put off to that one.
         """
         if self._learn_at is not None:
             with self._stopwatch("learn"):
@@ -299,8 +334,10 @@ class Slam:
         self._calibration.interrupt()
         self._travel += float(np.linalg.norm(found.pose[:3] - self._map.back_end.pose(-1)[:3]))
         key = self._map.tie(found)
-        self._map.observe(key, frame.stamp, cloud, odometry, found.pose, self._travel, self._calibration.theta)
-        self._map.grid.add(points, frame.base_from_sensor)
+        self._map.observe(key, frame.stamp, cloud, odometry, found.pose, self._travel)
+        self._later(self._map.complete_local_map)
+        self._later(partial(self._map.start_window, self._calibration.theta))
+        self._later(partial(self._map.draw, points, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)
 
     def snapshot_map(self) -> tuple[Path, VoxelUpdate]:

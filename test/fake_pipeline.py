@@ -125,6 +125,26 @@ class Counting:
         return dataclasses.replace(self.result(), source="refined")
 
 
+class CatchingUp(Counting):
+    """Leaves something to be done after each estimate, and notices where it is not done."""
+
+    left, caught_up = False, 0
+
+    def estimate(self, frame: Frame) -> Estimate:
+        assert not self.left, "not caught up with the frame before"
+        self.left = True
+        estimate = self.process(frame)
+        return dataclasses.replace(estimate, counts={**estimate.counts, "caught_up": self.caught_up})
+
+    def catch_up(self) -> None:
+        self.left = False
+        self.caught_up += 1
+
+    def result(self) -> RunResult:
+        assert not self.left, "not caught up with the last frame"
+        return super().result()
+
+
 class NeverReady(Counting):
     def warm_up(self, planar: bool) -> None:
         raise RuntimeError("no kernels today")

@@ -142,6 +142,19 @@ def test_both_forms_give_the_same_answers(start, recorder, tmp_path):
     inside.stop()
 
 
+def test_what_a_frame_leaves_is_done_once_its_estimate_is_told(start, recorder, tmp_path):
+    near = Recorder()
+    inside = InProcess(cfg.Slam(), near.estimate, near.event, factory="fake_pipeline:CatchingUp")
+    inside.start()
+    outside = start("fake_pipeline:CatchingUp")
+    for backend in (inside, outside):
+        for stamp in (5, 6, 7):
+            backend.submit(fake.frame(stamp))
+        backend.request(messages.Save(str(tmp_path / "saved"), refine=False)).result(60)
+    for told in (near.estimates, recorder.estimates):
+        assert [estimate.counts["caught_up"] for estimate in told] == [0, 1, 2]
+
+
 def test_the_first_scan_decides_what_is_compiled(start, recorder):
     backend = start(planar=False)
     backend.submit(fake.frame(1))

@@ -44,6 +44,7 @@ def figures() -> set[str]:
     from dsg_ros.report.summary import summarise
     from dsg_ros.ros import status
     from dsg_ros.ros.frames import TransformTree
+    from dsg_ros.ros.latencies import Latencies
     from dsg_ros.ros.sensors import Sensors
     from dsg_ros.ros.tf_broadcaster import TfBroadcaster
     from dsg_ros.worker.backend import Status
@@ -59,7 +60,7 @@ def figures() -> set[str]:
     sensors = Sensors(config.Node, TransformTree(), nothing, nothing, nothing, nothing)
     sensors.inputs["odom"].frame_changes = 1  # told only where it happens
     tf = TfBroadcaster(nothing, lambda: 0, lambda: 50.0, lambda: 0.1, nothing)
-    told = status.figures("running", sensors, Status("ready"), tf, estimates[-1])
+    told = status.figures("running", sensors, Latencies(), Status("ready"), tf, estimates[-1])
     found = {*names(told), *names(summarise(result, config.Node())), *names({"counts": there.counts})}
     assert {"counts.scans", "counts.lost", "metrics.seconds.learn", "inputs.odom.rate_hz"} <= found
     return found

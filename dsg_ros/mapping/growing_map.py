@@ -22,7 +22,7 @@ from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
-from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.loop_closure import Closure, LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
@@ -109,18 +109,28 @@ class GrowingMap:
         odometry: NDArray[np.float64],
         pose: NDArray[np.float64],
         travel: float,
-        theta: Theta,
     ) -> None:
-        """What the keyframe ``key`` saw, once the graph has it: local map, voxels, and the window's solve."""
+        """What the keyframe ``key`` saw, once the graph has it: voxels, and half of the local map; `complete_local_map`
+        is to follow.
+        """
         self.keyframes.add(stamp, cloud, odometry, travel)
-        self.refresh_local_map()
-        with self._stopwatch("window"):
-            seen = self.voxels.observe(key, stamp, pose, cloud, self._local_map.coarse)
+        self._begin_local_map()
+        with self._stopwatch("voxels"):
+            seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse)
             self.back_end.add_voxels(key, seen)
+
+    def start_window(self, theta: Theta) -> None:
+        """Solve for the newest keyframes and their voxels, for `settle` to adopt."""
+        with self._stopwatch("window"):
             self.back_end.start_window(theta)
 
-    def close_loops(self, theta: Theta) -> None:
-        """Look for places seen before, and solve the whole graph where that is called for."""
+    def draw(self, points: NDArray[np.float64], base_from_sensor: NDArray[np.float64]) -> None:
+        """Have the newest keyframe's ``points`` (n, 3) in the base frame in the occupancy grid."""
+        with self._stopwatch("grid"):
+            self.grid.add(points, base_from_sensor)
+
+    def close_loops(self, theta: Theta) -> bool:
+        """Look for places seen before, and solve the whole graph where that is called for; whether any are tied now."""
         with self._stopwatch("loops"):
             k = self.keyframes
             closures = self.closer.search(self.back_end.trajectory, k.clouds, k.travel.values, self.back_end.loops)
@@ -129,6 +139,7 @@ class GrowingMap:
             self.solve_graph(theta)
             self.tracker.move(self.back_end.pose(-1))
             self.refresh_local_map()
+        return bool(closures)
 
     def solve_graph(self, theta: Theta) -> None:
         """All keyframes together; the voxels follow their observations."""
@@ -139,10 +150,19 @@ class GrowingMap:
 
     def refresh_local_map(self) -> None:
         """Have the scans to come matched to the newest keyframes, where these are now."""
-        with self._stopwatch("local_map"):
+        self._begin_local_map()
+        self.complete_local_map()
+
+    def _begin_local_map(self) -> None:
+        with self._stopwatch("coarse_map"):
             window = slice(-self._settings.registration.window, None)
-            self._local_map = self.mapper.build(self.back_end.trajectory[window], self.keyframes.clouds[window])
-            self.tracker.set_map(self._local_map)
+            self._around = merged(self.back_end.trajectory[window], self.keyframes.clouds[window])
+            self._coarse = self.mapper.coarse(self._around)
+
+    def complete_local_map(self) -> None:
+        """Have the scans to come matched to the map that `observe` has begun."""
+        with self._stopwatch("fine_map"):
+            self.tracker.set_map(self.mapper.complete(self._around, self._coarse))
 
     def optimize(self, theta: Theta) -> NDArray[np.float64]:
         """Solve the whole graph and refine keyframes and voxels, now; the last scan's pose (7,) in its keyframe."""

@@ -44,6 +44,8 @@ class LocalMapper:
         self.planar = planar
         self.axes = registration.observed_axes(planar)
         self._indices = np.array(self.axes)
+        # Those of a registration, for every scan.
+        self._floors = self._variances(settings.floor_translation, settings.floor_rotation)
         self.capacity = input_settings.max_points
         self._starts = _restarts(settings)
 
@@ -53,14 +55,22 @@ class LocalMapper:
 
     def build_from_points(self, points: NDArray[np.float64]) -> LocalMap:
         """Local map of ``points`` (n, 3) in the frame the map is to have."""
-        s = self._settings
-        coarse, fine = (
-            voxel_map.build(points, size, planar=self.planar, flatness=s.flatness, noise=s.noise)
-            for size in (s.coarse_voxel, s.fine_voxel)
-        )
+        return self.complete(points, self.coarse(points))
+
+    def coarse(self, points: NDArray[np.float64]) -> voxel_map.VoxelTable:
+        """The coarse table of ``points`` (n, 3), which is there in a third of the time, for clouds in a sixth."""
+        return self._table(points, self._settings.coarse_voxel)
+
+    def complete(self, points: NDArray[np.float64], coarse: voxel_map.VoxelTable) -> LocalMap:
+        """Local map of ``points`` (n, 3) that have this ``coarse`` table."""
+        fine = self._table(points, self._settings.fine_voxel)
         if self.planar:
             voxel_map.borrow(fine, coarse)
         return LocalMap(coarse, fine)
+
+    def _table(self, points: NDArray[np.float64], size: float) -> voxel_map.VoxelTable:
+        s = self._settings
+        return voxel_map.build(points, size, planar=self.planar, flatness=s.flatness, noise=s.noise)
 
     def register(
         self,
@@ -119,9 +129,9 @@ class LocalMapper:
 
         Here the scan's variance is its own, and `doubt` times that of its factor.
         """
-        s, doubt = self._settings, self.doubt(inliers)
-        floors = self._variances(s.floor_translation, s.floor_rotation)
-        told = opinion_kernel.bounded(information, 1.0 / (1.0 + doubt / s.discount), doubt * floors, self._indices)
+        doubt = self.doubt(inliers)
+        share = 1.0 / (1.0 + doubt / self._settings.discount)
+        told = opinion_kernel.bounded(information, share, doubt * self._floors, self._indices)
         return opinion_kernel.weighed(own, told, plain(prediction), plain(covariance), self._indices)
 
     def factor_information(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.core.native import compiled, se3
-from dsg_ros.core.native.cells import pack, slot_of
+from dsg_ros.core.native.cells import EMPTY, pack, slot_of
 from dsg_ros.core.native.small import solve_positive
 from dsg_ros.mapping.voxel_map import VoxelTable
 
@@ -28,26 +28,54 @@ class Stage(NamedTuple):
     tolerance: float
 
 
+class Around(NamedTuple):
+    """By point, the ``cell`` (n,) it was in, and the first ``found`` (n,) of ``rows`` (n, 27): the voxels there.
+
+    Steps are small: most points stay in their cells, and to look 27 cells up takes longer than all else.
+    """
+
+    cell: NDArray[np.int64]
+    found: NDArray[np.int32]
+    rows: NDArray[np.int32]
+
+
 @compiled
-def _nearest(table: VoxelTable, x: float, y: float, z: float) -> int:
+def _nowhere(points: int, planar: bool) -> Around:
+    """Of so many ``points`` that no table was asked for yet."""
+    neighbours = np.empty((points, 9 if planar else 27), np.int32)
+    return Around(np.full(points, EMPTY, np.int64), np.empty(points, np.int32), neighbours)
+
+
+@compiled
+def _nearest(table: VoxelTable, around: Around, point: int, x: float, y: float, z: float) -> int:
     """Row of the voxel whose own mean is nearest to a point, among its cell and the neighbours; -1 if all are empty."""
-    planar = table.planar
-    cx, cy = math.floor(x / table.size), math.floor(y / table.size)
-    cz = 0 if planar else math.floor(z / table.size)
-    centre, high = pack(cx, cy, cz), 0 if planar else 1
+    cz = 0 if table.planar else math.floor(z / table.size)
+    centre = pack(math.floor(x / table.size), math.floor(y / table.size), cz)
+    if around.cell[point] != centre:
+        _look_around(table, around, point, centre)
     best, least = -1, np.inf
+    for i in range(around.found[point]):
+        row = around.rows[point, i]
+        anchor = table.anchors[row]
+        distance = (x - anchor[0]) ** 2 + (y - anchor[1]) ** 2 + (z - anchor[2]) ** 2
+        if distance < least:
+            best, least = row, distance
+    return best
+
+
+@compiled
+def _look_around(table: VoxelTable, around: Around, point: int, centre: int) -> None:
+    """Find the voxels in the cell ``centre`` and its neighbours."""
+    count, high = 0, 0 if table.planar else 1
     for dx in range(-1, 2):
         for dy in range(-1, 2):
             for dz in range(-high, high + 1):
                 key = centre + (dx << 42) + (dy << 21) + dz
                 at = slot_of(table.slot_keys, key)
                 if table.slot_keys[at] == key:
-                    row = table.slot_rows[at]
-                    anchor = table.anchors[row]
-                    distance = (x - anchor[0]) ** 2 + (y - anchor[1]) ** 2 + (z - anchor[2]) ** 2
-                    if distance < least:
-                        best, least = row, distance
-    return best
+                    around.rows[point, count] = table.slot_rows[at]
+                    count += 1
+    around.cell[point], around.found[point] = centre, count
 
 
 @compiled
@@ -60,6 +88,7 @@ def normal_equations(
     information: Floats,
     gradient: Floats,
     errors: Floats,
+    around: Around,
 ) -> None:
     """Gauss-Newton ``information`` (6, 6) and ``gradient`` (6,) of the robust cost at ``pose``; metric ``errors`` (n,).
 
@@ -75,7 +104,7 @@ def normal_equations(
         p = points[i]
         for k in range(3):
             world[k] = rotation[k, 0] * p[0] + rotation[k, 1] * p[1] + rotation[k, 2] * p[2] + pose[k]
-        voxel = _nearest(table, world[0], world[1], world[2])
+        voxel = _nearest(table, around, i, world[0], world[1], world[2])
         if voxel < 0:
             errors[i] = np.inf
             continue
@@ -129,6 +158,7 @@ def _minimise(
     stage: Stage,
     axes: NDArray[np.int64],
     errors: Floats,
+    around: Around,
 ) -> Floats:
     """Gauss-Newton from ``start``; only the tangent directions ``axes`` move."""
     count = len(axes)
@@ -136,7 +166,7 @@ def _minimise(
     lhs, rhs, step, delta = np.empty((count, count)), np.empty(count), np.empty(count), np.zeros(6)
     pose = start.copy()
     for _ in range(stage.iterations):
-        normal_equations(table, points, pose, stage.kernel, stage.spread, information, gradient, errors)
+        normal_equations(table, points, pose, stage.kernel, stage.spread, information, gradient, errors, around)
         innovation = se3.log(se3.between(prediction, pose))
         for i in range(count):
             rhs[i] = -gradient[axes[i]]
@@ -173,16 +203,18 @@ def register(
     errors = np.empty(len(points))
     information, gradient = np.empty((6, 6)), np.empty(6)
     best, most = starts[0], -1
+    around = _nowhere(len(points), coarse.planar)
     for i in range(len(starts)):
-        found = _minimise(coarse, points, starts[i], prediction, prior, first, axes, errors)
+        found = _minimise(coarse, points, starts[i], prediction, prior, first, axes, errors, around)
         close = 0
         if len(starts) > 1:
-            normal_equations(coarse, points, found, first.kernel, 0.0, information, gradient, errors)
+            normal_equations(coarse, points, found, first.kernel, 0.0, information, gradient, errors, around)
             close = int(np.sum(errors < inlier_distance))
         if close > most:
             best, most = found, close
-    pose = _minimise(fine, points, best, prediction, prior, second, axes, errors)
-    normal_equations(fine, points, pose, second.kernel, second.spread, information, gradient, errors)
+    around = _nowhere(len(points), fine.planar)
+    pose = _minimise(fine, points, best, prediction, prior, second, axes, errors, around)
+    normal_equations(fine, points, pose, second.kernel, second.spread, information, gradient, errors, around)
     close, total = 0, 0.0
     for error in errors:
         if error < inlier_distance:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import poses
 from dsg_ros.core.native import plain
 from dsg_ros.interface import Frame, OdometryTrack
+from dsg_ros.mapping import voxel_kernels
 from dsg_ros.mapping.scan_kernel import deskewed
-from dsg_ros.mapping.voxel_kernels import averaged, one_a_cell
 
 Correct = Callable[[OdometryTrack, int], OdometryTrack]
 """Makes the base's own motion around a stamp [ns] of the odometry's."""
@@ -23,7 +22,7 @@ def deskew(frame: Frame, correct: Correct | None = None) -> NDArray[np.float64]:
     Without ``correct`` odometry is believed as it is.  Where it is late it bends each scan, and what the scans then say
     of the time offset is too small: 0.039 s of 0.06 with sweeps of 0.2 s.
     """
-    points = poses.transform(frame.base_from_sensor, frame.points.astype(np.float64))
+    points = voxel_kernels.moved(frame.points.astype(np.float64), plain(frame.base_from_sensor))
     if frame.times is None or len(frame.odometry.stamps) == 1 or not len(points):
         return points
     offsets = np.round(frame.times.astype(np.float64) * 1e9).astype(np.int64)
@@ -39,7 +38,7 @@ def thin(points: NDArray[np.float64], cell: float, capacity: int) -> NDArray[np.
     """
     points = plain(points)
     if cell > 0.0 and len(points):
-        points = averaged(points, cell)
+        points = voxel_kernels.averaged(points, cell)
     return spread(points, cell, capacity)
 
 
@@ -47,8 +46,4 @@ def spread(points: NDArray[np.float64], cell: float, capacity: int) -> NDArray[n
     """At most ``capacity`` of ``points`` (n, 3), one in each cell of an edge larger than ``cell`` [m]; all if they are
     so few.
     """
-    edge, kept = max(cell, 0.01), points
-    while len(kept) > capacity:
-        edge *= 1.25
-        kept = points[one_a_cell(points, edge)]
-    return kept
+    return points if len(points) <= capacity else voxel_kernels.spread(points, max(cell, 0.01), capacity)

@@ -39,29 +39,49 @@ def placed(points: Floats, counts: Ints, trajectory: Floats) -> Floats:
 
 
 @compiled
-def _rows(points: Floats, size: float, planar: bool) -> tuple[Ints, NDArray[np.int32], Ints, NDArray[np.int32]]:
-    """Hash table of the voxels of ``points`` (n, 3): slot keys, slot rows, the voxels' keys; and each point's row."""
+def moved(points: Floats, pose: Floats) -> Floats:
+    """Points (n, 3) moved by ``pose`` (7,)."""
+    return placed(points, np.array([len(points)]), pose.reshape(1, 7))
+
+
+@compiled
+def _cells(
+    points: Floats, size: float, planar: bool, most: int
+) -> tuple[Ints, NDArray[np.int32], Ints, NDArray[np.int32]]:
+    """`_rows`; of cells beyond the first ``most`` only the next is in it, and then the points up to there."""
     slots = 1024
     slot_keys, slot_rows = np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int32)
-    keys, rows = np.empty(len(points), np.int64), np.empty(len(points), np.int32)
-    count = 0
+    keys, rows = np.empty(min(len(points), most + 1), np.int64), np.empty(len(points), np.int32)
+    count, last = 0, EMPTY
     for i in range(len(points)):
         layer = 0 if planar else math.floor(points[i, 2] / size)
         key = pack(math.floor(points[i, 0] / size), math.floor(points[i, 1] / size), layer)
+        if key == last:  # a beam and the next
+            rows[i] = rows[i - 1]
+            continue
+        last = key
         at = slot_of(slot_keys, key)
         if slot_keys[at] == EMPTY:
             slot_keys[at], slot_rows[at], keys[count] = key, count, key
+            rows[i] = count
             count += 1
+            if count > most:
+                return slot_keys, slot_rows, keys[:count].copy(), rows[: i + 1]
             if 2 * count > slots:
                 slots *= 2
                 slot_keys, slot_rows = np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int32)
                 for row in range(count):
                     at = slot_of(slot_keys, keys[row])
                     slot_keys[at], slot_rows[at] = keys[row], row
-            rows[i] = count - 1
         else:
             rows[i] = slot_rows[at]
     return slot_keys, slot_rows, keys[:count].copy(), rows
+
+
+@compiled
+def _rows(points: Floats, size: float, planar: bool) -> tuple[Ints, NDArray[np.int32], Ints, NDArray[np.int32]]:
+    """Hash table of the voxels of ``points`` (n, 3): slot keys, slot rows, the voxels' keys; and each point's row."""
+    return _cells(points, size, planar, len(points))
 
 
 @compiled
@@ -128,16 +148,27 @@ def averaged(points: Floats, edge: float) -> Floats:
 
 
 @compiled
-def one_a_cell(points: Floats, edge: float) -> Ints:
-    """Rows (m,) of the first of the ``points`` (n, 3) in each cell of ``edge``, in the order of the cells' keys."""
-    _, _, keys, rows = _rows(points, edge, False)
+def spread(points: Floats, edge: float, capacity: int) -> Floats:
+    """The first of the ``points`` (n, 3) in each cell, in the order of the cells' keys, at most ``capacity`` of them:
+    of the first edge for which they are so few, each 1.25 times the one before and the first that much above ``edge``.
+    """
+    while True:
+        edge *= 1.25
+        _, _, keys, rows = _cells(points, edge, False, capacity)
+        if len(keys) <= capacity:
+            break
     first = np.empty(len(keys), np.int64)
     known = 0
     for i in range(len(rows)):
         if rows[i] == known:
             first[known] = i
             known += 1
-    return first[np.argsort(keys)]
+    order = np.argsort(keys)
+    out = np.empty((len(keys), 3))
+    for i in range(len(order)):
+        for k in range(3):
+            out[i, k] = points[first[order[i]], k]
+    return out
 
 
 @compiled
@@ -282,7 +313,7 @@ def observe(
     Returned, in the order of their keys: keys (m,), points seen (m,), their means (m, 3), square-root information
     (m, 3, 3) and normals (m, 3), zero where not a surface, in the frame of the pose; means (m, 3) in map.
     """
-    world = placed(cloud, np.array([len(cloud)]), pose.reshape(1, 7))
+    world = moved(cloud, pose)
     _, _, found, rows = _rows(world, size, planar)
     counts, sums = np.zeros(len(found), np.int64), np.zeros((len(found), 3))
     for i in range(len(cloud)):
@@ -319,4 +350,4 @@ def observe(
                 normals[row] = roots[row, 0]
             for k in range(3):
                 roots[row, a, k] /= sigma if a == 0 else size
-    return keys, counts, points, roots, normals, placed(points, np.array([len(points)]), pose.reshape(1, 7))
+    return keys, counts, points, roots, normals, moved(points, pose)

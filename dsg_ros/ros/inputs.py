@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.event_handler import QoSMessageLostInfo, QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -18,6 +17,7 @@ from rclpy.subscription import Subscription
 from dsg_ros import config as cfg
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
+from dsg_ros.ros.latencies import Latencies
 from dsg_ros.throttle import Say, Throttle
 
 LONGEST_FRAME_ID = 256
@@ -62,28 +62,6 @@ class Account:
     def figures(self) -> dict[str, Any]:
         """For diagnostics."""
         return {"received": self.received, "refused": dict(self.refused)}
-
-
-class Latencies:
-    """Durations of callbacks [s]; percentiles over the latest 20,000."""
-
-    def __init__(self) -> None:
-        self._ring = np.zeros(20_000, np.float32)
-        self.count = 0
-        self.largest = 0.0
-
-    def add(self, seconds: float) -> None:
-        self._ring[self.count % len(self._ring)] = seconds
-        self.count += 1
-        self.largest = max(self.largest, seconds)
-
-    def percentiles(self) -> tuple[float, float]:
-        """Median and 99th percentile [s]; zeros before the first."""
-        known = self._ring[: min(self.count, len(self._ring))]
-        if not len(known):
-            return 0.0, 0.0
-        median, high = np.percentile(known, (50, 99))
-        return float(median), float(high)
 
 
 class Input:

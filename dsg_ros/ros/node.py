@@ -22,9 +22,10 @@ from rclpy.parameter import Parameter
 
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate
+from dsg_ros.interface import Estimate, Frame
 from dsg_ros.ros import beginning, checkpoints, frames, parameters, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
+from dsg_ros.ros.latencies import Answers
 from dsg_ros.ros.map_outputs import MapOutputs
 from dsg_ros.ros.reference_input import ReferenceInput
 from dsg_ros.ros.reporting import Reporter
@@ -51,6 +52,7 @@ class HeroNode(LifecycleNode):
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
+        self._answers = Answers()
         self._view: WebView | NoView = NoView()
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
@@ -81,10 +83,14 @@ class HeroNode(LifecycleNode):
             self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points", resume,
             self._standby,
         )  # fmt: skip
+
+        def submit(frame: Frame) -> None:
+            self._answers.ask(frame.stamp)
+            worker.submit(self._reference.attached(frame))
+
         self._reference = ReferenceInput(lambda: self.config, self.frames, lambda: self.sensors.base_frame, self.say)
         self.sensors = Sensors(
-            lambda: self.config, self.frames, lambda frame: worker.submit(self._reference.attached(frame)),
-            self.tf.odometry, self._jumped, self.say,
+            lambda: self.config, self.frames, submit, self.tf.odometry, self._jumped, self.say,
         )  # fmt: skip
         self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
         self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)
@@ -163,7 +169,9 @@ class HeroNode(LifecycleNode):
         assert self.worker is not None
         paused = self.sensors.paused and self.state in ("ready", "running")
         state = "paused" if paused else self.state
-        figures = status.figures(state, self.sensors, self.worker.status(), self.tf.map_to_odom, self._estimate)
+        figures = status.figures(
+            state, self.sensors, self._answers, self.worker.status(), self.tf.map_to_odom, self._estimate
+        )
         accounts = [*self.frames.accounts, *self._outputs.accounts, self._initial_pose.account]
         accounts += [self._reference.account] if self._reference.wanted else []
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
@@ -186,6 +194,7 @@ class HeroNode(LifecycleNode):
             self.state = "running"
         self._estimate = estimate
         self.tf.take(estimate)
+        self._answers.told(estimate.stamp)
         self._outputs.take(estimate)
         self._view.take(estimate)
 

@@ -20,7 +20,8 @@ from dsg_ros.interface import Frame
 from dsg_ros.io.records import PointSet
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
-from dsg_ros.ros.inputs import Input, Latencies
+from dsg_ros.ros.inputs import Input
+from dsg_ros.ros.latencies import Latencies
 from dsg_ros.synchroniser import Synchroniser
 from dsg_ros.throttle import Say, Throttle
 

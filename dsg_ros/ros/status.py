@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from dsg_ros.interface import Estimate
 from dsg_ros.memory import resident_bytes
 from dsg_ros.ros import convert
+from dsg_ros.ros.latencies import Latencies
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import TfBroadcaster
 from dsg_ros.synchroniser import dropped_scans
@@ -21,20 +22,21 @@ from dsg_ros.worker.backend import Status
 Figures = dict[str, Any]
 
 
-def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, estimate: Estimate | None) -> Figures:
+def figures(
+    state: str, sensors: Sensors, answers: Latencies, worker: Status, tf: TfBroadcaster, estimate: Estimate | None
+) -> Figures:
     """Everything worth knowing, nested by subject; JSON-able.
 
     Scans are those of the topics scan and points together: received = processed + waiting + sum of dropped.  What was
     ``lost`` on the way never arrived and is not among the received.
     """
-    inputs, latencies = sensors.inputs, sensors.latencies
+    inputs = sensors.inputs
     scans = [source for name, source in inputs.items() if name != "odom"]
     odometry = inputs["odom"]
     counts = dict(sensors.synchroniser.counts)
     refused = {f"{i.name}_{cause}": n for i in scans for cause, n in i.refused.items()}
     dropped = dropped_scans(counts)
     metrics = dict(estimate.metrics) if estimate else {}
-    median, high = latencies.percentiles()
     return {
         "state": state,
         "scans": {
@@ -77,12 +79,8 @@ def figures(state: str, sensors: Sensors, worker: Status, tf: TfBroadcaster, est
             "largest_gap_s": round(tf.largest_gap, 4),
             "published": tf.published,
         },
-        "callbacks": {
-            "count": latencies.count,
-            "p50_ms": round(median * 1e3, 3),
-            "p99_ms": round(high * 1e3, 3),
-            "largest_ms": round(latencies.largest * 1e3, 3),
-        },
+        "callbacks": sensors.latencies.figures(),
+        "answers": answers.figures(),
         "worker": {"state": worker.state, "restarts": worker.restarts},
         "memory_bytes": {"node": resident_bytes(), "worker": resident_bytes(worker.pid) if worker.pid else 0},
         "compilations_after_warm_up": int(metrics.get("compilations_after_warm_up", 0)),
@@ -126,7 +124,16 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         grown = [f"{n - earlier.get(k, 0)} {k}" for k, n in kinds.items() if n > earlier.get(k, 0)]
         rest = "everything is used" if now["received"] else "nothing received yet"
         yield subject, warn if grown else ok, ", ".join(grown) or rest
-    for subject in ("inputs", "other_inputs", "points", "metrics", "map_to_odom", "callbacks", "memory_bytes"):
+    for subject in (
+        "inputs",
+        "other_inputs",
+        "points",
+        "metrics",
+        "map_to_odom",
+        "callbacks",
+        "answers",
+        "memory_bytes",
+    ):
         yield subject, ok, ""
     mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
     yield "counts", warn if mounting else ok, ", ".join(mounting)

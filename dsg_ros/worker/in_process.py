@@ -41,6 +41,7 @@ class InProcess(Backend):
         estimate = self._session.process(frame)
         self._processed += 1
         self._on_estimate(estimate)
+        self._session.catch_up()
 
     def request(self, command: messages.Command) -> Future[Any]:
         if self._session is None:

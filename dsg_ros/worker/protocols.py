@@ -25,6 +25,14 @@ class Pipeline(Protocol):
 
 
 @runtime_checkable
+class CatchesUp(Protocol):
+    """What it needs of a pipeline that tells an estimate before all is done that a scan gives rise to, besides."""
+
+    def estimate(self, frame: Frame) -> Estimate: ...
+    def catch_up(self) -> None: ...
+
+
+@runtime_checkable
 class Maps(Protocol):
     """What it needs of a pipeline that makes a map, besides."""
 

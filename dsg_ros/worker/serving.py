@@ -51,6 +51,7 @@ def _serve(channel: Channel) -> None:
         while not isinstance(message := channel.receive(), Stop):
             if isinstance(message, Frame):
                 channel.send(session.process(message))
+                session.catch_up()
             else:
                 _answer(session, message, channel)
     except GONE:

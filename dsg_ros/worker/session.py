@@ -24,7 +24,7 @@ from dsg_ros.worker.messages import (
     Setup,
     WhatIf,
 )
-from dsg_ros.worker.protocols import Foretells, Localises, Maps, Pipeline
+from dsg_ros.worker.protocols import CatchesUp, Foretells, Localises, Maps, Pipeline
 
 log = logging.getLogger("worker")
 
@@ -51,7 +51,7 @@ class Session:
         self._processed = 1
 
     def process(self, frame: Frame) -> Estimate:
-        """One frame; adds the process's memory to the estimate's metrics.
+        """One frame; adds the process's memory to the estimate's metrics.  `catch_up` is to follow.
 
         A pipeline is for one kind of scan.  When the very first one is of the other kind, the expectation was wrong
         and the pipeline is built again for what comes; later ones are the pipeline's to refuse.
@@ -61,10 +61,16 @@ class Session:
             log.info("the first scan is %s: compiling for it", "planar" if frame.planar else "a point cloud")
             self._build()
         self._processed += 1
-        estimate = self._pipeline.process(frame)
+        pipeline = self._pipeline
+        estimate = pipeline.estimate(frame) if isinstance(pipeline, CatchesUp) else pipeline.process(frame)
         return dataclasses.replace(
             estimate, metrics={**estimate.metrics, "worker_memory_bytes": float(resident_bytes())}
         )
+
+    def catch_up(self) -> None:
+        """What the frame has left to be done, once its estimate was sent."""
+        if isinstance(self._pipeline, CatchesUp):
+            self._pipeline.catch_up()
 
     def _build(self) -> None:
         pipeline = self._factory(self._setup.config)
