@@ -202,9 +202,9 @@ class Tracker:
     def _tell_of_doubt(self) -> None:
         _log.warning(
             "each of the first %d matches is in doubt, and odometry is believed more: most points do not fit the map "
-            "within registration.inlier_distance (%g m)%s",
+            "within registration.inlier_distance, or what the noise of the ranges makes of it (%.2g m)%s",
             ALL_IN_DOUBT,
-            self._settings.registration.inlier_distance,
+            self._mapper.inlier_distance,
             "" if self._mapper.planar else "; for a 3D lidar there is config/lidar3d.yaml",
         )
 
