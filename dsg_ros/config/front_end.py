@@ -76,7 +76,7 @@ class Registration:
     ] = 0.15
     noise: Annotated[float, Doc("Range noise and model error of a point"), Range(0.001, 1.0, "m")] = 0.02
     inlier_distance: Annotated[
-        float, Doc("A point nearer to its surface is an inlier; where the ranges are noisy, one within 2.5 of their deviations"),
+        float, Doc("A point nearer to its surface is an inlier; of noisy ranges, one within 2.5 deviations"),
         Range(0.01, 2.0, "m"),
     ] = 0.08  # fmt: skip
     discount: Annotated[float, Doc("Share of the registration's information that is believed"), Range(0.001, 1.0)] = 0.5
