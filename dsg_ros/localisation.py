@@ -103,6 +103,8 @@ class Localisation:
             if frame.planar != self._saved.planar:
                 cloud = cloud[:0]
                 self._counts["scans_of_other_kind"] += 1
+            elif frame.planar:
+                self.mapper.range_noise.hear(frame.points)
             before = self._localiser.state
             there = self._calibration.there(frame, odometry)
             located = self._localiser.track(cloud, there, frame.stamp)

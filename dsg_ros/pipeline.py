@@ -115,6 +115,8 @@ class Slam:
             usable = frame.planar == self._map.planar  # the kernels are for one kind of scan
             if not usable:
                 cloud, self._refused = cloud[:0], self._refused + 1
+            elif frame.planar:
+                self._map.range_noise.hear(frame.points)
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
             if self._resumption is None:
                 tracked = self._map.tracker.track(matched, there, frame.stamp)
@@ -381,6 +383,7 @@ class Slam:
             **self._map.back_end.metrics,
             **self._calibration.losses(),
             "metres": self._travel,
+            "range_noise": self._map.range_noise.deviation,
             "compilations_after_warm_up": float(self._compilations),
         }
 

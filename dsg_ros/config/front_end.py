@@ -75,7 +75,10 @@ class Registration:
         float, Doc("A voxel is a surface if its smallest variance is below this share of the next"), Range(0.0, 1.0)
     ] = 0.15
     noise: Annotated[float, Doc("Range noise and model error of a point"), Range(0.001, 1.0, "m")] = 0.02
-    inlier_distance: Annotated[float, Doc("A point nearer to its surface is an inlier"), Range(0.01, 2.0, "m")] = 0.08
+    inlier_distance: Annotated[
+        float, Doc("A point nearer to its surface is an inlier; of noisy ranges, one within 2.5 deviations"),
+        Range(0.01, 2.0, "m"),
+    ] = 0.08  # fmt: skip
     discount: Annotated[float, Doc("Share of the registration's information that is believed"), Range(0.001, 1.0)] = 0.5
     floor_translation: Annotated[float, Doc("Least sigma of a registration's translation"), Range(0.0, 1.0, "m")] = (
         0.004

@@ -31,7 +31,7 @@ from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
 
-PARTS = ("keyframes", "tracker", "back_end", "closer", "voxels", "grid", "mounting", "scans")
+PARTS = ("keyframes", "tracker", "back_end", "closer", "voxels", "grid", "mounting", "scans", "range_noise")
 """Of a map, those with a state of their own."""
 
 
@@ -53,6 +53,7 @@ class GrowingMap:
         self.keyframes = Keyframes()
         self.scans = ScanLog(keep_clouds=settings.refinement.enabled)
         self.mapper = LocalMapper(settings.registration, settings.input, planar=planar)
+        self.range_noise = self.mapper.range_noise
         self.tracker = Tracker(settings, self.mapper, predict)
         self.back_end = BackEnd(settings, axes=self.mapper.axes)
         self.closer = LoopCloser(settings.loops, self.mapper)

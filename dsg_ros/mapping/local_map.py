@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain
 from dsg_ros.mapping import opinion_kernel, registration, voxel_kernels, voxel_map
+from dsg_ros.mapping.range_noise import RangeNoise
 
 DOUBT = 8
 """Power of the inlier share by which a match's variance grows.  By real logs, indoors and out: 4 leaves what is matched
@@ -18,6 +19,11 @@ outdoors too sure, and 16 makes it worthless."""
 
 LEAST_INLIERS = 0.05
 """A smaller inlier share counts as this."""
+
+WIDTH = 2.5
+"""Deviations of the ranges' noise within which a point is an inlier, where that is farther than the inlier distance: 99
+of 100 are.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,10 @@ def merged(trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]
 
 
 class LocalMapper:
-    """Builds local maps and registers scans to them, for planar or spatial scans."""
+    """Builds local maps and registers scans to them, for planar or spatial scans.
+
+    ``range_noise`` is to hear the scans.
+    """
 
     def __init__(self, settings: config.Registration, input_settings: config.Input, *, planar: bool) -> None:
         self._settings = settings
@@ -48,6 +57,14 @@ class LocalMapper:
         self._floors = self._variances(settings.floor_translation, settings.floor_rotation)
         self.capacity = input_settings.max_points
         self._starts = _restarts(settings)
+        self.range_noise = RangeNoise()
+
+    @property
+    def inlier_distance(self) -> float:
+        """How near to its surface a point is an inlier [m]: with half of what a noisy scanner sees as outliers, every
+        match would be in `doubt`.
+        """
+        return max(self._settings.inlier_distance, WIDTH * self.range_noise.deviation)
 
     def build(self, trajectory: NDArray[np.float64], clouds: Sequence[NDArray[np.float64]]) -> LocalMap:
         """Local map of keyframe ``clouds``, each (n, 3) in its own frame, at ``trajectory`` (k, 7)."""
@@ -86,7 +103,7 @@ class LocalMapper:
         """
         return registration.register(
             local_map.coarse, local_map.fine, points, starts, prediction, prior,
-            axes=self._indices, inlier_distance=self._settings.inlier_distance,
+            axes=self._indices, inlier_distance=self.inlier_distance,
         )  # fmt: skip
 
     def opinion(

@@ -202,9 +202,9 @@ class Tracker:
     def _tell_of_doubt(self) -> None:
         _log.warning(
             "each of the first %d matches is in doubt, and odometry is believed more: most points do not fit the map "
-            "within registration.inlier_distance (%g m)%s",
+            "within registration.inlier_distance, or what the noise of the ranges makes of it (%.2g m)%s",
             ALL_IN_DOUBT,
-            self._settings.registration.inlier_distance,
+            self._mapper.inlier_distance,
             "" if self._mapper.planar else "; for a 3D lidar there is config/lidar3d.yaml",
         )
 
@@ -220,7 +220,10 @@ class Tracker:
         reversed_step[:3] *= -1.0
         found = [se3.compose(before, reversed_step)]
         if len(self._past) > 1:
-            found.append(se3.compose(before, se3.between(self._past[-2][1], before)))
+            step = se3.between(self._past[-2][1], before)
+            # Odometry that tells of more way and of more turn than before does not stand still.
+            if any(told < made for told, made in zip(_size(increment), _size(step), strict=True)):
+                found.append(se3.compose(before, step))
         assert self._odometry is not None, "a scan is being matched"
         newest = self._odometry
         for odometry, pose in list(self._past)[:-1]:
@@ -232,5 +235,11 @@ class Tracker:
 
 def _apart(one: NDArray[np.float64], other: NDArray[np.float64], times: float = 1.0) -> bool:
     """Whether two poses (7,) are further apart than what makes them different starts."""
-    away = se3.log(se3.between(one, other)).tolist()
-    return math.hypot(*away[:3]) > times * APART_TRANSLATION or math.hypot(*away[3:]) > times * APART_ROTATION
+    way, turn = _size(se3.between(one, other))
+    return way > times * APART_TRANSLATION or turn > times * APART_ROTATION
+
+
+def _size(motion: NDArray[np.float64]) -> tuple[float, float]:
+    """Way and turn [m, rad] of a motion (7,)."""
+    tangent = se3.log(plain(motion)).tolist()
+    return math.hypot(*tangent[:3]), math.hypot(*tangent[3:])

@@ -18,6 +18,7 @@ from dsg_ros.mapping.localiser import Localiser
 from dsg_ros.mapping.loop_closure import BRIDGE, Closure
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import path_lengths
+from dsg_ros.mapping.range_noise import RangeNoise
 
 
 def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> Problem:
@@ -50,6 +51,7 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     _compile_poses(start[0])
     track = OdometryTrack(np.array([0, 10**8]), np.stack([start[0], start[0]]))
     scan.deskew(Frame(0, room.astype(np.float32), track, times=np.zeros(len(room), np.float32)))
+    RangeNoise().hear(room)
     points = scan.thin(room, settings.input.cell, settings.input.max_points)
     scan.spread(room, settings.input.cell, len(room) // 2)
     match = mapper.register(local_map, points, start, start[0], prior)
@@ -72,6 +74,7 @@ def compile_localiser(trial: Localiser, cloud: NDArray[np.float64], here: NDArra
     """Have ``trial`` look for a robot and follow it; ``cloud`` (n, 3) is what a keyframe at ``here`` (7,) has seen."""
     misfit, further = cloud * [-1.0, 0.4, 1.0], poses.from_planar(1.0, 0.0, 0.0)
     hint = Hint(here, 1.0, 0.5)
+    RangeNoise().hear(cloud)
     trial.hint(hint)
     trial.track(misfit, here, 0)
     trial.track(misfit, poses.compose(here, further), 1)  # two scans are searched for together
