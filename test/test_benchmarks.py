@@ -183,6 +183,12 @@ def test_played_graph_gets_every_pose_and_its_cost(small: PoseGraph) -> None:
     np.testing.assert_allclose(kept.seconds, played.seconds, atol=1e-6)
 
 
+def test_a_grown_factor_is_about_as_large_as_batchs(small: PoseGraph) -> None:
+    smoother = incremental.Ours(small.planar)
+    incremental.play(small, smoother)
+    assert 0.9 < smoother.fill() / ours.batch_fill(small) < 2.0
+
+
 def test_time_that_went_to_others_is_told() -> None:
     seconds = np.full(10, 0.1)
     assert incremental.Played(seconds, 1.0, 0.98).disturbed == ""
@@ -199,9 +205,7 @@ def test_growth_is_measured_at_each_size_and_drawn(small: PoseGraph) -> None:
     assert curve.misfit > growth.MISFIT
     assert all(row.ours is None and "its cost is" in row.note for row in growth._rows("city", curve))
     ours.warm_up_incremental()
-    smoother = incremental.Ours(small.planar)
-    solved = growth.measure(small, smoother, [100, 300])
-    assert 0.9 < smoother.fill() / ours.batch_fill(small) < 2.0
+    solved = growth.measure(small, incremental.Ours(small.planar), [100, 300])
     assert abs(solved.misfit - 1) < 0.1
     assert solved.compilations == 0
     assert all(row.ours is not None for row in growth._rows("city", solved))
