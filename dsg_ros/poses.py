@@ -181,16 +181,6 @@ def adjoint(pose: ArrayLike) -> Array:
     )).reshape(6, 6)  # fmt: skip
 
 
-def pull_back(pose: Array, cotangent: Array) -> Array:
-    """Gradient (n, 6) in the tangents of poses (n, 7), at zero, of a function with gradient (n, 7) in their numbers.
-
-    exp turns the quaternion by ``q * (phi, 0) / 2``; the adjoint of multiplying by q is multiplying by its conjugate.
-    """
-    conjugate = pose[:, 3:] * [-1.0, -1.0, -1.0, 1.0]
-    turn = multiply(conjugate, cotangent[:, 3:])[:, :3]
-    return np.concatenate([rotate(conjugate, cotangent[:, :3]), 0.5 * turn], axis=1)
-
-
 def quaternion(rotation: Array) -> Array:
     """Unit quaternion (4,) [x y z w] of a rotation matrix (3, 3), from its largest component (Shepperd, 1978)."""
     a, b, c = np.diag(rotation)

@@ -104,7 +104,7 @@ class Chunks:
     def __init__(self, problem: Problem) -> None:
         self.dof = problem.state.dof
         self.poses = len(problem.free_poses)
-        self.free = problem.free_on_host()
+        self.free = np.concatenate([np.ravel(problem.free_poses), np.repeat(problem.free_voxels, 3)])
         self.rows: list[Rows] = []
         self._chunks: list[list[_Chunk]] = []
         for factor in problem.factors:

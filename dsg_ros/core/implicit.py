@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dsg_ros import poses
 from dsg_ros.core.chunks import Chunks
+from dsg_ros.core.native import manifold, plain
 from dsg_ros.core.problem import Problem
 from dsg_ros.core.solution import Solution
 from dsg_ros.core.solvers.sparse import SparseFactor
@@ -124,14 +124,14 @@ def _host_vjp(
     problem: Problem, theta: Theta, solution: Solution, cotangent: State, exact: bool
 ) -> tuple[Theta, float | None]:
     # In NumPy: JAX would compile each of these steps for each size of a growing graph.
-    by_pose = np.asarray(cotangent.poses)
-    turned, asked = np.zeros((len(by_pose), 6)), np.flatnonzero(by_pose.any(axis=1))
-    turned[asked] = poses.pull_back(np.asarray(solution.state.poses)[asked], by_pose[asked])
-    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)]) * problem.free_on_host()
+    state = solution.state
+    turned = np.empty((len(state.poses), 6))
+    manifold.pull_back(plain(np.asarray(state.poses)), plain(np.asarray(cotangent.poses, float)), turned)
+    right = np.concatenate([turned.ravel(), np.ravel(cotangent.voxels)])
     inner, left = _host_inverse_hessian(Chunks(problem) if exact else None, theta, solution, right)
     # The solve made the rows ready.
     groups = solution.factorisation.rows.groups_for(problem, theta)
-    return theta_vjp(problem, theta, solution.state, -inner, groups), left
+    return theta_vjp(problem, theta, state, -inner, groups), left
 
 
 def _host_jacobian(
@@ -152,7 +152,9 @@ def _host_inverse_hessian(
     if chunks is None:
         return np.asarray(solution.factorisation.solve(right)), None
     return conjugate_gradients(
-        lambda v: chunks.hessian_product(theta, solution.state, v), solution.factorisation.precondition, right
+        lambda v: chunks.hessian_product(theta, solution.state, v),
+        solution.factorisation.precondition,
+        right * chunks.free,
     )
 
 

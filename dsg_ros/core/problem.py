@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from numpy.typing import NDArray
 
 from dsg_ros.core.factors import base
 from dsg_ros.core.factors.base import Factor
@@ -58,10 +56,6 @@ class Problem(eqx.Module):
     def free(self) -> Bool[Array, " D"]:
         """Which numbers of the tangent may move."""
         return jnp.concatenate([self.free_poses.ravel(), jnp.repeat(self.free_voxels, 3)])
-
-    def free_on_host(self) -> NDArray[np.bool_]:
-        """The same in NumPy, for which nothing is compiled."""
-        return np.concatenate([np.ravel(self.free_poses), np.repeat(self.free_voxels, 3)])
 
     def cost(self, theta: Theta, state: State) -> Float[Array, ""]:
         """``0.5 sum weight rho(|W e|^2)``."""

@@ -148,6 +148,26 @@ def moved(pose: Floats, tangent: Floats, out: Floats) -> None:
 
 
 @compiled
+def pull_back(poses: Floats, cotangent: Floats, out: Floats) -> None:
+    """Gradient into ``out`` (n, 6), in the tangents of ``poses`` (n, 7) at zero, of a function with gradient
+    ``cotangent`` (n, 7) in their numbers.
+
+    exp turns the quaternion by ``q * (phi, 0) / 2``; the adjoint of multiplying by q is multiplying by its conjugate.
+    """
+    for i in range(len(poses)):
+        x, y, z, w = -poses[i, 3], -poses[i, 4], -poses[i, 5], poses[i, 6]
+        a, b, c = cotangent[i, 0], cotangent[i, 1], cotangent[i, 2]
+        tx, ty, tz = 2 * (y * c - z * b), 2 * (z * a - x * c), 2 * (x * b - y * a)
+        out[i, 0] = a + w * tx + y * tz - z * ty
+        out[i, 1] = b + w * ty + z * tx - x * tz
+        out[i, 2] = c + w * tz + x * ty - y * tx
+        p, q, r, s = cotangent[i, 3], cotangent[i, 4], cotangent[i, 5], cotangent[i, 6]
+        out[i, 3] = 0.5 * (w * p + x * s + y * r - z * q)
+        out[i, 4] = 0.5 * (w * q - x * r + y * s + z * p)
+        out[i, 5] = 0.5 * (w * r + x * q - y * p + z * s)
+
+
+@compiled
 def retract(poses: Floats, axes: Ints, step: Floats, offset: Ints, out: Floats) -> None:
     """``out`` (n, 7): poses moved by the part of ``step`` at their ``offset`` (-1: held), along ``axes``."""
     tangent = np.empty(6)
