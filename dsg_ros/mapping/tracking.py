@@ -178,10 +178,11 @@ class Tracker:
             other, base = max(found, key=lambda tried: tried[0].inliers)
             explained = any(not _apart(base, other.pose, 2.0) for base in bases[1:] if _apart(prediction, base))
             # A match that is good in itself need only be better.  Outdoors others turn up in any direction: they must
-            # be far better, and where odometry would be if it had failed in one of the known ways.  They need not be
-            # good then: much of what is seen after a wide turn no map has yet.
+            # be far better, and where odometry would be if it had failed in one of the known ways, or where every start
+            # leads.  They need not be good then: much of what is seen after a wide turn no map has yet.
             sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
-            if sure or (explained and other.inliers > match.inliers + s.restart_leap):
+            agreed = other.inliers > s.restart_below and all(not _apart(other.pose, each.pose) for each, _ in found)
+            if sure or ((explained or agreed) and other.inliers > match.inliers + s.restart_leap):
                 self.counts["restarts_taken"] += 1
                 match, held_to, prior, restarted = other, base, loose, True
                 self._doubtful = PAST if explained else self._doubtful

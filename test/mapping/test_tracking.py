@@ -85,6 +85,32 @@ def test_a_turn_that_odometry_missed_is_found_by_restarts(
     assert np.linalg.norm(poses.log(poses.between(turned, tracked.pose))) < 0.02
 
 
+def test_where_every_start_leads_is_believed_though_a_third_is_not_in_the_map(
+    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap
+) -> None:
+    """Odometry fails in no known way, and too much is new for a match that is good in itself (MIT CSAIL log)."""
+    tracker.set_map(in_room)
+    rng = np.random.default_rng(3)
+
+    def seen(pose: Array) -> Array:
+        cloud = cloud_at(pose, mapper)
+        elsewhere = rng.random(len(cloud)) < 0.32
+        cloud[elsewhere] = rng.uniform(-1.2, 1.2, (int(elsewhere.sum()), 3)) * [1.0, 1.0, 0.0]
+        return cloud
+
+    step = poses.from_planar(0.02, 0.0, 0.0)
+    truth = [poses.from_planar(-0.8, 0.0, 0.0)]
+    truth += [poses.compose(truth[0], step)]
+    truth += [poses.compose(truth[1], poses.from_planar(0.3, 0.0, np.deg2rad(12)))]
+    told = [*truth[:2], poses.compose(truth[1], poses.from_planar(0.3, 0.0, np.deg2rad(-14)))]
+    tracker.move(truth[0])
+    for index, (pose, odometry) in enumerate(zip(truth, told, strict=True)):
+        tracked = tracker.track(seen(pose), odometry, index * worlds.SECOND // 10)
+    assert tracked.restarted
+    assert 0.6 < tracked.inliers < 0.75
+    assert np.linalg.norm(poses.log(poses.between(truth[-1], tracked.pose))) < 0.05
+
+
 @pytest.mark.parametrize(
     ("unknown", "way", "turn"),
     [(0.0, 0.12, 14.0), (0.4, 0.2, 25.0)],
