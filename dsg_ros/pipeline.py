@@ -166,16 +166,21 @@ class Slam:
             self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
             grown.mounting.add(measured, relative)
         self._moment = moment
-        theta = self._calibration.theta
-        grown.observe(key, stamp, cloud, odometry, tracked.pose, self._travel)
-        self._later(grown.complete_local_map)
-        self._later(partial(grown.start_window, theta))
+        self._observe(key, stamp, cloud, odometry, tracked.pose)
         if key % self._settings.loops.every_keyframes == 0:
-            self._later(partial(self._close_loops, theta))
+            self._later(partial(self._close_loops, self._calibration.theta))
         if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
             if grown.planar:
                 self._learn()
+
+    def _observe(
+        self, key: int, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], pose: NDArray[np.float64]
+    ) -> None:
+        """What the keyframe ``key`` at ``pose`` (7,) saw, and the solve of its window."""
+        self._map.observe(key, stamp, cloud, odometry, pose, self._travel)
+        self._later(self._map.complete_local_map)
+        self._later(partial(self._map.start_window, self._calibration.theta))
 
     def _close_loops(self, theta: Theta) -> None:
         """Where any are closed, the next estimate shows what has become of the map."""
@@ -336,9 +341,7 @@ class Slam:
         self._calibration.interrupt()
         self._travel += float(np.linalg.norm(found.pose[:3] - self._map.back_end.pose(-1)[:3]))
         key = self._map.tie(found)
-        self._map.observe(key, frame.stamp, cloud, odometry, found.pose, self._travel)
-        self._later(self._map.complete_local_map)
-        self._later(partial(self._map.start_window, self._calibration.theta))
+        self._observe(key, frame.stamp, cloud, odometry, found.pose)
         self._later(partial(self._map.draw, points, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)
 

@@ -105,7 +105,7 @@ class VoxelStore:
         to mean something else.
         """
         now = colouring, Scale() if colouring == "points" else self.scale
-        if colouring != self._coloured[0] or (colouring != "points" and now != self._coloured):
+        if now != self._coloured:
             self.touch()
         self._coloured = now
         return now[1]

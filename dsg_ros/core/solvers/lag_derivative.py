@@ -41,12 +41,11 @@ class Dependence(NamedTuple):
 
     def slope(self, of: Callable[[Theta, Prior | None], Array]) -> Array:
         """(K, ...) derivatives of an array, by central differences: what makes it is compiled, and no JAX."""
-        ways, here = directions(self.theta, self.learned), of(self.theta, self.prior)
-        out = np.zeros((len(ways.scale), *here.shape))
-        for k in range(len(out)):
+        ways, slopes = directions(self.theta, self.learned), []
+        for k in range(len(ways.scale)):
             up, down = (of(self._theta(ways, k, h), self.prior and self.prior.along(k, h)) for h in (STEP, -STEP))
-            out[k] = (up - down) / (2 * STEP)
-        return out
+            slopes.append((up - down) / (2 * STEP))
+        return np.stack(slopes) if slopes else np.zeros((0, *of(self.theta, self.prior).shape))
 
     def _theta(self, ways: Theta, k: int, step: float) -> Theta:
         moved: Theta = jax.tree.map(lambda leaf, way: np.asarray(leaf) + step * way[k], self.theta, ways)
