@@ -204,7 +204,7 @@ def graph(kernel: Kernel) -> tuple[Problem, Vector]:
 
 def at_fixed_covariance(theta: Theta, reference: Theta, made: Block, width: float) -> Float[Array, ""]:
     """The held-out cost with S as it is at ``reference``, as the gradient there has it."""
-    problem = made.problem()
+    problem = made.problem(reference)
     before = solve(problem, reference, losses.INNER)
     covariance = before.factorisation.solve(jnp.eye(before.state.dof))
     lower, _ = losses.whitened_spread(losses.predict(made, reference, before), covariance)

@@ -368,6 +368,7 @@ class Slam:
         if not len(self._map.keyframes):
             return self.result()
         self._learn()
+        self._calibration.settle()
         return self._result(self._map.finish(self._calibration.theta))
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:

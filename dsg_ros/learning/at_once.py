@@ -28,6 +28,22 @@ def each(pieces: Sequence[Callable[[], Value]]) -> list[Value]:
     return out
 
 
+def begun(piece: Callable[[], Value]) -> Callable[[], Value]:
+    """``piece`` while other things are done, where there is a core for it, else now; its value is to be called for, as
+    often as it is wanted.
+    """
+    if len(os.sched_getaffinity(0)) == 1:
+        found = piece()
+        return lambda: found
+    future = _pool().submit(piece)
+
+    @cache
+    def value() -> Value:
+        return piece() if future.cancel() else future.result()
+
+    return value
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2, thread_name_prefix="learning")
+    return ThreadPoolExecutor(3, thread_name_prefix="learning")

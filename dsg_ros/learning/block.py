@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core import geometry
 from dsg_ros.core.factors import OdomSE3, Registration
 from dsg_ros.core.factors.odometry import noise
 from dsg_ros.core.problem import Problem
+from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import State
 
 Teacher = Literal["scans", "reference", "both"]
@@ -67,22 +70,25 @@ class Link:
 class Block(eqx.Module):
     """n links among n + 1 keyframes, of fixed shape: a pytree of NumPy arrays.
 
-    ``start`` (n + 1, 7) are the poses that raw odometry leads to, in the frame of the first; ``odometry`` has n rows,
-    ``held_out`` one row per pair of keyframes that is scored; ``directions`` (m,) counts the directions each row
-    observes.
+    ``odometry`` has n rows, ``held_out`` one row per pair of keyframes that is scored; ``directions`` (m,) counts the
+    directions each row observes.
     """
 
-    start: Float[np.ndarray, "poses 7"]
     odometry: OdomSE3
     held_out: Registration
     directions: Float[np.ndarray, " m"]
 
-    def problem(self) -> Problem:
-        """The inner problem: odometry alone, the first pose held.  No row of ``held_out`` is in it."""
-        count = self.start.shape[0]
-        keys = jnp.arange(count, dtype=jnp.int32)
+    def problem(self, theta: Theta) -> Problem:
+        """The inner problem: odometry alone, the first pose held.  No row of ``held_out`` is in it.
+
+        It starts where odometry calibrated by ``theta`` leads, (n + 1, 7) in the frame of the first: that is its
+        minimum but for rounding, and near that of all rows.
+        """
+        steps = jax.vmap(lambda row: row.increment(jax.lax.stop_gradient(theta)))(self.odometry)
+        start = jax.lax.associative_scan(geometry.compose, jnp.concatenate([jnp.asarray(poses.IDENTITY)[None], steps]))
+        keys = jnp.arange(len(start), dtype=jnp.int32)
         none = jnp.zeros(1, bool)
-        state = State(jnp.asarray(self.start), jnp.zeros((1, 3)))
+        state = State(start, jnp.zeros((1, 3)))
         return Problem(
             state, jnp.repeat(keys[:, None] > 0, 6, axis=1), none, (self.odometry,), keys, -jnp.ones(1, jnp.int32)
         )
@@ -98,7 +104,6 @@ def make_block(
     several links, which is composed from theirs, has the information of its last link.
     """
     measured = np.stack([link.measured for link in links])
-    start = _chain(measured)
     told = [[(link.relative, link.information), (link.reference, link.reference_information)] for link in links]
     opinions = {"scans": (0,), "reference": (1,), "both": (0, 1)}[teacher]
     steps = np.arange(len(links))
@@ -126,7 +131,7 @@ def make_block(
         sqrt_info=roots,
         weight=np.ones(len(scored)),
     )
-    return Block(start, odometry, held_out, np.count_nonzero(roots.any(axis=2), axis=1).astype(np.float64))
+    return Block(odometry, held_out, np.count_nonzero(roots.any(axis=2), axis=1).astype(np.float64))
 
 
 def pairs_of(count: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.theta import SPECS, Theta, specs, to_float64
 from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, ReferencePose
 from dsg_ros.learning import guards, losses, parameters
-from dsg_ros.learning.at_once import each
+from dsg_ros.learning.at_once import begun
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.history import History
@@ -23,7 +23,8 @@ from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.links import Links
 from dsg_ros.learning.losses import Score
-from dsg_ros.learning.programs import dilution_at, score_at, theta_at
+from dsg_ros.learning.programs import own_at, score_at, theta_at
+from dsg_ros.learning.proposal import Proposal, nothing_known
 from dsg_ros.learning.told import told_noise, told_numbers
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -63,14 +64,9 @@ class Calibration:
         self._detector = ChangeDetector(settings.learning, prior)
         self._changed_at = 0.0
         self._on = settings.learning.enabled
-        self._estimate = np.zeros(len(self._specs))
-        self._candidate = self._used = self._estimate
-        self._sigmas = prior
-        self._verdict = guards.Verdict(
-            np.zeros(len(prior), bool),
-            (guards.UNOBSERVABLE,) * len(prior),
-            ("not observable, 0 m of driving",) * len(prior),
-        )
+        self._used = np.zeros(len(self._specs))
+        self._proposal = nothing_known(prior, np.asarray(self._start.odometry_noise))
+        self._coming: Callable[[], Proposal] | None = None
         self._history = History()
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self.counts["changes_detected"] = 0
@@ -89,6 +85,7 @@ class Calibration:
 
     def information(self) -> NDArray[np.float64]:
         """What is known of them (K, K), prior included: of their deviations from where they started."""
+        self._wait()
         information, _ = self._accumulator.normal()
         return np.array(information, np.float64)
 
@@ -124,6 +121,7 @@ class Calibration:
     def switch(self, on: bool) -> None:
         """Learn from here on, or keep theta as it is used now."""
         if on is not self._on:
+            self.settle()
             self._on = on
             self.interrupt()
             self._tell()
@@ -134,15 +132,14 @@ class Calibration:
 
     def state(self) -> State:
         """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
+        coming = self._wait()
         facts = {
             "on": self._on, "counts": self.counts, "names": self._names, **self._links.facts(),
             "changed_at": self._changed_at,
-            "status": self._verdict.status, "reason": self._verdict.reason,
         }  # fmt: skip
         found = {
-            "used": self._used.copy(), "estimate": self._estimate.copy(), "candidate": self._candidate.copy(),
-            "sigmas": self._sigmas.copy(), "free": self._verdict.free.copy(), "facts": packed(facts),
-            "history": self._history.written(),
+            "used": self._used.copy(), "facts": packed(facts), "history": self._history.written(),
+            **nested(proposal=self._proposal.state(), coming=coming.state() if coming else {}),
             **nested(links=self._links.state(), accumulator=self._accumulator.state(), gate=self._gate.state()),
             **nested(change=self._detector.state()),
             **{f"start.{name}": np.asarray(getattr(self._start, name)) for name in SPECS},
@@ -151,6 +148,7 @@ class Calibration:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over, of a calibration of the same numbers; ValueError or KeyError for another one."""
+        self._wait()
         facts = unpacked(state["facts"])
         if tuple(facts["names"]) != self._names:
             raise ValueError(f"learned are {', '.join(facts['names'])}, not {', '.join(self._names)}")
@@ -160,9 +158,9 @@ class Calibration:
         self._changed_at = facts["changed_at"]
         self._start = to_float64(self._start.replace(**{name: np.array(state[f"start.{name}"]) for name in SPECS}))
         self._start_vector = parameters.numbers(self._start, self._learned)
-        self._estimate, self._candidate = np.array(state["estimate"]), np.array(state["candidate"])
-        self._sigmas = np.array(state["sigmas"])
-        self._verdict = guards.Verdict(np.array(state["free"]), tuple(facts["status"]), tuple(facts["reason"]))
+        self._proposal = Proposal.of(part(state, "proposal"))
+        coming = Proposal.of(told) if (told := part(state, "coming")) else None
+        self._coming = (lambda: coming) if coming else None
         self._accumulator.restore(part(state, "accumulator"), self._still_block(planar=True))
         self._gate.restore(part(state, "gate"))
         self._detector.restore(part(state, "change"))
@@ -182,7 +180,7 @@ class Calibration:
         self._links.choose(planar)
         block = self._still_block(planar)
         self._cost(block, self._used)
-        self._diluted(block, self._used)
+        self._own(block, self._used)
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
@@ -196,11 +194,26 @@ class Calibration:
             self._links.add(key, link, start, end, self._model.predict)
 
     def step(self, stamp: int, travel: float) -> LearningStep | None:
-        """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none."""
+        """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none.
+
+        What the next theta is to be is worked out beside what comes, and taken over by the step after, or by `settle`.
+        """
         last = None
         while self._on and len(self._specs) and (links := self._links.block()):
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
         return last
+
+    def settle(self) -> None:
+        """Take over what the last step has worked out, if that was not done yet."""
+        if self._coming is None:
+            return
+        self._proposal, self._coming = self._coming(), None
+        self._start = self._start.replace(odometry_noise=self._proposal.noise)
+        self._use(self._used)
+
+    def _wait(self) -> Proposal | None:
+        """What the last step works out, once it has: until then the accumulated blocks are another thread's."""
+        return self._coming() if self._coming else None
 
     def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
         """Judge the last update by this block, which it has not seen; then learn from the block.
@@ -209,19 +222,20 @@ class Calibration:
         """
         if not block.directions.any():
             return None
-        before, after, own = each(
-            [partial(self._cost, block, at) for at in (self._used, self._candidate, self._estimate)]
-        )
+        self.settle()
+        coming = begun(partial(self._own, block, self._proposal.estimate))
+        before, after = (self._cost(block, at) for at in (self._used, self._proposal.candidate))
+        own, diluted = coming()
         if not np.isfinite(before.cost):
             self.counts["blocks_refused"] += 1
             _log.warning("learning: the block of keyframes that ends at %.1f m has no finite loss; not used", travel)
             return None
-        wrong = guards.within_bounds(self._candidate, self._start_vector, self._specs)
+        wrong = guards.within_bounds(self._proposal.candidate, self._start_vector, self._specs)
         if wrong:
             _log.warning("learning: update refused, %s", wrong)
         accepted = not wrong and bool(after.loss <= before.loss * (1 + TOLERATED))
         if accepted:
-            self._use(self._candidate)
+            self._use(self._proposal.candidate)
         else:
             self.counts["updates_rolled_back"] += 1
             if not after.cost - before.cost < self._settings.learning.poisoned and self._accumulator.recent:
@@ -230,18 +244,14 @@ class Calibration:
                 _log.warning("learning: the block before the one that ends at %.1f m misleads; forgotten", travel)
         information, _ = self._accumulator.normal()
         change = None
-        if self._accumulator.add(block, self._estimate, own):
-            gradient, diluted = np.asarray(own.gradient), self._diluted(block, self._estimate)
-            change = self._detector.add(gradient, diluted, np.asarray(own.hessian), information)
+        if self._accumulator.add(block, self._proposal.estimate, own):
+            change = self._detector.add(np.asarray(own.gradient), diluted, np.asarray(own.hessian), information)
         else:
             self.counts["blocks_refused"] += 1
         told = self._reopen(change, travel) if change else ""
-        learned = [partial(self._noise.step, block, self._theta)] if self._noise and moves else []
-        _, *noise = each([partial(self._propose, travel), *learned])
-        if noise:
-            self._start = self._start.replace(odometry_noise=noise[0])
-            self._use(self._used)
-        self._tell()
+        self._tell()  # before the noise's learner is another thread's
+        learn_noise = partial(self._noise.step, block, self._theta) if self._noise and moves else None
+        self._coming = begun(partial(self._proposed, travel, np.asarray(self._start.odometry_noise), learn_noise))
         step = LearningStep(
             stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
         )
@@ -261,17 +271,29 @@ class Calibration:
         _log.warning("learning: the robot has changed at %.1f m: %s; learned anew", travel, told)
         return told
 
-    def _propose(self, travel: float) -> None:
-        """The next candidate, from everything learned so far."""
-        everything, centre = np.ones(len(self._specs), bool), self._accumulator.centre
-        self._estimate = minimiser(*self._accumulator.normal(), everything, centre)
-        if self._accumulator.relinearise(self._estimate, RELINEARISE_BEYOND, RELINEARISE_AT_MOST):
-            self._estimate = minimiser(*self._accumulator.normal(), everything, centre)
+    def _proposed(self, travel: float, noise: Vector, learn_noise: Callable[[], Vector] | None) -> Proposal:
+        """From everything learned so far; in another thread, so nothing is changed but the accumulated blocks, and what
+        the gate and the learner of noise remember.
+        """
+        if learn_noise:
+            learned = begun(learn_noise)
+            estimate, centre = self._estimated()
+            noise = learned()
+        else:
+            estimate, centre = self._estimated()
         information, right = self._accumulator.normal()
-        self._sigmas = np.sqrt(np.diag(self._accumulator.sandwich(self._estimate)))
+        sigmas = np.sqrt(np.diag(self._accumulator.sandwich(estimate)))
         since = travel - self._changed_at
-        self._verdict = self._gate.judge(information, self._estimate - centre, self._sigmas, since, centre != 0.0)
-        self._candidate = minimiser(information, right, self._verdict.free, centre)
+        verdict = self._gate.judge(information, estimate - centre, sigmas, since, centre != 0.0)
+        return Proposal(estimate, minimiser(information, right, verdict.free, centre), sigmas, verdict, noise)
+
+    def _estimated(self) -> tuple[Vector, Vector]:
+        """The minimiser of all blocks, and the prior's centre."""
+        everything, centre = np.ones(len(self._specs), bool), self._accumulator.centre
+        estimate = minimiser(*self._accumulator.normal(), everything, centre)
+        if self._accumulator.relinearise(estimate, RELINEARISE_BEYOND, RELINEARISE_AT_MOST):
+            estimate = minimiser(*self._accumulator.normal(), everything, centre)
+        return estimate, centre
 
     def _use(self, deviation: Vector) -> None:
         self._used = deviation
@@ -280,8 +302,8 @@ class Calibration:
         self._tell()
 
     def _tell(self) -> None:
-        told = told_numbers(self._specs, self._start_vector, self._used, self._sigmas, self._verdict, self._on)
-        of_noise = told_noise(self._noise, self._theta, self._verdict, self._on) if self._noise else []
+        told = told_numbers(self._specs, self._start_vector, self._used, self._proposal, self._on)
+        of_noise = told_noise(self._noise, self._theta, self._proposal.verdict, self._on) if self._noise else []
         # Noise that was given is told as it was given until a block has taught it: each name once.
         given, noise = ({p.name: p for p in some} for some in (self._given, of_noise))
         taught = self._noise is not None and self._noise.blocks > 0
@@ -295,14 +317,15 @@ class Calibration:
         loss = self._settings.learning.loss
         return jax.device_get(score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
 
-    def _diluted(self, block: Block, deviation: Vector) -> Vector:
-        """`losses.dilution` (K,) of the block at a deviation: zero but for the gains."""
-        width, out = self._settings.learning.robust_width, np.zeros(len(self._names))
-        told = np.asarray(dilution_at(block, self._start, deviation, width=width, names=self._names))
+    def _own(self, block: Block, deviation: Vector) -> tuple[Score, Vector]:
+        """`_cost`, and `losses.dilution` (K,) of the block there: zero but for the gains."""
+        width, loss = self._settings.learning.robust_width, self._settings.learning.loss
+        score, told = jax.device_get(own_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
+        diluted = np.zeros(len(self._names))
         for name, value in zip(losses.DILUTED, told, strict=True):
             if name in self._names:
-                out[self._names.index(name)] = value
-        return out
+                diluted[self._names.index(name)] = value
+        return score, diluted
 
 
 def _noise_learner(start: Theta, settings: config.Learning) -> NoiseLearner:

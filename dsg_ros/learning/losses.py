@@ -77,14 +77,23 @@ def predict(block: Block, theta: Theta, solution: Solution) -> Prediction:
     return Prediction(innovation, root, jacobian)
 
 
-def _held_out(block: Block, theta: Theta) -> tuple[Solution, Prediction, Array, Array, Array]:
+class _Foretold(NamedTuple):
     """The block solved from its odometry, its held-out rows there, the covariance (D, D) of the poses, and the module's
     L (m, 6, 6) and u (m, 6).
     """
-    solution = solve(block.problem(), theta, INNER)
+
+    solution: Solution
+    held: Prediction
+    covariance: Float[Array, "D D"]
+    lower: Float[Array, "m 6 6"]
+    u: Float[Array, "m 6"]
+
+
+def _foretold(block: Block, theta: Theta) -> _Foretold:
+    solution = solve(block.problem(theta), theta, INNER)
     held = predict(block, theta, solution)
     covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
-    return solution, held, covariance, *whitened_spread(held, covariance)
+    return _Foretold(solution, held, covariance, *whitened_spread(held, covariance))
 
 
 def _squared_width(block: Block, width: float) -> Array:
@@ -99,8 +108,12 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     back-substitution with the inner solve's own factor.  ``width`` is the Cauchy kernel's, in standard deviations a
     direction.
     """
-    solution, held, _, lower, u = _held_out(block, theta)
-    sensitivity = implicit_jacobian(block.problem(), theta, solution, mask)
+    return _score(block, theta, mask, width, _foretold(block, theta))
+
+
+def _score(block: Block, theta: Theta, mask: Mask, width: float, foretold: _Foretold) -> Score:
+    solution, held, _, lower, u = foretold
+    sensitivity = implicit_jacobian(block.problem(theta), theta, solution, mask)
     du = _forward(lower, held.root @ held.jacobian @ sensitivity)
     squared, width2 = jnp.sum(u**2, axis=1), _squared_width(block, width)
     cost = 0.5 * jnp.sum(width2 * jnp.log1p(squared / width2))
@@ -128,7 +141,17 @@ def dilution(block: Block, theta: Theta, width: float) -> Float[Array, " 2"]:
     "Measurement error models", 1987, section 1.3); its mean is zero where noise does not grow with what is measured,
     as it does in turns.
     """
-    solution, held, covariance, lower, u = _held_out(block, theta)
+    return _dilution(block, theta, width, _foretold(block, theta))
+
+
+def score_and_dilution(block: Block, theta: Theta, mask: Mask, width: float) -> tuple[Score, Float[Array, " 2"]]:
+    """`score` and `dilution` of one inner solve."""
+    foretold = _foretold(block, theta)
+    return _score(block, theta, mask, width, foretold), _dilution(block, theta, width, foretold)
+
+
+def _dilution(block: Block, theta: Theta, width: float, foretold: _Foretold) -> Float[Array, " 2"]:
+    solution, held, covariance, lower, u = foretold
     width2 = _squared_width(block, width)
     weight = width2 / (width2 + jnp.sum(u**2, axis=1))
     told = jax.vmap(lambda a, b: solve_triangular(a, b, lower=True, trans=1))(lower, u)
@@ -151,7 +174,7 @@ def negative_log_likelihood(block: Block, theta: Theta, width: float) -> Float[A
 
     (The minimum of a chain does not move with its sigmas, so nothing is lost by fixing it.)
     """
-    problem = block.problem()
+    problem = block.problem(theta)
     solution = jax.lax.stop_gradient(solve(problem, jax.lax.stop_gradient(theta), INNER))
     held = predict(block, theta, solution)
     _, normal = problem.linearise(theta, solution.state)

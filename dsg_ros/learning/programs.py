@@ -1,4 +1,4 @@
-"""Programs of the outer update, traced once: theta at a deviation, a block's score there, and its dilution.
+"""Programs of the outer update, traced once: theta at a deviation, a block's score there, with its dilution or without.
 
 Of this module, not of an object: a second `Calibration` (after a clock jump, in tests) finds them compiled.
 """
@@ -39,8 +39,17 @@ def score_at(
 
 
 @kept()
-def dilution_at(
-    block: Block, start: Theta, deviation: Float[Array | Vector, " K"], *, width: float, names: tuple[str, ...]
-) -> Float[Array, " 2"]:
-    """`losses.dilution` of ``block`` there."""
-    return losses.dilution(block, parameters.moved(start, deviation, names), width)
+def own_at(
+    block: Block,
+    start: Theta,
+    deviation: Float[Array | Vector, " K"],
+    *,
+    width: float,
+    names: tuple[str, ...],
+    loss: scoring.Loss,
+) -> tuple[Score, Float[Array, " 2"]]:
+    """`score_at`, and `losses.dilution` of ``block`` there."""
+    theta, learned = parameters.moved(start, deviation, names), mask(start, *names)
+    if loss == "held_out":
+        return losses.score_and_dilution(block, theta, learned, width)
+    return scoring.SCORES[loss](block, theta, learned, width), losses.dilution(block, theta, width)

@@ -32,9 +32,9 @@ from dsg_ros.learning.losses import Score
 INNER = LevenbergMarquardt(max_iterations=50, tolerance=1e-14)
 
 
-def whole(block: Block, width: float) -> Problem:
+def whole(block: Block, theta: Theta, width: float) -> Problem:
     """The inner problem with the registrations in it, under a Cauchy kernel ``width`` deviations a direction wide."""
-    rows, problem = block.held_out, block.problem()
+    rows, problem = block.held_out, block.problem(theta)
     robust = dataclasses.replace(
         rows,
         kernel=jnp.full(rows.weight.shape, int(Kernel.CAUCHY), jnp.int32),
@@ -45,7 +45,7 @@ def whole(block: Block, width: float) -> Problem:
 
 def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
     """As `dsg_ros.learning.losses.score`, of the minimum of all rows."""
-    problem = whole(block, width)
+    problem = whole(block, theta, width)
     solution = solve(problem, theta, INNER)
     state, ways = solution.state, directions(theta, mask)
 
@@ -72,7 +72,7 @@ def negative_log_likelihood(block: Block, theta: Theta, width: float) -> Float[A
     At the minimum the cost does not change with the poses to first order.  The determinant does, by the weights that
     a kernel gives: the derivative goes through the solve.
     """
-    problem = whole(block, width)
+    problem = whole(block, theta, width)
     state = solve_differentiable(problem, theta, INNER)
     _, normal = problem.linearise(theta, state)
     poses = problem.free_poses.shape[0]

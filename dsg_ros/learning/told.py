@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dsg_ros.core.theta import SPECS, Spec, Theta
 from dsg_ros.interface import Parameter
 from dsg_ros.learning import guards
+from dsg_ros.learning.proposal import Proposal
 
 if TYPE_CHECKING:
     from dsg_ros.learning.noise import NoiseLearner
@@ -17,17 +18,15 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 
 
-def told_numbers(
-    specs: tuple[Spec, ...], start: Vector, used: Vector, sigmas: Vector, verdict: guards.Verdict, on: bool
-) -> list[Parameter]:
-    """The calibration's numbers ``specs`` (K,): at ``start`` (K,), moved by ``used`` (K,), known to ``sigmas`` (K,)."""
-    told = []
+def told_numbers(specs: tuple[Spec, ...], start: Vector, used: Vector, proposal: Proposal, on: bool) -> list[Parameter]:
+    """The calibration's numbers ``specs`` (K,): at ``start`` (K,), moved by ``used`` (K,); how sure: ``proposal``."""
+    told, verdict = [], proposal.verdict
     for i, spec in enumerate(specs):
         status, reason = _status(verdict.status[i], verdict.reason[i], on)
         if status == guards.LEARNED and used[i] == 0.0:
             status, reason = guards.FROZEN, "waits for a block that confirms it"
         value = spec.physical(float(start[i] + used[i]))
-        told.append(Parameter(spec.name, value, float(sigmas[i]), spec.unit, status, reason))
+        told.append(Parameter(spec.name, value, float(proposal.sigmas[i]), spec.unit, status, reason))
     return told
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from dsg_ros.learning.at_once import each
+from dsg_ros.learning.at_once import begun, each
 
 
 def tree(depth: int) -> int:
@@ -24,3 +24,17 @@ def test_an_error_is_raised(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     with pytest.raises(ValueError, match="invalid literal"):
         each([partial(int, "1"), partial(int, "one")])
+
+
+def test_what_is_begun_is_done_once_whoever_does_it():
+    done: list[int] = []
+
+    def one(number: int) -> int:
+        done.append(number)
+        # Pieces that wait for pieces of their own, more of them than there are threads.
+        return number if number < 10 else begun(partial(one, number - 10))()
+
+    coming = [begun(partial(one, number)) for number in range(20)]
+    assert [value() for value in coming] == [*range(10)] * 2
+    assert [value() for value in coming] == [*range(10)] * 2
+    assert sorted(done) == sorted([*range(20), *range(10)])

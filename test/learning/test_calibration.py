@@ -30,6 +30,7 @@ def learn(calibration: Calibration, links: list[Link], first_key: int = 1) -> No
         calibration.add(key, link)
         if key % SIZE == 0:
             calibration.step(key * 10**9, travel)
+            calibration.settle()
 
 
 def by_name(calibration: Calibration) -> dict[str, Parameter]:
@@ -298,3 +299,27 @@ def test_noise_that_was_given_is_told_once(learning: bool) -> None:
         learn(calibration, links_of(TRUE, drive("rooms", 4 * SIZE), seed=2))
         assert told().status == "learned"
         assert told().value != pytest.approx(1.3, abs=1e-6)
+
+
+def test_a_state_between_two_blocks_goes_on_with_what_is_being_worked_out() -> None:
+    """What a step works out beside the scans is neither lost nor taken over early by writing it down."""
+    links = links_of(TRUE, drive("rooms", 6 * SIZE), seed=5)
+
+    def fed(calibration: Calibration, first: int, last: int) -> None:
+        for key in range(first, last):
+            calibration.add(key, links[key - 1])
+            if key % SIZE == 0:
+                calibration.step(key * 10**9, 0.3 * key)
+
+    straight, written = Calibration(SETTINGS), Calibration(SETTINGS)
+    fed(straight, 1, 6 * SIZE)
+    fed(written, 1, 3 * SIZE + 2)
+    again = Calibration(SETTINGS)
+    again.restore(written.state())
+    for calibration in (written, again):
+        fed(calibration, 3 * SIZE + 2, 6 * SIZE)
+        calibration.settle()
+    straight.settle()
+    assert written.parameters() == straight.parameters()
+    assert again.parameters() == straight.parameters()
+    assert straight.history[-1].parameters != straight.parameters()

@@ -26,7 +26,7 @@ def block_of(links: list[Link]) -> Block:
 @jax.jit
 def whitened(block: Block, vector: np.ndarray, reference: Theta) -> tuple[jax.Array, jax.Array]:
     """Innovations at ``vector``, whitened by S at ``reference``: the residuals whose squares the cost sums."""
-    problem = block.problem()
+    problem = block.problem(reference)
     held = losses.predict(block, reference, solve(problem, reference, losses.INNER))
     covariance = solve(problem, reference, losses.INNER).factorisation.solve(np.eye(held.jacobian.shape[2]))
     theta = unflatten(vector, reference, ALL)

@@ -47,6 +47,7 @@ def learn(calibration: Calibration, links: list[Link], told: dict[int, list[Refe
         calibration.add(key, link, (key - 1) * STEP, key * STEP)
         if key % size == 0:
             calibration.step(key * STEP, 0.3 * key)
+            calibration.settle()
     return {p.name: p for p in calibration.parameters()}
 
 
