@@ -56,6 +56,7 @@ class Slam:
         self._refused = 0
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
+        self._learn_begun = False
         self._warm = False
         self._shown = True
         self._left: list[Callable[[], None]] = []
@@ -166,21 +167,30 @@ class Slam:
             self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
             grown.mounting.add(measured, relative)
         self._moment = moment
-        self._observe(key, stamp, cloud, odometry, tracked.pose)
-        if key % self._settings.loops.every_keyframes == 0:
-            self._later(partial(self._close_loops, self._calibration.theta))
+        theta = self._calibration.theta
         if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
-            if grown.planar:
-                self._learn()
+            if grown.planar:  # what comes of it is worked out beside the rest of this, and is for the next scan
+                self._begin_to_learn()
+        self._observe(key, stamp, cloud, odometry, tracked.pose, theta)
+        if key % self._settings.loops.every_keyframes == 0:
+            self._later(partial(self._close_loops, theta))
+        if grown.planar:
+            self._learn()
 
     def _observe(
-        self, key: int, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], pose: NDArray[np.float64]
+        self,
+        key: int,
+        stamp: int,
+        cloud: NDArray[np.float64],
+        odometry: NDArray[np.float64],
+        pose: NDArray[np.float64],
+        theta: Theta,
     ) -> None:
-        """What the keyframe ``key`` at ``pose`` (7,) saw, and the solve of its window."""
+        """What the keyframe ``key`` at ``pose`` (7,) saw, and the solve of its window at ``theta``."""
         self._map.observe(key, stamp, cloud, odometry, pose, self._travel)
         self._later(self._map.complete_local_map)
-        self._later(partial(self._map.start_window, self._calibration.theta))
+        self._later(partial(self._map.start_window, theta))
 
     def _close_loops(self, theta: Theta) -> None:
         """Where any are closed, the next estimate shows what has become of the map."""
@@ -192,10 +202,17 @@ class Slam:
 
         A keyframe made of a cloud leaves much to do until the next cloud: then it is put off to that one.
         """
+        self._begin_to_learn()
+        if self._learn_begun:
+            with self._stopwatch("learn_wait"):
+                self._calibration.settle()
+            self._learn_begun = False
+
+    def _begin_to_learn(self) -> None:
         if self._learn_at is not None:
             with self._stopwatch("learn"):
                 self._calibration.step(self._learn_at, self._travel)
-            self._learn_at = None
+            self._learn_at, self._learn_begun = None, True
 
     def _estimate(
         self, frame: Frame, cloud: NDArray[np.float64], odometry: NDArray[np.float64], keyframe: bool
@@ -341,7 +358,7 @@ class Slam:
         self._calibration.interrupt()
         self._travel += float(np.linalg.norm(found.pose[:3] - self._map.back_end.pose(-1)[:3]))
         key = self._map.tie(found)
-        self._observe(key, frame.stamp, cloud, odometry, found.pose)
+        self._observe(key, frame.stamp, cloud, odometry, found.pose, self._calibration.theta)
         self._later(partial(self._map.draw, points, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)
 
@@ -368,7 +385,6 @@ class Slam:
         if not len(self._map.keyframes):
             return self.result()
         self._learn()
-        self._calibration.settle()
         return self._result(self._map.finish(self._calibration.theta))
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:

@@ -196,7 +196,7 @@ class Calibration:
     def step(self, stamp: int, travel: float) -> LearningStep | None:
         """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none.
 
-        What the next theta is to be is worked out beside what comes, and taken over by the step after, or by `settle`.
+        What the next theta is to be is worked out beside what comes, and taken over by `settle`, or the step after.
         """
         last = None
         while self._on and len(self._specs) and (links := self._links.block()):
