@@ -120,8 +120,19 @@ def load_report(folder: str | Path) -> dict[str, Any] | None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """`UserError` unless ``folder`` is free to be written to: absent, empty, or holding a run of this program."""
+    """`UserError` unless ``folder`` is free to be written to: absent, empty, or holding a run of this program; and
+    unless a file can be made where it is or is to be.
+    """
     folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if there != folder and not there.is_dir():
+        raise UserError(f"{folder} cannot be made: {there} is a file")
+    if there.is_dir():
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise UserError(f"{folder}: nothing can be written to {there}: {error.strerror}") from error
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -254,6 +254,11 @@ def test_folders_that_may_be_written_to(saved, tmp_path):
         check_folder(tmp_path)
     with pytest.raises(UserError, match="is a file"):
         check_folder(tmp_path / "thesis.tex")
+    with pytest.raises(UserError, match=r"thesis\.tex is a file"):
+        check_folder(tmp_path / "thesis.tex" / "run" / "today")
+    with pytest.raises(UserError, match="nothing can be written to /proc"):
+        check_folder("/proc/run")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "thesis.tex"]
 
 
 def test_a_folder_that_cannot_be_made_is_told(run, tmp_path):
