@@ -56,7 +56,6 @@ class Slam:
         self._refused = 0
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
-        self._learn_begun = False
         self._warm = False
         self._shown = True
         self._left: list[Callable[[], None]] = []
@@ -203,16 +202,15 @@ class Slam:
         A keyframe made of a cloud leaves much to do until the next cloud: then it is put off to that one.
         """
         self._begin_to_learn()
-        if self._learn_begun:
+        if self._calibration.unsettled:
             with self._stopwatch("learn_wait"):
                 self._calibration.settle()
-            self._learn_begun = False
 
     def _begin_to_learn(self) -> None:
         if self._learn_at is not None:
             with self._stopwatch("learn"):
                 self._calibration.step(self._learn_at, self._travel)
-            self._learn_at, self._learn_begun = None, True
+            self._learn_at = None
 
     def _estimate(
         self, frame: Frame, cloud: NDArray[np.float64], odometry: NDArray[np.float64], keyframe: bool

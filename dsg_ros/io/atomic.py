@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from dsg_ros.errors import UserError
+
+
+def unwritable(folder: Path) -> str:
+    """Why no file can be made in ``folder``; empty where one can.  By trying: permissions do not tell all of it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def destination(path: Path) -> Path:
@@ -24,7 +34,7 @@ def destination(path: Path) -> Path:
         raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
     if not place.parent.is_dir():
         raise UserError(f"{path}: there is no folder {place.parent if path.is_symlink() else path.parent}")
-    if not os.access(place.parent, os.W_OK | os.X_OK):
+    if unwritable(place.parent):
         raise UserError(f"{path}: the folder {place.parent if path.is_symlink() else path.parent} is not writable")
     return place
 

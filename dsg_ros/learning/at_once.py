@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
 Value = TypeVar("Value")
-
-
-def each(pieces: Sequence[Callable[[], Value]]) -> list[Value]:
-    """What each of ``pieces`` returns, in their order.
-
-    The first are worked on here, from the last one on by other threads where there are cores for them; so a piece may
-    have pieces of its own.  Which thread does what changes no result.
-    """
-    futures: list[Future[Value]] = []
-    if len(os.sched_getaffinity(0)) > 1:
-        futures = [_pool().submit(piece) for piece in pieces[1:]]
-    here = [piece() for piece in pieces[: len(pieces) - len(futures)]]
-    out = list(here)
-    for piece, future in zip(pieces[len(here) :], futures, strict=True):
-        # What no thread has begun is done here: none ever waits for a thread that waits itself.
-        out.append(piece() if future.cancel() else future.result())
-    return out
 
 
 def begun(piece: Callable[[], Value]) -> Callable[[], Value]:
@@ -39,9 +22,20 @@ def begun(piece: Callable[[], Value]) -> Callable[[], Value]:
 
     @cache
     def value() -> Value:
+        # What no thread has begun is done here: none ever waits for a thread that waits itself.
         return piece() if future.cancel() else future.result()
 
     return value
+
+
+def each(pieces: Sequence[Callable[[], Value]]) -> list[Value]:
+    """What each of ``pieces`` returns, in their order.
+
+    The first is worked on here, the others by other threads where there are cores for them; so a piece may have pieces
+    of its own.  Which thread does what changes no result.
+    """
+    others = [begun(piece) for piece in pieces[1:]]
+    return [piece() for piece in (*pieces[:1], *others)]
 
 
 @cache

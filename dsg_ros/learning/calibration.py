@@ -203,6 +203,11 @@ class Calibration:
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
         return last
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether `settle` has something to take over."""
+        return self._coming is not None
+
     def settle(self) -> None:
         """Take over what the last step has worked out, if that was not done yet."""
         if self._coming is None:
@@ -250,8 +255,9 @@ class Calibration:
             self.counts["blocks_refused"] += 1
         told = self._reopen(change, travel) if change else ""
         self._tell()  # before the noise's learner is another thread's
-        learn_noise = partial(self._noise.step, block, self._theta) if self._noise and moves else None
-        self._coming = begun(partial(self._proposed, travel, np.asarray(self._start.odometry_noise), learn_noise))
+        noise = np.asarray(self._start.odometry_noise)
+        learn_noise = partial(self._noise.step, block, self._theta) if self._noise and moves else lambda: noise
+        self._coming = begun(partial(self._proposed, travel, learn_noise))
         step = LearningStep(
             stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
         )
@@ -271,29 +277,20 @@ class Calibration:
         _log.warning("learning: the robot has changed at %.1f m: %s; learned anew", travel, told)
         return told
 
-    def _proposed(self, travel: float, noise: Vector, learn_noise: Callable[[], Vector] | None) -> Proposal:
+    def _proposed(self, travel: float, learn_noise: Callable[[], Vector]) -> Proposal:
         """From everything learned so far; in another thread, so nothing is changed but the accumulated blocks, and what
         the gate and the learner of noise remember.
         """
-        if learn_noise:
-            learned = begun(learn_noise)
-            estimate, centre = self._estimated()
-            noise = learned()
-        else:
-            estimate, centre = self._estimated()
+        noise, centre = begun(learn_noise), self._accumulator.centre
+        everything = np.ones(len(self._specs), bool)
+        estimate = minimiser(*self._accumulator.normal(), everything, centre)
+        if self._accumulator.relinearise(estimate, RELINEARISE_BEYOND, RELINEARISE_AT_MOST):
+            estimate = minimiser(*self._accumulator.normal(), everything, centre)
         information, right = self._accumulator.normal()
         sigmas = np.sqrt(np.diag(self._accumulator.sandwich(estimate)))
         since = travel - self._changed_at
         verdict = self._gate.judge(information, estimate - centre, sigmas, since, centre != 0.0)
-        return Proposal(estimate, minimiser(information, right, verdict.free, centre), sigmas, verdict, noise)
-
-    def _estimated(self) -> tuple[Vector, Vector]:
-        """The minimiser of all blocks, and the prior's centre."""
-        everything, centre = np.ones(len(self._specs), bool), self._accumulator.centre
-        estimate = minimiser(*self._accumulator.normal(), everything, centre)
-        if self._accumulator.relinearise(estimate, RELINEARISE_BEYOND, RELINEARISE_AT_MOST):
-            estimate = minimiser(*self._accumulator.normal(), everything, centre)
-        return estimate, centre
+        return Proposal(estimate, minimiser(information, right, verdict.free, centre), sigmas, verdict, noise())
 
     def _use(self, deviation: Vector) -> None:
         self._used = deviation

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from dsg_ros import config
 from dsg_ros.core.programs import kept
-from dsg_ros.core.theta import Theta, mask, names, to_float64
+from dsg_ros.core.theta import Theta, names, to_float64
 from dsg_ros.interface import Parameter
 from dsg_ros.learning import parameters, scoring
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
+from dsg_ros.learning.programs import score_at
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -168,10 +169,8 @@ def _scores(
     names: tuple[str, ...],
     loss: scoring.Loss,
 ) -> tuple[Float[Array, " n"], Float[Array, "n K"], Float[Array, "n K K"]]:
-    theta, learned = parameters.moved(start, deviation, names), mask(start, *names)
-
     def one(block: Block) -> tuple[Array, Array, Array]:
-        found = scoring.SCORES[loss](block, theta, learned, width)
+        found = score_at(block, start, deviation, width=width, names=names, loss=loss)
         return found.cost, found.gradient, found.hessian
 
     # Not vmap: with batches, XLA's calls to LAPACK wait for threads of the pool that they run on, for ever where there

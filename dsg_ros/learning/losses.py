@@ -19,7 +19,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from dsg_ros.core.implicit import implicit_jacobian
-from dsg_ros.core.problem import gather
+from dsg_ros.core.problem import Problem, gather
 from dsg_ros.core.solution import Solution
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import DenseCholesky, LevenbergMarquardt
@@ -78,10 +78,11 @@ def predict(block: Block, theta: Theta, solution: Solution) -> Prediction:
 
 
 class _Foretold(NamedTuple):
-    """The block solved from its odometry, its held-out rows there, the covariance (D, D) of the poses, and the module's
-    L (m, 6, 6) and u (m, 6).
+    """The inner ``problem``, the block solved from its odometry, its held-out rows there, the covariance (D, D) of the
+    poses, and the module's L (m, 6, 6) and u (m, 6).
     """
 
+    problem: Problem
     solution: Solution
     held: Prediction
     covariance: Float[Array, "D D"]
@@ -90,10 +91,11 @@ class _Foretold(NamedTuple):
 
 
 def _foretold(block: Block, theta: Theta) -> _Foretold:
-    solution = solve(block.problem(theta), theta, INNER)
+    problem = block.problem(theta)
+    solution = solve(problem, theta, INNER)
     held = predict(block, theta, solution)
     covariance = solution.factorisation.solve(jnp.eye(solution.state.dof))
-    return _Foretold(solution, held, covariance, *whitened_spread(held, covariance))
+    return _Foretold(problem, solution, held, covariance, *whitened_spread(held, covariance))
 
 
 def _squared_width(block: Block, width: float) -> Array:
@@ -112,8 +114,8 @@ def score(block: Block, theta: Theta, mask: Mask, width: float) -> Score:
 
 
 def _score(block: Block, theta: Theta, mask: Mask, width: float, foretold: _Foretold) -> Score:
-    solution, held, _, lower, u = foretold
-    sensitivity = implicit_jacobian(block.problem(theta), theta, solution, mask)
+    problem, solution, held, _, lower, u = foretold
+    sensitivity = implicit_jacobian(problem, theta, solution, mask)
     du = _forward(lower, held.root @ held.jacobian @ sensitivity)
     squared, width2 = jnp.sum(u**2, axis=1), _squared_width(block, width)
     cost = 0.5 * jnp.sum(width2 * jnp.log1p(squared / width2))
@@ -151,7 +153,7 @@ def score_and_dilution(block: Block, theta: Theta, mask: Mask, width: float) -> 
 
 
 def _dilution(block: Block, theta: Theta, width: float, foretold: _Foretold) -> Float[Array, " 2"]:
-    solution, held, covariance, lower, u = foretold
+    _, solution, held, covariance, lower, u = foretold
     width2 = _squared_width(block, width)
     weight = width2 / (width2 + jnp.sum(u**2, axis=1))
     told = jax.vmap(lambda a, b: solve_triangular(a, b, lower=True, trans=1))(lower, u)

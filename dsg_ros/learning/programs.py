@@ -49,7 +49,8 @@ def own_at(
     loss: scoring.Loss,
 ) -> tuple[Score, Float[Array, " 2"]]:
     """`score_at`, and `losses.dilution` of ``block`` there."""
-    theta, learned = parameters.moved(start, deviation, names), mask(start, *names)
+    theta = parameters.moved(start, deviation, names)
     if loss == "held_out":
-        return losses.score_and_dilution(block, theta, learned, width)
-    return scoring.SCORES[loss](block, theta, learned, width), losses.dilution(block, theta, width)
+        return losses.score_and_dilution(block, theta, mask(start, *names), width)
+    score = score_at(block, start, deviation, width=width, names=names, loss=loss)
+    return score, losses.dilution(block, theta, width)

@@ -15,6 +15,7 @@ from typing import Any
 
 from dsg_ros.errors import UserError
 from dsg_ros.interface import RunResult
+from dsg_ros.io.atomic import unwritable
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.map_image import write_map
 from dsg_ros.io.pointfile import write_ply
@@ -127,12 +128,8 @@ def check_folder(folder: str | Path) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if there != folder and not there.is_dir():
         raise UserError(f"{folder} cannot be made: {there} is a file")
-    if there.is_dir():
-        try:
-            with tempfile.TemporaryFile(dir=there):
-                pass
-        except OSError as error:
-            raise UserError(f"{folder}: nothing can be written to {there}: {error.strerror}") from error
+    if there.is_dir() and (why := unwritable(there)):
+        raise UserError(f"{folder}: nothing can be written to {there}: {why}")
     if not folder.exists():
         return
     if not folder.is_dir():
