@@ -88,7 +88,8 @@ def main(options: Options) -> int:
     saved = read_map(options.map)
     truth = _truth(options.truth or options.map.resolve().parent / "trajectory.tum")
     settings = settings_for(options.log, Topics(), assignments=options.set)
-    stream = [f for f in frames(open_log(options.log, Topics("", "", "")), settings.input) if f.planar == saved.planar]
+    source = open_log(options.log, Topics(), settings.input.point_time_unit)
+    stream = [f for f in frames(source, settings.input) if f.planar == saved.planar]
     known = np.array([i for i, frame in enumerate(stream) if frame.stamp in truth], np.int64)
     if not len(known):
         raise UserError(f"{options.log}: the trajectory of truth knows none of its scans; is it of another run?")

@@ -18,6 +18,10 @@ class Input:
     max_range: Annotated[float, Doc("Farther returns are dropped (no-return codes too)"), Range(1.0, 300.0, "m")] = 30.0
     max_points: Annotated[int, Doc("Points of a scan kept after averaging in cells"), Range(32, 8192)] = 256
     cell: Annotated[float, Doc("Points of a scan are averaged in cells of this edge"), Range(0.0, 2.0, "m")] = 0.05
+    point_time_unit: Annotated[
+        Literal["auto", "s", "ms", "us", "ns", "none"],
+        Doc("Unit of the times of a cloud's points; auto: as sweeps are long; none: times are not used"),
+    ] = "auto"
     queue: Annotated[int, Doc("Scans that may wait for their odometry; the oldest is dropped"), Range(1, 10000)] = 50
     odometry_timeout: Annotated[
         float, Doc("Odometry this much older than a scan counts as silent"), Range(0.05, 60.0, "s")

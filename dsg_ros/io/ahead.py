@@ -73,7 +73,7 @@ def reading(path: Path, topics: Topics, settings: Input) -> Iterator[Stream]:
     """
     check_log(path)
     if not spare_core():
-        yield frames(open_log(path, topics), settings)
+        yield frames(open_log(path, topics, settings.point_time_unit), settings)
         return
     with Aside(f"{__name__}:read") as aside:
         aside.send((path, topics, settings))
@@ -83,7 +83,7 @@ def reading(path: Path, topics: Topics, settings: Input) -> Iterator[Stream]:
 def read(receive: Receive) -> Iterator[int | list[tuple[Frame | None, Counts]]]:
     """In the process: the number of scans, then frames in batches, each with the counts so far; None at the end."""
     path, topics, settings = receive()
-    stream = frames(open_log(path, topics), settings)
+    stream = frames(open_log(path, topics, settings.point_time_unit), settings)
     yield len(stream)
     yield from _batches(stream)
 

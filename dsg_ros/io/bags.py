@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dsg_ros import poses
 from dsg_ros.errors import UserError
 from dsg_ros.io import pointcloud
+from dsg_ros.io.point_times import PointTimes
 from dsg_ros.io.rawbag import RawBag, Topic
 from dsg_ros.io.records import CloudRecord, MalformedMessage, OdometryRecord, Record, ScanRecord, Topics
 
@@ -39,8 +40,8 @@ class BagLog:
 
     paired = False
 
-    def __init__(self, path: Path, topics: Topics) -> None:
-        self._path = path
+    def __init__(self, path: Path, topics: Topics, point_time_unit: str = "auto") -> None:
+        self._path, self._point_time_unit = path, point_time_unit
         self._counts: Counter[str] = Counter()
         with RawBag(path) as bag:
             self.odometry = _choose(bag, ODOMETRY, topics.odom, "odometry")
@@ -60,6 +61,7 @@ class BagLog:
 
     def __iter__(self) -> Iterator[Record]:
         self._counts.clear()
+        times = PointTimes(self._point_time_unit)
         base = ""
         with RawBag(self._path) as bag:
             for topic, time, data in bag.messages([self.odometry, *self.sensors]):
@@ -70,18 +72,18 @@ class BagLog:
                         record = odometry = _odometry(message, topic.name)
                         base = self._frame_change(base, odometry.child_frame, topic.name)
                     else:
-                        record = self._sensor(message, topic, base)
+                        record = self._sensor(message, topic, base, times)
                 except (ValueError, AttributeError) as error:
                     self._refuse(topic, time, error)
                     continue
                 yield record
             self._counts.update(bag.counts)
 
-    def _sensor(self, message: Any, topic: Topic, base: str) -> Record:
+    def _sensor(self, message: Any, topic: Topic, base: str, times: PointTimes) -> Record:
         stamp, frame = _stamp(message.header), str(message.header.frame_id)
         mount = self._mounts.base_from(base, frame) if base else None
         if topic.msgtype == CLOUD:
-            cloud = pointcloud.decode(message, stamp)
+            cloud = pointcloud.decode(message, stamp, times.of(topic.name, frame, stamp))
             return CloudRecord(stamp, cloud.points, cloud.times, frame, mount, topic.name, cloud.dropped)
         return ScanRecord(
             stamp,

@@ -8,9 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsg_ros.io.point_times import SensorTimes
 from dsg_ros.io.records import MalformedMessage, PointSet, ScanRecord
-
-_LONGEST_SWEEP = 2.0  # seconds; no scanner turns slower, but a time_increment in milliseconds looks like it
 
 
 def decode(
@@ -20,14 +19,15 @@ def decode(
     range_min: float,
     range_max: float,
     time_increment: float = 0.0,
+    times: SensorTimes | None = None,
 ) -> PointSet:
     """Points in the sensor frame of the beams that measured something.
 
     REP-117: a range counts only where it is finite and ``range_min <= range <= range_max``; NaN is an invalid
-    reading, +inf no return, -inf too close.  ``times`` are ``i * time_increment`` [s] after the message's stamp
-    (which is that of the first beam), None where ``time_increment`` is zero.  ``dropped`` counts by cause:
-    not_a_number, no_return, too_close, too_far. Raises `MalformedMessage` where the geometry is not finite, beams
-    coincide, or the sweep from the first beam to the last takes longer than two seconds.
+    reading, +inf no return, -inf too close.  Points' times are ``i * time_increment`` [s] after the message's stamp
+    (which is that of the first beam), None where ``time_increment`` is zero or makes a sweep that ``times``, what is
+    known of this sensor's, does not believe.  ``dropped`` counts by cause: not_a_number, no_return, too_close, too_far,
+    time_refused (the points are kept).  Raises `MalformedMessage` where the geometry is not finite or beams coincide.
     """
     measured = np.asarray(ranges, np.float32)
     geometry = (angle_min, angle_increment, range_min, range_max, time_increment)
@@ -41,12 +41,6 @@ def decode(
         )
     if angle_increment == 0 and len(measured) > 1:
         raise MalformedMessage(f"angle_increment is 0 with {len(measured)} ranges")
-    sweep = max(len(measured) - 1, 0) * float(time_increment)
-    if abs(sweep) > _LONGEST_SWEEP:
-        raise MalformedMessage(
-            f"time_increment {time_increment:g} s makes {len(measured)} ranges a sweep of {sweep:g} s; at most "
-            f"{_LONGEST_SWEEP:g} s is believed: time_increment is in seconds between two beams, 0 if unknown"
-        )
     valid = (measured >= range_min) & (measured <= range_max)  # false for NaN
     if not (math.isfinite(range_min) and math.isfinite(range_max)):
         valid &= np.isfinite(measured)
@@ -54,17 +48,18 @@ def decode(
     # The message carries float32 angles: rounding here makes a log and the bag converted from it give the same points.
     directions = _directions(len(measured), float(np.float32(angle_min)), float(np.float32(angle_increment)))
     points = directions[valid] * measured[valid, None]
-    times = None
-    if time_increment:
-        times = (np.flatnonzero(valid) * np.float64(np.float32(time_increment))).astype(np.float32)
-    return PointSet(points, times, dropped)
+    if not time_increment:
+        return PointSet(points, None, dropped)
+    if not (times or SensorTimes("scan")).believes(max(len(measured) - 1, 1) * float(time_increment)):
+        return PointSet(points, None, dropped | {"time_refused": len(points)})
+    after = (np.flatnonzero(valid) * np.float64(np.float32(time_increment))).astype(np.float32)
+    return PointSet(points, after, dropped)
 
 
-def decode_record(scan: ScanRecord) -> PointSet:
+def decode_record(scan: ScanRecord, times: SensorTimes | None = None) -> PointSet:
     """`decode` of a log's record."""
-    return decode(
-        scan.ranges, scan.angle_min, scan.angle_increment, scan.range_min, scan.range_max, scan.time_increment
-    )
+    geometry = scan.angle_min, scan.angle_increment, scan.range_min, scan.range_max, scan.time_increment
+    return decode(scan.ranges, *geometry, times)
 
 
 def _causes(refused: NDArray[np.float32], range_min: float) -> dict[str, int]:

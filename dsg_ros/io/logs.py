@@ -21,6 +21,7 @@ from dsg_ros.io import laserscan
 from dsg_ros.io.carmen import RECORDS, CarmenLog
 from dsg_ros.io.g2o import G2oLog
 from dsg_ros.io.kinds import bag_kind, first_bytes
+from dsg_ros.io.point_times import PointTimes
 from dsg_ros.io.records import CloudRecord, Log, MalformedMessage, OdometryRecord, PointSet, ScanRecord, Topics
 from dsg_ros.io.textfile import is_compressed, read_bytes
 from dsg_ros.synchroniser import Synchroniser
@@ -50,15 +51,18 @@ def check_log(path: Path) -> bytes:
     return head
 
 
-def open_log(path: Path | str, topics: Topics | None = None) -> Log:
-    """The log at ``path``, recognised by its content; `UserError` says what was found and what is accepted."""
+def open_log(path: Path | str, topics: Topics | None = None, point_time_unit: str = "auto") -> Log:
+    """The log at ``path``, recognised by its content; `UserError` says what was found and what is accepted.
+
+    ``point_time_unit`` is that of clouds, as `dsg_ros.config.Input` has it.
+    """
     path = Path(path)
     head = check_log(path)
     if path.is_dir() or bag_kind(head):
         # Text logs do without the bag library, which is slow to import.
         from dsg_ros.io.bags import BagLog
 
-        return BagLog(path, topics or Topics())
+        return BagLog(path, topics or Topics(), point_time_unit)
     data = read_bytes(path)
     if kind := bag_kind(data[:16]):
         raise UserError(f"{path}: a compressed {kind}; decompress it first")
@@ -100,6 +104,7 @@ class Frames(Iterator[Frame]):
         margin = max(settings.odometry_margin, MARGIN)
         self.synchroniser = Synchroniser(replace(settings, odometry_margin=margin), report)
         self.scans_read = 0
+        self._times = PointTimes(settings.point_time_unit)
         self._counts: Counter[str] = Counter()
         self._frames = self._paired() if log.paired else self._bracketed()
 
@@ -154,7 +159,8 @@ class Frames(Iterator[Frame]):
 
     def _decoded(self, record: ScanRecord) -> PointSet | None:
         try:
-            scan = laserscan.decode_record(record)
+            times = self._times.of(record.topic or "scan", record.frame, record.stamp)
+            scan = laserscan.decode_record(record, times)
         except MalformedMessage as error:
             self._counts["malformed_messages"] += 1
             if self._counts["malformed_messages"] <= _NAMED:

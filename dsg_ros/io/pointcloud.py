@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsg_ros.io.point_times import UNITS, SensorTimes
 from dsg_ros.io.records import MalformedMessage, PointSet
 
 # sensor_msgs/PointField datatypes.
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _NAMES = {1: "INT8", 2: "UINT8", 3: "INT16", 4: "UINT16", 5: "INT32", 6: "UINT32", 7: "FLOAT32", 8: "FLOAT64"}
-_TIME_FIELDS = ("t", "time", "timestamp", "time_offset", "timeStamp", "offset_time")
-_UNITS = (1.0, 1e-6, 1e-9)  # seconds, microseconds, nanoseconds
-_LONGEST_SWEEP = 2.0  # seconds that one cloud may span
-_ABSOLUTE = 1e6  # seconds: offsets are never that large, clocks since 1970 are
-_OTHER_CLOCK = 10.0  # seconds: absolute times this far from the header's stamp run on the sensor's own clock
+_TIME_FIELDS = ("t", "time", "timestamp", "time_stamp", "timeStamp", "time_offset", "offset_time", "t_offset")
+_TIME_NAMES = (*_TIME_FIELDS, *(f"{name}_{unit}" for name in _TIME_FIELDS for unit in UNITS))
 
 FIELDS = ("x", "y", "z", "time")
 """The fields of clouds that this package writes, all FLOAT32: `rows`."""
@@ -45,20 +42,18 @@ class PointCloud2(Protocol):
     data: Any
 
 
-def decode(cloud: PointCloud2, stamp: int = 0) -> PointSet:
+def decode(cloud: PointCloud2, stamp: int = 0, times: SensorTimes | None = None) -> PointSet:
     """Finite points (n, 3) float32 [m] of the cloud and, where it has a time field, when each was measured.
 
-    ``stamp`` [ns] is the header's: times of an absolute clock are told as seconds after it.  A point with a NaN or an
-    infinite coordinate is dropped with its time and counted as not_finite, whatever ``is_dense`` says.  Integer times
-    are nanoseconds; the unit of floating-point times is the largest of s, us, ns in which the sweep is at most two
-    seconds.  An absolute clock that is not the header's (sensor uptime) counts from its earliest point:
-    "foreign_clock"; times that make no sense in any unit are left out: "time_refused".  Raises `MalformedMessage`
-    where there is no float x, y, z or the sizes contradict each other.
+    ``stamp`` [ns] is the header's: times of an absolute clock are told as seconds after it, in the unit that ``times``
+    makes out for this sensor (`SensorTimes.seconds`).  A point with a NaN or an infinite coordinate is dropped with its
+    time and counted as not_finite, whatever ``is_dense`` says.  Raises `MalformedMessage` where there is no float x,
+    y, z or the sizes contradict each other.
     """
     fields = {field.name: field for field in cloud.fields}
     data = _rows(cloud)
     layout = {axis: _axis(axis, fields, cloud) for axis in "xyz"}
-    time_name = next((name for name in _TIME_FIELDS if name in fields), "")
+    time_name = next((name for name in _TIME_NAMES if name in fields), "")
     if time_name:
         layout[time_name] = _place(fields[time_name], cloud)
     dtype = np.dtype(
@@ -76,12 +71,14 @@ def decode(cloud: PointCloud2, stamp: int = 0) -> PointSet:
             points[:, column] = table[axis]
     dropped: dict[str, int] = {}
     finite = np.isfinite(points).all(axis=1)
-    times = table[time_name] if time_name else None
+    told = table[time_name] if time_name else None
     if not finite.all():
         dropped["not_finite"] = int(len(points) - np.count_nonzero(finite))
         points = points[finite]
-        times = None if times is None else times[finite]
-    return PointSet(points, None if times is None else _seconds(times, stamp, dropped), dropped)
+        told = None if told is None else told[finite]
+    if told is None:
+        return PointSet(points, None, dropped)
+    return PointSet(points, (times or SensorTimes()).seconds(told, time_name, stamp, dropped), dropped)
 
 
 def rows(points: NDArray[np.float32], times: NDArray[np.float32] | None) -> NDArray[Any]:
@@ -135,25 +132,3 @@ def _place(field: PointField, cloud: PointCloud2) -> tuple[str, int]:
             f"field {field.name!r} at offset {field.offset} ends beyond point_step {cloud.point_step}"
         )
     return kind, field.offset
-
-
-def _seconds(raw: NDArray[Any], stamp: int, dropped: dict[str, int]) -> NDArray[np.float32] | None:
-    values = raw.astype(np.float64)
-    if not len(values):
-        return None
-    low, high = float(values.min()), float(values.max())
-    units = _UNITS if raw.dtype.kind == "f" else (1e-9,)
-    unit = next((unit for unit in units if (high - low) * unit <= _LONGEST_SWEEP), None)
-    if not math.isfinite(high - low) or unit is None:
-        dropped["time_refused"] = len(values)
-        return None
-    if raw.dtype.kind == "f" and abs(low) * unit > 1e12:
-        unit = 1e-9  # a short sweep of absolute nanoseconds looks like seconds by its span alone
-    if abs(low) * unit <= _ABSOLUTE and max(abs(low), abs(high)) * unit <= _LONGEST_SWEEP:
-        return (values * unit).astype(np.float32)
-    lead = low * unit - stamp * 1e-9
-    # Differences are taken before scaling: float64 holds nanoseconds since 1970 to 0.3 us.
-    if abs(lead) <= _OTHER_CLOCK:
-        return ((values - low) * unit + lead).astype(np.float32)
-    dropped["foreign_clock"] = len(values)
-    return ((values - low) * unit).astype(np.float32)

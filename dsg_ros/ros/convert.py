@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from dsg_ros import poses
 from dsg_ros.io import laserscan, pointcloud
+from dsg_ros.io.point_times import SensorTimes
 from dsg_ros.io.records import MalformedMessage, PointSet, ScanRecord
 
 _SECOND = 1_000_000_000
@@ -124,7 +125,7 @@ def odometry(frame: str, child_frame: str, stamp: int, values: NDArray[np.float6
     return message
 
 
-def scan_points(message: LaserScan) -> PointSet:
+def scan_points(message: LaserScan, times: SensorTimes | None = None) -> PointSet:
     """Points in the sensor frame; `MalformedMessage` where the scan makes no sense."""
     ranges = np.asarray(message.ranges)
     return laserscan.decode(
@@ -134,6 +135,7 @@ def scan_points(message: LaserScan) -> PointSet:
         message.range_min,
         message.range_max,
         message.time_increment,
+        times,
     )
 
 
@@ -151,9 +153,9 @@ def laser_scan(scan: ScanRecord) -> LaserScan:
     )
 
 
-def cloud_points(message: PointCloud2) -> PointSet:
+def cloud_points(message: PointCloud2, times: SensorTimes | None = None) -> PointSet:
     """Points in the sensor frame; `MalformedMessage` where the fields or sizes do not fit."""
-    return pointcloud.decode(message, nanoseconds(message.header.stamp))
+    return pointcloud.decode(message, nanoseconds(message.header.stamp), times)
 
 
 def voxel_cloud(

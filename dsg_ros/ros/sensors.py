@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from dsg_ros import config as cfg
 from dsg_ros import poses
 from dsg_ros.interface import Frame
+from dsg_ros.io.point_times import PointTimes, SensorTimes
 from dsg_ros.io.records import PointSet
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
@@ -71,6 +72,7 @@ class Sensors:
         self._throttled = Throttle(say)
         self.synchroniser = Synchroniser(config().input, say)
         self.latencies = Latencies()
+        self._times = PointTimes(config().input.point_time_unit, say)
         self.points: Counter[str] = Counter()
         self.odom_frame, self.base_frame = config().odom_frame, config().base_frame
         self._held: deque[_Held] = deque()
@@ -140,10 +142,15 @@ class Sensors:
             self._on_odometry(stamp, checked)
 
     def _scan(self, message: LaserScan) -> None:
-        self._take(self.inputs["scan"], message.header, convert.scan_points(message), planar=True)
+        points = convert.scan_points(message, self._times_of("scan", message.header))
+        self._take(self.inputs["scan"], message.header, points, planar=True)
 
     def _cloud(self, message: PointCloud2) -> None:
-        self._take(self.inputs["points"], message.header, convert.cloud_points(message), planar=False)
+        points = convert.cloud_points(message, self._times_of("points", message.header))
+        self._take(self.inputs["points"], message.header, points, planar=False)
+
+    def _times_of(self, source: str, header: Header) -> SensorTimes:
+        return self._times.of(self.inputs[source].topic, header.frame_id, convert.nanoseconds(header.stamp))
 
     def _take(self, source: Input, header: Header, points: PointSet, planar: bool) -> None:
         if self.paused:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 from dsg_ros.io.laserscan import decode
+from dsg_ros.io.point_times import PointTimes, SensorTimes
 from dsg_ros.io.records import MalformedMessage
 
 NAN, INF = math.nan, math.inf
@@ -56,16 +58,29 @@ def test_contradictory_geometry_is_refused(geometry, message):
         decode([1.0, 1.0], *geometry)
 
 
-@pytest.mark.parametrize("increment", [2.1, -2.1, 1e30, 3e38])
-def test_sweeps_no_scanner_makes_are_refused(increment):
-    with pytest.raises(MalformedMessage, match=r"time_increment .* 2 ranges a sweep of .* s; at most 2 s"):
-        decode([1.0, 1.0], 0.0, 0.1, 0.0, 2.0, increment)
-    assert decode([1.0], 0.0, 0.1, 0.0, 2.0, increment).times == pytest.approx([0.0])
+@pytest.mark.parametrize(("count", "increment"), [(2, 2.1), (2, -2.1), (2, 3e38), (20, 1e308)])
+def test_times_of_a_sweep_no_scanner_makes_are_left_out_and_told_once(count, increment):
+    said = []
+    times = SensorTimes("scan (laser)", say=lambda *what: said.append(what))
+    for _ in range(3):
+        scan = decode([1.0] * count, 0.0, 0.1, 0.0, 2.0, increment, times)
+        assert scan.times is None
+        assert len(scan.points) == count
+        assert scan.dropped == {"time_refused": count}
+    ((level, text),) = said
+    assert level == "warning"
+    assert re.search(r"^scan \(laser\): .* time_increment makes a sweep of .* s where at most 2 s", text)
 
 
-def test_a_sweep_too_long_for_a_float_is_refused():
-    with pytest.raises(MalformedMessage, match="a sweep of inf s"):
-        decode([1.0] * 20, 0.0, 0.1, 0.0, 2.0, 1e308)
+@pytest.mark.parametrize(("sweep", "kept"), [(0.099, True), (0.12, True), (0.2, False), (-0.2, False)])
+def test_a_sweep_ends_before_the_next_begins(sweep, kept):
+    sensor = PointTimes(say=lambda *what: None)
+    for k in range(6):
+        times = sensor.of("scan", "laser", k * 100_000_000)
+    assert times.period == pytest.approx(0.1)
+    scan = decode([1.0] * 11, 0.0, 0.1, 0.0, 2.0, sweep / 10, times)
+    assert (scan.times is not None) is kept
+    assert len(scan.points) == 11
 
 
 def test_a_slow_sweep_of_either_direction_is_kept():

@@ -56,7 +56,7 @@ def test_an_error_nobody_foresaw_costs_one_message(monkeypatch):
     robot = Robot()
     robot.drive(START)
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "scan_points", lambda message: 1 / 0)
+        patch.setattr(convert, "scan_points", lambda message, times: 1 / 0)
         robot.scan(START)
     assert robot.sensors.inputs["scan"].refused == {"unexpected": 1}
     level, text = robot.said[-1]
