@@ -28,6 +28,7 @@ from dsg_ros.learning.increments import Moment, increment
 from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping import scan
 from dsg_ros.mapping.growing_map import GrowingMap
+from dsg_ros.mapping.lost import Lost
 from dsg_ros.mapping.resumption import Resumed, Resumption
 from dsg_ros.mapping.tracking import Tracked
 from dsg_ros.starting import compile_all
@@ -59,8 +60,8 @@ class Slam:
         self._warm = False
         self._shown = True
         self._left: list[Callable[[], None]] = []
-        self._resumption: Resumption | None = None
-        self._resumed = {"scans_not_resumed": 0, "resumed": 0, "carried_off": 0}
+        self._lost = Lost(settings.relocalisation)
+        self._taken = 0
         self._map = self._new_map(planar=True)
 
     def warm_up(self, planar: bool) -> None:
@@ -106,6 +107,7 @@ class Slam:
             self._left.append(job)
 
     def _processed(self, frame: Frame) -> Estimate:
+        self._taken = frame.stamp
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp)
         with self._stopwatch("register"):
@@ -118,15 +120,14 @@ class Slam:
             elif frame.planar:
                 self._map.range_noise.hear(frame.points)
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
-            if self._resumption is None:
+            if self._lost.search is None:
                 tracked = self._map.tracker.track(matched, there, frame.stamp)
-                minded = usable and self._settings.relocalisation.carried
-                if minded and self._map.carried.look(matched, there, tracked.inliers):
-                    self._carried_off(frame.stamp)
-            if self._resumption is not None:
-                found = self._look_for_robot(self._resumption, matched, there, frame.stamp)
-                if self._resumption is not None:
-                    return self._not_found(self._resumption, frame.stamp, odometry)
+                if usable and self._lost.look(self._map, matched, there, tracked.inliers, frame.stamp):
+                    self._compiled = compilations()
+            if self._lost.search is not None:
+                found = self._lost.find(self._map, matched, there, frame.stamp)
+                if self._lost.search is not None:
+                    return self._not_found(self._lost.search, frame.stamp, odometry)
                 if found is not None:
                     self._moment = self._calibration.moment(frame, there)
                     return self._take_up(found, frame, points, cloud, matched, odometry)
@@ -254,7 +255,7 @@ class Slam:
         scans = self._map.scans
         if not len(scans):
             raise UserError("there is no map yet: no scan has come")
-        if self._resumption is not None:
+        if self._lost.search is not None:
             raise UserError("the robot is not yet found again in the map that is gone on with")
         self._learn()
         relative = self._map.optimize(self._calibration.theta)
@@ -271,17 +272,21 @@ class Slam:
         """Everything that mapping goes on from, as `dsg_ros.state` says."""
         facts = {
             "planar": self._map.planar, "travel": self._travel, "refused": self._refused, "learn_at": self._learn_at,
-            "learning": self._learning, "resumed": self._resumed,
+            "learning": self._learning, "taken": self._taken,
         }  # fmt: skip
         moment = np.concatenate([self._moment.odometry, self._moment.velocity, [self._moment.offset]])
         calibration = nested(calibration=self._calibration.state())
-        return {"facts": packed(facts), "moment": moment, **calibration, **self._map.state()}
+        return {
+            "facts": packed(facts),
+            "moment": moment,
+            **calibration,
+            **self._lost.state(self._map),
+            **self._map.state(),
+        }
 
     def about(self) -> dict[str, int]:
-        """What `state` is about: how many keyframes, the stamp of the last scan [ns], whether scans are planar."""
-        stamps = self._map.scans.stamps.values
-        stamp = int(stamps[-1]) if len(stamps) else 0
-        return {"keyframes": len(self._map.keyframes), "stamp": stamp, "planar": int(self._map.planar)}
+        """What `state` is about: how many keyframes, the stamp of the latest scan [ns], whether scans are planar."""
+        return {"keyframes": len(self._map.keyframes), "stamp": self._taken, "planar": int(self._map.planar)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over the state of a pipeline with the same settings, whose scans' successors are to come.
@@ -292,10 +297,12 @@ class Slam:
         if not self._warm or facts["planar"] is not self._map.planar:
             self.warm_up(facts["planar"])
         self._travel, self._refused, self._learn_at = facts["travel"], facts["refused"], facts["learn_at"]
-        self._learning, self._resumed = facts["learning"], facts["resumed"]
+        self._learning, self._taken = facts["learning"], facts["taken"]
         self._moment = Moment(plain(state["moment"][:7]), np.array(state["moment"][7:13]), float(state["moment"][13]))
         self._calibration.restore(part(state, "calibration"))
         self._map.restore(state)
+        self._lost.restore(state, self._map)
+        self._compiled = compilations()
         self._shown = False
 
     def take_up(self) -> None:
@@ -303,39 +310,8 @@ class Slam:
         robot is found in it (`dsg_ros.mapping.resumption`).
         """
         if len(self._map.scans):
-            self._resumption = self._map.resumption()
+            self._lost.resume(self._map)
             self._compiled = compilations()
-
-    def _carried_off(self, stamp: int) -> None:
-        """The robot is at another place than its odometry says: it is looked for in the map, with the scans to come."""
-        lost = self._map.without_waiting()
-        _log.warning(
-            "at %.3f s: the robot was carried off, %d scans ago: scans see another place than those before, and the "
-            "odometry tells of no way there; it is looked for, and until it is found the map does not grow",
-            stamp * 1e-9, lost + 1,
-        )  # fmt: skip
-        self._resumed["scans_not_resumed"] += lost
-        self._resumed["carried_off"] += 1
-        self._resumption = self._map.resumption(carried=True)
-        self._compiled = compilations()
-
-    def _look_for_robot(
-        self, resumption: Resumption, cloud: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int
-    ) -> Resumed | None:
-        """Where a scan finds the robot in the map that is gone on with; the resumption is over then, and also where the
-        odometry is to be followed.
-        """
-        found = resumption.find(cloud, odometry, stamp)
-        if found is None and not resumption.followed:
-            self._resumed["scans_not_resumed"] += 1
-            return None
-        if found is not None:
-            self._map.tracker.place(found.pose, odometry, stamp)
-        self._resumption = None
-        self._resumed["resumed"] += 1
-        how = found.how if found else "by its odometry, which went on"
-        _log.info("the robot is found again %s; mapping goes on", how)
-        return found
 
     def _not_found(self, resumption: Resumption, stamp: int, odometry: NDArray[np.float64]) -> Estimate:
         located = resumption.located
@@ -410,5 +386,5 @@ class Slam:
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
         totals |= self._calibration.counts | {"voxels": len(m.voxels), "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
-        totals |= self._resumed
+        totals |= self._lost.counts
         return totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts

@@ -23,7 +23,7 @@ SETTINGS = config.replace(config.Slam(), {"loops.solve_after": 3})
 
 @pytest.fixture(autouse=True)
 def listened(caplog: Log) -> None:
-    caplog.set_level("INFO", "dsg_ros.pipeline")
+    caplog.set_level("INFO", "dsg_ros.mapping.lost")
 
 
 @pytest.fixture(scope="module")

@@ -240,6 +240,11 @@ class GrowingMap:
         if len(self.keyframes):
             self.refresh_local_map()
 
+    @property
+    def waiting(self) -> int:
+        """How many scans wait to hear whether the robot was carried off before them."""
+        return len(self._waiting)
+
     def without_waiting(self) -> int:
         """Forget the scans that wait: the robot was carried off before them.  Returns how many."""
         count = len(self._waiting)

@@ -60,6 +60,11 @@ class MountingCheck:
         elif self._steps.total >= TRAVEL and self._steps.share < BACKWARDS:
             self._tell("sensor_backwards", "scans go back where the odometry goes ahead", "turned by 180 deg")
 
+    @property
+    def wrong(self) -> bool:
+        """Whether a verdict was told."""
+        return any(self.counts.values())
+
     def state(self) -> State:
         """As `dsg_ros.state` says."""
         sums = {"turning": asdict(self._turning), "steps": asdict(self._steps)}

@@ -6,6 +6,9 @@ What fits one of them, not nearly as well the other, and nowhere around better, 
 tells of more way than the robot can have made since then, it did not begin anew, and is followed: the robot may be
 where no map is yet.  Else the robot is looked for in the whole map, with the scans to come, as one that localises in a
 finished map.  Until it is found the map does not grow.
+
+One that seemed to be carried off may not have been: scans also change when the robot begins to turn, if the times of
+their beams are wrong.  So it is looked for where its odometry leads as well, with each scan.
 """
 
 from __future__ import annotations
@@ -66,8 +69,8 @@ class Resumed:
 class Resumption:
     """Finds the robot in the map of keyframes at ``trajectory`` (k, 7) with ``clouds`` (n, 3), k >= 1.
 
-    ``predict`` calibrates an odometry increment, as for `Tracker`.  If the robot was ``carried`` off, its odometry went
-    on, but says nothing.
+    ``predict`` calibrates an odometry increment, as for `Tracker`.  If the robot seems to be ``carried`` off, its
+    odometry went on, but says nothing until scans say that it was not.
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class Resumption:
         predict: Callable[[NDArray[np.float64], float], Prediction],
         carried: bool = False,
     ) -> None:
-        self._settings, self._mapper, self._last, self._predict = settings, mapper, last, predict
-        self._clouds, self._carried = clouds, carried
+        self._settings, self._mapper, self._predict = settings, mapper, predict
+        self.last, self.carried, self._clouds = last, carried, clouds
         reach = settings.input.max_range + settings.relocalisation.keyframes * settings.keyframes.distance
         self._reference = Reference(settings.relocalisation, mapper, trajectory, clouds, reach)
         self._localiser = self._new_localiser()
@@ -107,12 +110,12 @@ class Resumption:
 
     def _odometry_may_have_gone_on(self, odometry: NDArray[np.float64], stamp: int) -> bool:
         """Whether the robot can have come so far since."""
-        since = float(np.linalg.norm(odometry[:3] - self._last.odometry[:3]))
-        return stamp > self._last.stamp and since < self._within_reach(stamp)
+        since = float(np.linalg.norm(odometry[:3] - self.last.odometry[:3]))
+        return stamp > self.last.stamp and since < self._within_reach(stamp)
 
     def _within_reach(self, stamp: int) -> float:
         """How far the robot can have come until ``stamp`` [m]."""
-        return FASTER * self._last.speed * max(0.0, (stamp - self._last.stamp) * 1e-9) + MARGIN
+        return FASTER * self.last.speed * max(0.0, (stamp - self.last.stamp) * 1e-9) + MARGIN
 
     def find(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Resumed | None:
         """Take a scan of ``points`` (n, 3) in the base frame at raw ``odometry`` (7,); where the robot is, if known."""
@@ -120,7 +123,7 @@ class Resumption:
             self._tried_near = True
             if (near := self._near(points, odometry, stamp)) is not None:
                 return near
-        if not self._carried and self._odometry_went_on(odometry, stamp):
+        if self._was_not_carried(points, odometry, stamp) if self.carried else self._odometry_went_on(odometry, stamp):
             self.followed = True
             return None
         self.located = self._localiser.track(points, odometry, stamp)
@@ -131,12 +134,10 @@ class Resumption:
 
     def _near(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Resumed | None:
         """Where the robot is, if it is near a place where it should be, and nowhere in the map is better."""
-        s, last = self._settings.relocalisation, self._last
+        s, last = self._settings.relocalisation, self.last
         starts = {"where it was last": last.pose}
-        if not self._carried and self._odometry_may_have_gone_on(odometry, stamp):
-            seconds = max(0.0, (stamp - last.stamp) * 1e-9)
-            increment, _ = self._predict(plain(poses.between(last.odometry, odometry)), seconds)
-            starts["where its odometry leads"] = poses.compose(last.pose, increment)
+        if not self.carried and self._odometry_may_have_gone_on(odometry, stamp):
+            starts["where its odometry leads"] = self._led(odometry, stamp)
         found = [(self._match(points, start), how) for how, start in starts.items()]
         best, how = max(found, key=lambda each: each[0].inliers)
         if best.inliers < max(NEAR, s.least_inliers):
@@ -151,6 +152,24 @@ class Resumption:
         if others and self._relocaliser.deviation(best) > s.most_sigma:
             return None
         return self._resumed(best, how)
+
+    def _was_not_carried(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> bool:
+        """Whether the robot is where its odometry leads, and nowhere in the map is better."""
+        s = self._settings.relocalisation
+        if len(points) < s.least_points:
+            return False
+        led = self._led(odometry, stamp)
+        match = self._match(points, led)
+        if match.inliers < max(NEAR, s.least_inliers) or not _same(match.pose, led):
+            return False
+        best = self._relocaliser.search(points).match
+        return best is None or match.inliers >= BETTER * best.inliers
+
+    def _led(self, odometry: NDArray[np.float64], stamp: int) -> NDArray[np.float64]:
+        """The pose (7,) to which raw ``odometry`` (7,) leads from where the robot was last."""
+        seconds = max(0.0, (stamp - self.last.stamp) * 1e-9)
+        increment, _ = self._predict(plain(poses.between(self.last.odometry, odometry)), seconds)
+        return poses.compose(self.last.pose, increment)
 
     def _match(self, points: NDArray[np.float64], start: NDArray[np.float64]) -> Match:
         around = self._reference.local_map(start)

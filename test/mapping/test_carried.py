@@ -119,3 +119,53 @@ def test_scans_wait_until_it_is_known_where_they_are(carried: tuple[Array, list[
         lines.append(len(slam.result().stamps))
     assert lines[-1] - lines[0] == 10
     assert lines[1] == lines[0]  # it waited
+
+
+def test_a_robot_that_was_not_carried_off_is_noticed_where_its_odometry_leads(
+    carried: tuple[Array, list[Frame], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scans of another place for a moment, three times: the third time nothing is made of them."""
+    truth, frames, when = carried
+    begin, false = when - 200, [12, 60, 85]
+    slam = Slam(config.Slam())
+    estimates = []
+    for k, frame in enumerate(frames[begin : begin + 120]):
+        elsewhere = next((frames[5 + k - start] for start in false if start <= k < start + SCANS), frame)
+        estimates.append(slam.process(replace(frame, points=elsewhere.points)))
+    counts = estimates[-1].counts
+    assert (counts["carried_off"], counts["carried_off_taken_back"]) == (2, 2)
+    assert counts["scans_not_resumed"] < 2 * (SCANS + 2)
+    assert caplog.text.count("the robot was not carried off") == 2
+    assert caplog.text.count("From now on") == 1
+    true = poses.between(truth[begin], truth[begin : begin + 120])
+    off = np.linalg.norm(true[:, :2] - np.stack([estimate.pose[:2] for estimate in estimates]), axis=1)
+    assert off[[not any(start <= k < start + 10 for start in false) for k in range(120)]].max() < 0.1
+
+
+def test_a_state_kept_after_the_lift_is_one_of_a_robot_that_may_have_been_carried_off(
+    carried: tuple[Array, list[Frame], int],
+) -> None:
+    """The map that is gone on with does not follow the odometry, whether the lift is known yet or not."""
+    truth, frames, when = carried
+    slam, states = Slam(config.Slam()), {}
+    for k, frame in enumerate(frames[: when + 5]):
+        slam.process(frame)
+        if k >= when:
+            assert slam.about()["stamp"] == frame.stamp
+            states[k + 1] = {
+                name: tuple(each.copy() for each in value) if isinstance(value, tuple) else value.copy()
+                for name, value in slam.state().items()
+            }
+    true = poses.between(truth[0], truth)
+    for number, state in states.items():
+        again = Slam(config.Slam())
+        again.restore(state)
+        again.take_up()
+        estimates = {k: again.process(frames[k]) for k in range(number, number + 40)}
+        counts = estimates[number + 39].counts
+        assert counts["resumed"] == estimates[number].counts["resumed"] + (not estimates[number].known), number
+        assert counts["carried_off"] <= 1
+        assert counts["scans"] + counts["scans_not_resumed"] == number + 40
+        for k, estimate in estimates.items():
+            if estimate.known:
+                assert np.linalg.norm(estimate.pose[:2] - true[k, :2]) < 0.1, (number, k)
