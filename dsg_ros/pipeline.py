@@ -372,12 +372,15 @@ class Slam:
         return saved_map(self._settings, self._map, self._calibration, source)
 
     def _metrics(self) -> dict[str, float]:
+        count, widest = self._map.tracker.open
         return {
             **self._stopwatch.last(),
             **self._map.back_end.metrics,
             **self._calibration.losses(),
             "metres": self._travel,
             "range_noise": self._map.range_noise.deviation,
+            "open_directions": float(count),
+            "open_heading": math.atan2(float(widest[1]), float(widest[0])),
             "compilations_after_warm_up": float(self._compilations),
         }
 

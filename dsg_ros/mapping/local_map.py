@@ -108,7 +108,7 @@ class LocalMapper:
 
     def opinion(
         self, match: registration.Match, prediction: NDArray[np.float64], prior: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], int, NDArray[np.float64]]:
         """What the scan of ``match`` says without the odometry: see `registration.opinion`."""
         return registration.opinion(match, prediction, prior, self._indices)
 

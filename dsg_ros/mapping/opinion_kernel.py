@@ -50,7 +50,9 @@ def _eigen(matrix: Floats) -> tuple[Floats, Floats]:
 
 
 @compiled
-def scan_only(information: Floats, prediction_error: Floats, prior: Floats, axes: Ints) -> tuple[Floats, Floats]:
+def scan_only(
+    information: Floats, prediction_error: Floats, prior: Floats, axes: Ints
+) -> tuple[Floats, Floats, int, Floats]:
     """See `dsg_ros.mapping.registration.scan_only`."""
     count = len(axes)
     scale, e, h = np.empty(count), np.zeros(count), np.empty((count, count))
@@ -64,8 +66,16 @@ def scan_only(information: Floats, prediction_error: Floats, prior: Floats, axes
             h[i, j] = information[axes[i], axes[j]] / (scale[i] * scale[j])
     values, vectors = _eigen(h)
     shift, kept = np.zeros(6), np.zeros((6, 6))
+    open_directions, weakest, widest = 0, math.inf, np.zeros(6)
     for k in range(count):
         if not values[k] > 1.0:
+            open_directions += 1
+            if not values[k] >= weakest:
+                weakest, length = values[k], 0.0
+                for i in range(count):
+                    widest[axes[i]] = vectors[i, k] / scale[i]
+                    length += widest[axes[i]] ** 2
+                widest /= math.sqrt(length)
             continue
         along = 0.0
         for i in range(count):
@@ -74,19 +84,19 @@ def scan_only(information: Floats, prediction_error: Floats, prior: Floats, axes
             shift[axes[i]] += vectors[i, k] * along / values[k] / scale[i]
             for j in range(count):
                 kept[axes[i], axes[j]] += vectors[i, k] * values[k] * vectors[j, k] * (scale[i] * scale[j])
-    return shift, kept
+    return shift, kept, open_directions, widest
 
 
 @compiled
 def opinion(
     pose: Floats, information: Floats, prediction: Floats, prior: Floats, axes: Ints
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats, int, Floats]:
     """Of a match at ``pose`` (7,) with the scan's ``information`` (6, 6), found with ``prior`` (6, 6) on ``prediction``
-    (7,): the scan's own pose (7,), its information (6, 6) and the tangent (6,) from the prediction to it.
+    (7,): the scan's own pose (7,), its information (6, 6), how many directions it leaves open and the widest of them
+    (6,).
     """
-    shift, kept = scan_only(information, se3.log(se3.between(prediction, pose)), prior, axes)
-    own = se3.compose(pose, se3.exp(shift))
-    return own, kept, se3.log(se3.between(prediction, own))
+    shift, kept, open_directions, widest = scan_only(information, se3.log(se3.between(prediction, pose)), prior, axes)
+    return se3.compose(pose, se3.exp(shift)), kept, open_directions, widest
 
 
 @compiled

@@ -67,8 +67,9 @@ def scan_only(
     prediction_error: NDArray[np.float64],
     prior: NDArray[np.float64],
     axes: tuple[int, ...],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take the prior out of a match: tangent (6,) from the MAP pose to the scan's own optimum, and information (6, 6).
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int, NDArray[np.float64]]:
+    """Take the prior out of a match: tangent (6,) from the MAP pose to the scan's own optimum, information (6, 6), how
+    many directions were left to odometry and, as a tangent (6,) of length 1, the one the scan knows least of; zeros.
 
     With ``e`` (6,), ``prediction_error``, the tangent from prediction to MAP and ``d`` that from MAP to the scan's own
     optimum, the gradient of the sum vanishes at the MAP: ``H d = prior e``, for ``H`` the scan's ``information`` and
@@ -80,8 +81,8 @@ def scan_only(
 
 def opinion(
     match: Match, prediction: NDArray[np.float64], prior: NDArray[np.float64], axes: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """What the scan alone says, by `scan_only`: its pose (7,), information (6, 6), and the tangent (6,) from the
-    ``prediction`` (7,) with information ``prior`` (6, 6) to it.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int, NDArray[np.float64]]:
+    """What the scan alone says, by `scan_only` of a ``prediction`` (7,) with information ``prior`` (6, 6): its pose
+    (7,), information (6, 6), the number of directions it leaves open and the widest of them (6,).
     """
     return opinion_kernel.opinion(match.pose, match.information, plain(prediction), plain(prior), axes)

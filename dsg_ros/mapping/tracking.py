@@ -73,12 +73,16 @@ class Tracker:
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
         self._matches, self._stood = 0, 0
+        self.open = (0, np.zeros(6))
+        """How many directions the newest scan left to odometry, a corridor's for example, and the widest: a tangent
+        (6,) of length 1 [m, rad] in the base frame; zeros.
+        """
         # Of the pose in the local map, along the axes that scans observe.
         self._moving = np.diag(np.isin(np.arange(6), mapper.axes).astype(float))
         self._covariance = np.zeros((6, 6))
         self.counts = {
             "restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0,
-            "odometry_stands_still": 0,
+            "odometry_stands_still": 0, "scans_with_open_directions": 0,
         }  # fmt: skip
 
     def set_map(self, local_map: LocalMap) -> None:
@@ -162,6 +166,7 @@ class Tracker:
         if self._map is None or len(points) < s.least_points:
             if self._map is not None:
                 self.counts["scans_on_odometry_alone"] += 1
+            self.open = (0, np.zeros(6))
             nothing = np.zeros((6, 6))
             return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
         prior, held_to = np.diag(1.0 / sigmas**2), prediction
@@ -186,7 +191,9 @@ class Tracker:
                 self.counts["restarts_taken"] += 1
                 match, held_to, prior, restarted = other, base, loose, True
                 self._doubtful = PAST if explained else self._doubtful
-        own, information, _ = self._mapper.opinion(match, held_to, prior)
+        own, information, count, widest = self._mapper.opinion(match, held_to, prior)
+        self.open = count, widest
+        self.counts["scans_with_open_directions"] += count > 0
         # A match in doubt is weighed by all that is known: one step of the odometry is exact beside it, many are not.
         predicted = np.diag(1.0 / np.diag(prior)) if restarted else self._covariance
         weighed, self._covariance = self._mapper.weighed(own, information, match.inliers, held_to, predicted)

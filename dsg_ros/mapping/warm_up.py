@@ -55,7 +55,7 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     points = scan.thin(room, settings.input.cell, settings.input.max_points)
     scan.spread(room, settings.input.cell, len(room) // 2)
     match = mapper.register(local_map, points, start, start[0], prior)
-    own, information, _ = mapper.opinion(match, start[0], prior)
+    own, information, _, _ = mapper.opinion(match, start[0], prior)
     mapper.registration_information(information, match.inliers)
     mapper.weighed(own, information, 0.5, start[0], np.eye(6))
     mapper.register(local_map, points, mapper.fan(start[0]), start[0], prior)

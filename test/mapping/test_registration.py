@@ -181,9 +181,11 @@ def test_fusing_the_prior_back_gives_the_map_estimate(axes: tuple[int, ...]) -> 
     block = np.ix_(index, index)
     best = np.zeros(6)
     best[index] = np.linalg.solve((information + prior)[block], (information @ own)[index])
-    shift, kept = registration.scan_only(information, best, prior, axes)
+    shift, kept, count, widest = registration.scan_only(information, best, prior, axes)
     np.testing.assert_allclose(best + shift, own, atol=1e-12)
     np.testing.assert_allclose(kept, information, rtol=1e-9, atol=1e-6)
+    assert count == 0
+    np.testing.assert_array_equal(widest, np.zeros(6))
     again = np.linalg.solve((kept + prior)[block], (kept @ (best + shift))[index])
     np.testing.assert_allclose(again, best[index], atol=1e-12)
 
@@ -192,9 +194,19 @@ def test_what_the_scan_knows_less_well_than_the_prior_is_dropped() -> None:
     information = np.diag([1e6, 1.0, 0, 0, 0, 1e6])
     prior = np.diag([1e4] * 6)
     error = np.array([0.01, 0.01, 0, 0, 0, 0.001])
-    shift, kept = registration.scan_only(information, error, prior, registration.PLANAR_AXES)
+    shift, kept, count, widest = registration.scan_only(information, error, prior, registration.PLANAR_AXES)
     np.testing.assert_allclose(np.diag(kept), [1e6, 0, 0, 0, 0, 1e6])
     np.testing.assert_allclose(shift, [1e-4, 0, 0, 0, 0, 1e-5], atol=1e-15)
+    assert count == 1
+    np.testing.assert_allclose(np.abs(widest), [0, 1, 0, 0, 0, 0], atol=1e-12)
+
+
+def test_of_several_open_directions_the_widest_is_told() -> None:
+    information, prior = np.diag([10.0, 1e3, 0, 0, 0, 1e6]), np.diag([1e4] * 3 + [1e6] * 3)
+    _, kept, count, widest = registration.scan_only(information, np.zeros(6), prior, registration.PLANAR_AXES)
+    assert count == 3
+    assert not kept.any()
+    np.testing.assert_allclose(np.abs(widest), [1, 0, 0, 0, 0, 0], atol=1e-12)
 
 
 def test_a_match_in_a_corridor_leaves_the_length_to_odometry(mapper: LocalMapper, in_corridor: LocalMap) -> None:
@@ -204,7 +216,9 @@ def test_a_match_in_a_corridor_leaves_the_length_to_odometry(mapper: LocalMapper
     points = thinned(worlds.corridor(), truth, mapper, 8)
     match = mapper.register(in_corridor, points, prediction[None], prediction, prior)
     error = poses.log(poses.between(prediction, match.pose))
-    shift, information = registration.scan_only(match.information, error, prior, mapper.axes)
+    shift, information, count, widest = registration.scan_only(match.information, error, prior, mapper.axes)
+    assert count == 1
+    assert np.abs(poses.rotate(match.pose[3:], widest[:3]))[0] > 0.99
     turn = poses.matrix(match.pose)[:3, :3]
     assert (turn @ information[:3, :3] @ turn.T)[0, 0] < 0.01 * information[1, 1]
     own = poses.compose(match.pose, poses.exp(shift))

@@ -42,6 +42,19 @@ def test_without_a_map_poses_follow_odometry(tracker: Tracker, mapper: LocalMapp
     assert tracker.counts["scans_on_odometry_alone"] == 0  # that is no lack of points
 
 
+def test_the_length_of_a_corridor_is_counted_as_left_open(tracker: Tracker, mapper: LocalMapper) -> None:
+    truth = poses.from_planar(-3.0 + 0.1 * np.arange(30), 0.0, 0.3)
+    clouds = [scan.thin(worlds.scan(worlds.corridor(), pose, noise=0.01), 0.05, mapper.capacity) for pose in truth]
+    tracker.set_map(mapper.build(truth[:20], clouds[:20]))
+    tracker.move(truth[19])
+    for index in range(19, 30):
+        tracker.track(clouds[index], truth[index], index * worlds.SECOND // 10)
+        count, widest = tracker.open
+        assert count == 1
+        assert np.arctan(widest[1] / widest[0]) == pytest.approx(-0.3, abs=0.05)
+    assert tracker.counts["scans_with_open_directions"] == 11
+
+
 def test_a_drive_is_followed_in_spite_of_its_odometry(
     tracker: Tracker, mapper: LocalMapper, in_room: LocalMap, caplog: pytest.LogCaptureFixture
 ) -> None:
