@@ -60,6 +60,27 @@ def block() -> Array:
     return np.vstack([box(0, 0, 16, 12), box(0, 0, 11, 7), *(box(*item) for item in furniture)])
 
 
+def cluttered_block() -> Array:
+    """`block` with forty boxes more along its walls, drawn: no stretch of it looks like another one turned round."""
+    rng = np.random.default_rng(3)
+    boxes = []
+    for _ in range(40):
+        side, along, edges, wall = (
+            rng.integers(4),
+            rng.uniform(-1, 1),
+            rng.uniform(0.2, 0.9, 2),
+            rng.choice([-0.76, 0.76]),
+        )
+        ends = [
+            (6.5 * along, wall - 4.75),
+            (wall + 6.75, 4.5 * along),
+            (6.5 * along, wall + 4.75),
+            (wall - 6.75, 4.5 * along),
+        ]
+        boxes.append(box(*ends[side], *edges))
+    return np.vstack([block(), *boxes])
+
+
 BLOCK_ROUTE: tuple[Corner, ...] = ((-6.75, -4.75), (6.75, -4.75), (6.75, 4.75), (-6.75, 4.75))
 """The middle of the corridors of `block`, one lap, counter-clockwise."""
 

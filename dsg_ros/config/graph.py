@@ -27,6 +27,11 @@ class LoopClosure:
     most_candidates: Annotated[
         int, Doc("Places tried a search; after a long way one further along beside them"), Range(1, 20)
     ] = 2
+    by_looks: Annotated[bool, Doc("Beyond most_drift, look for places that look alike")] = True
+    most_unlike: Annotated[
+        float, Doc("Distance of what two places look like, 0 to 1, up to which they are compared"), Range(0.0, 1.0)
+    ] = 0.6
+    looks_inliers: Annotated[float, Doc("As least_inliers, of places that look alike"), Range(0.0, 1.0)] = 0.75
     reference_keyframes: Annotated[int, Doc("Keyframes on either side that make the place"), Range(1, 100)] = 20
     query_keyframes: Annotated[int, Doc("Newest keyframes that are matched together"), Range(1, 100)] = 12
     support_cell: Annotated[

@@ -33,8 +33,8 @@ from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import window_kernel
 from dsg_ros.mapping.association import Observations
+from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Rows
-from dsg_ros.mapping.loop_closure import Closure
 from dsg_ros.state import State, nested, packed, part, unpacked
 
 ANCHOR_SIGMA = 1e-3

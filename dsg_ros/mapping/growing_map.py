@@ -21,9 +21,10 @@ from dsg_ros.mapping import refinement
 from dsg_ros.mapping.association import WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.carried import Carried
+from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper, merged
-from dsg_ros.mapping.loop_closure import Closure, LoopCloser
+from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.resumption import Last, Resumed, Resumption

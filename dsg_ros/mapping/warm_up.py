@@ -13,9 +13,10 @@ from dsg_ros.interface import Frame, Hint, OdometryTrack
 from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
+from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser
-from dsg_ros.mapping.loop_closure import BRIDGE, Closure
+from dsg_ros.mapping.loop_candidates import BRIDGE
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import path_lengths
 from dsg_ros.mapping.range_noise import RangeNoise

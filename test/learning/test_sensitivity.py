@@ -14,7 +14,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.interface import Parameter
 from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping.back_end import BackEnd
-from dsg_ros.mapping.loop_closure import Closure
+from dsg_ros.mapping.closures import Closure
 
 PLANE = (0, 1, 5)
 ROUTE = [(0.0, 0.0), (12.0, 0.0), (12.0, 8.0), (3.0, 8.0), (3.0, 1.0)]

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.mapping import loop_closure, scan
+from dsg_ros.mapping import scan
+from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.local_map import LocalMapper
-from dsg_ros.mapping.loop_closure import Closure, LoopCloser
+from dsg_ros.mapping.loop_candidates import Ways, within_drift
+from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.path_kernel import path_lengths
 
 Array = NDArray[np.float64]
@@ -140,6 +142,46 @@ def _verified(closer: LoopCloser, chain: Array, clouds: list[Array], travel: Arr
     return closer.counts["loops_waiting"] > 0
 
 
+@pytest.mark.parametrize(("walls", "angle"), [("cluttered_block", 0.8), ("block", 1.0)])
+def test_beyond_what_drift_is_searched_for_places_are_found_by_their_looks(
+    walls: str, angle: float, mapper: LocalMapper, settings: config.Slam
+) -> None:
+    """Seven to twelve metres off; and where the block looks nearly the same from the other side, nothing false."""
+    truth = worlds.drive(worlds.laps(worlds.BLOCK_ROUTE, 1.5), step=0.25, turn=0.25)
+    truth, clouds, travel = keyframes_along(getattr(worlds, walls)(), truth, mapper, reach=12.0)
+    chain = bent(truth, angle)
+    # It can have drifted by a fifth of the way: that is more than is searched.
+    some = config.replace(settings, {"loops.most_drift": 1.0, "loops.drift_rate": 0.2})
+    closer = LoopCloser(some.loops, mapper)
+    closures = [closure for found in sweep(closer, chain, clouds, travel) for closure in found]
+    far = [closure for closure in closures if closure.jump > 1.0]
+    assert_true(far, truth)
+    assert closer.counts["loops_considered_by_looks"] > 10
+    if walls == "cluttered_block":
+        assert len(far) >= settings.loops.weak_agreement_count
+        assert all(closure.weak for closure in far)
+        assert min(closure.jump for closure in far) > 5.0
+    closer = LoopCloser(config.replace(some, {"loops.by_looks": False}).loops, mapper)
+    found = [closure for each in sweep(closer, chain, clouds, travel) for closure in each]
+    assert all(closure.jump < 1.0 for closure in found)
+    assert closer.counts["loops_considered_by_looks"] == 0
+
+
+def test_looks_and_what_waits_are_kept(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    truth, clouds, travel = lap
+    some = config.replace(settings, {"loops.most_drift": 1.0, "loops.drift_rate": 0.2}).loops
+    one, chain, half = LoopCloser(some, mapper), bent(truth, 0.8), 5 * (len(truth) // 10)
+    sweep(one, chain[:half], clouds[:half], travel[:half])
+    other = LoopCloser(some, mapper)
+    other.restore(one.state())
+    for newest in range(half, len(chain), 5):
+        drive = chain[: newest + 1], clouds[: newest + 1], travel[: newest + 1]
+        found, again = (closer.search(*drive, []) for closer in (one, other))
+        assert [(c.older, c.newer) for c in found] == [(c.older, c.newer) for c in again]
+    assert one.counts == other.counts
+    assert one.counts["loops_considered_by_looks"] > 0
+
+
 def test_what_waits_too_long_is_forgotten(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
     truth, clouds, travel = lap
     closer = LoopCloser(settings.loops, mapper)
@@ -198,9 +240,9 @@ def test_keyframes_without_points_close_nothing(lap: Keyframes, mapper: LocalMap
 
 def test_closures_shorten_the_way_back() -> None:
     travel = np.arange(0.0, 50.0, 0.5)
-    alone = loop_closure._graph_distance(travel, [])
+    alone = Ways.over(travel, []).distance
     np.testing.assert_allclose(alone, travel[-1] - travel)
-    linked = loop_closure._graph_distance(travel, [(0, len(travel) - 1)])
+    linked = Ways.over(travel, [(0, len(travel) - 1)]).distance
     assert linked[0] < 0.1
     assert linked[10] == pytest.approx(5.0 + linked[0])
     assert np.all(linked <= alone + 1e-12)
@@ -231,14 +273,15 @@ def test_after_a_long_way_places_further_along_are_tried_too(mapper: LocalMapper
     drifted = truth.copy()
     drifted[len(out) :, 0] += np.linspace(0.0, 12.0, len(out))
     travel = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(there)))])
-    closer = LoopCloser(settings.loops, mapper)
     every, reach = settings.loops.every_keyframes, settings.loops.reference_keyframes
     tried: set[int] = set()
     for newest in range(len(there) - 10 * every, len(there) - 4 * every, every):
-        candidates = closer._candidates(drifted[: newest + 1], travel[: newest + 1], [])
+        ways = Ways.over(travel[: newest + 1], [])
+        candidates = within_drift(drifted[: newest + 1], ways, settings.loops)
         assert len(candidates) <= settings.loops.most_candidates + 1
-        nearest, drift = candidates[0]
+        nearest, _, drift, far = candidates[0]
+        assert not far
         assert abs(drifted[nearest, 0] - drifted[newest, 0]) < 0.2
         assert drift > 12.0
-        tried |= {older for older, _ in candidates if abs(there[older] - there[newest]) < 0.25 * reach}
+        tried |= {older for older, *_ in candidates if abs(there[older] - there[newest]) < 0.25 * reach}
     assert tried, "the place where the robot is was never tried"
