@@ -20,6 +20,7 @@ from typing_extensions import Doc
 from dsg_ros.commands import convert
 from dsg_ros.errors import UserError
 from dsg_ros.interruption import INTERRUPTED
+from dsg_ros.io.atomic import check_destination
 from dsg_ros.io.g2o import write_reference
 from dsg_ros.io.logs import open_log
 from dsg_ros.processes import Failure, Follower, Process, free_domain, isolated, node_arguments
@@ -98,8 +99,7 @@ def find_run() -> Path:
 
 def _prepare(out: Path) -> None:
     """Make the folder, and clear it of a former demo's results so that nothing old can pass for new."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder to write to")
+    check_destination(out)
     out.mkdir(parents=True, exist_ok=True)
     foreign = sorted(p.name for p in out.iterdir() if p.name not in OWN_FILES and not p.name.startswith((".", BAG)))
     if foreign:

@@ -18,6 +18,18 @@ def unwritable(folder: Path) -> str:
         return error.strerror or str(error)
 
 
+def check_destination(folder: Path) -> None:
+    """`UserError` unless ``folder`` is one in which files can be made, or can itself be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        what = "a file" if there.exists() else "a symbolic link that leads nowhere"
+        if there == folder:
+            raise UserError(f"{folder} is {what}; name a folder to write to")
+        raise UserError(f"{folder} cannot be made: {there} is {what}")
+    if why := unwritable(there):
+        raise UserError(f"{folder}: nothing can be written to {there}: {why}")
+
+
 def destination(path: Path) -> Path:
     """The regular file that `write_bytes` would make or replace: ``path``, or where it leads to as a symbolic link.
 

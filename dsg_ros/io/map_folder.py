@@ -26,6 +26,7 @@ import dsg_ros
 from dsg_ros.errors import UserError
 from dsg_ros.interface import GridUpdate, SavedMap, VoxelUpdate
 from dsg_ros.io import checked
+from dsg_ros.io.atomic import check_destination
 from dsg_ros.io.learned import read_learned, write_learned
 
 FORMAT = "dsg_ros map"
@@ -96,9 +97,10 @@ def write_map(folder: Path, saved: SavedMap, map_frame: str = "map") -> None:
 
 
 def check_map_folder(folder: Path) -> None:
-    """`UserError` unless a map can be written to ``folder``: absent, empty, or holding nothing but a map."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder for the map")
+    """`UserError` unless a map can be written to ``folder``: absent, empty, or holding nothing but a map; and unless a
+    file can be made where it is or is to be.
+    """
+    check_destination(folder)
     strange = (
         [p.name for p in folder.iterdir() if p.name not in (MANIFEST, CHECKPOINT) and not _OURS.fullmatch(p.name)]
         if folder.exists()

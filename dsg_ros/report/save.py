@@ -15,7 +15,7 @@ from typing import Any
 
 from dsg_ros.errors import UserError
 from dsg_ros.interface import RunResult
-from dsg_ros.io.atomic import unwritable
+from dsg_ros.io.atomic import check_destination
 from dsg_ros.io.learned import write_learned
 from dsg_ros.io.map_image import write_map
 from dsg_ros.io.pointfile import write_ply
@@ -125,16 +125,8 @@ def check_folder(folder: str | Path) -> None:
     unless a file can be made where it is or is to be.
     """
     folder = Path(folder)
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if there != folder and not there.is_dir():
-        raise UserError(f"{folder} cannot be made: {there} is a file")
-    if there.is_dir() and (why := unwritable(there)):
-        raise UserError(f"{folder}: nothing can be written to {there}: {why}")
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder to write to")
-    if any(folder.iterdir()) and load_report(folder) is None:
+    check_destination(folder)
+    if folder.exists() and any(folder.iterdir()) and load_report(folder) is None:
         raise UserError(f"{folder} holds files that are not a run of dsg_ros; name an empty or new folder")
 
 

@@ -256,7 +256,20 @@ def test_folders_with_other_files_are_left_alone(tmp_path: Path) -> None:
         check_map_folder(tmp_path / "letter.txt")
 
 
+def test_folders_that_cannot_be_made_are_refused_before_there_is_a_map(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"maps cannot be made: .*letter.txt is a file"):
+        check_map_folder(tmp_path / "letter.txt" / "maps")
+    with pytest.raises(UserError, match=r"link is a symbolic link that leads nowhere; name a folder"):
+        check_map_folder(tmp_path / "link")
+    with pytest.raises(UserError, match=r"maps cannot be made: .*link is a symbolic link that leads nowhere"):
+        check_map_folder(tmp_path / "link" / "maps")
+    check_map_folder(tmp_path / "new" / "maps")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["letter.txt", "link"]
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="file is a file"):
         write_map(tmp_path / "file" / "map", made())
