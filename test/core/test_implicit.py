@@ -9,7 +9,7 @@ from factor_rows import small_world
 from dsg_ros import poses
 from dsg_ros.core import implicit
 from dsg_ros.core import theta as th
-from dsg_ros.core.factors import FACTOR_TYPES, OdomSE3, VoxelPointObs
+from dsg_ros.core.factors import FACTOR_TYPES, Loop, OdomSE3, PosePrior, VoxelPointObs, VoxelPrior, VoxelSensorObs
 from dsg_ros.core.implicit import implicit_jacobian, implicit_vjp
 from dsg_ros.core.native import manifold
 from dsg_ros.core.solution import Result
@@ -21,8 +21,9 @@ from dsg_ros.core.world import Capacity
 from dsg_ros.experiments import hero
 
 COUNT = 4
-ROOM = Capacity(COUNT, COUNT, dict.fromkeys(FACTOR_TYPES, 2 * COUNT))
 TIGHT = LevenbergMarquardt(DenseCholesky(), tolerance=1e-20)
+# What is compiled for itself has few types: that takes longer than all else here.
+FEW = (PosePrior, VoxelPrior, OdomSE3, Loop, VoxelSensorObs)
 SOLVERS = {
     "dense": TIGHT,
     "schur": LevenbergMarquardt(SchurVoxels(), tolerance=1e-20),
@@ -51,17 +52,16 @@ USES = {
 }
 
 
-def case(name):
-    learned = name.startswith("learned")
-    types = {name.split()[-1]}
-    world = small_world([cls for cls in FACTOR_TYPES if cls.__name__ in types], COUNT, learned=learned)
+def case(name, types=FACTOR_TYPES):
+    learned, wanted = name.startswith("learned"), name.split()[-1]
+    world = small_world([cls for cls in FACTOR_TYPES if cls.__name__ == wanted], COUNT, learned=learned)
     theta = Theta.neutral(COUNT - 1, COUNT)
     if learned:
         odom, obs = world.rows(OdomSE3)[1]["measured"], world.rows(VoxelPointObs)[1]["point"]
         theta = theta.replace(odom=odom if len(odom) else theta.odom, obs=obs if len(obs) else theta.obs)
     rng = np.random.default_rng(5)
     theta = jax.tree.map(lambda leaf: leaf + 0.02 * rng.normal(size=np.shape(leaf)), theta)
-    return world.snapshot(capacity=ROOM), to_float64(theta)
+    return world.snapshot(capacity=Capacity(COUNT, COUNT, dict.fromkeys(types, 2 * COUNT))), to_float64(theta)
 
 
 def moved(problem, theta, chosen, index, step, origin):
@@ -105,7 +105,7 @@ def test_against_central_differences(name):
 @pytest.mark.parametrize("name", ["OdomSE3", "VoxelSensorObs", "Loop"])
 @pytest.mark.parametrize("exact", [False, True])
 def test_solvers_and_both_modes_agree(name, exact):
-    problem, theta = case(name)
+    problem, theta = case(name, FEW)
     chosen = th.mask(theta, *th.SPECS)
     rng = np.random.default_rng(0)
     cotangent = State(rng.normal(size=(COUNT, 7)), rng.normal(size=(COUNT, 3)))
@@ -161,7 +161,7 @@ def test_a_host_solver_is_not_differentiated_silently():
 
 @pytest.mark.parametrize("label", ["dense", "sparse"])
 def test_conjugate_gradients_that_end_early_say_so_once_a_call(label, monkeypatch, caplog):
-    problem, theta = case("Loop")
+    problem, theta = case("Loop", (PosePrior, VoxelPrior, Loop))
     solution = solve(problem, theta, SOLVERS[label])
     rng = np.random.default_rng(0)
     cotangent = State(rng.normal(size=(COUNT, 7)), rng.normal(size=(COUNT, 3)))
