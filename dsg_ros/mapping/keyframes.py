@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
+from dsg_ros.core.native import plain, se3
 from dsg_ros.state import State
 
-_OF_SCANS = ("stamps", "keyframe", "relative", "live", "odometry")
+_OF_SCANS = ("stamps", "keyframe", "moves_with", "relative", "live", "odometry")
+_NO_POINTS = np.zeros((0, 3), np.float32)
+
+SAME_WAY, SAME_TURN = 0.005, 0.0044
+"""How far [m, rad] a scan is from another on the same keyframe, at most, to see nothing else: a robot that stands."""
 
 
 class Rows:
@@ -89,12 +95,14 @@ class ScanLog:
 
     By scan: stamp [ns], ``keyframe`` index, ``relative`` pose (7,) in it, ``live`` pose (7,) in map as published, raw
     ``odometry`` (7,).  ``clouds`` (n, 3) in the base frame are kept (float32) only if a final refinement may ask for
-    them.
+    them, and of a robot that stands only once a place: ``moves_with`` is the scan whose cloud stands for each, itself
+    as a rule.
     """
 
     keep_clouds: bool
     stamps: Rows = field(default_factory=lambda: Rows(dtype=np.int64))
     keyframe: Rows = field(default_factory=lambda: Rows(dtype=np.int32))
+    moves_with: Rows = field(default_factory=lambda: Rows(dtype=np.int32))
     relative: Rows = field(default_factory=lambda: Rows(7))
     live: Rows = field(default_factory=lambda: Rows(7))
     odometry: Rows = field(default_factory=lambda: Rows(7))
@@ -112,13 +120,24 @@ class ScanLog:
         odometry: NDArray[np.float64],
         cloud: NDArray[np.float64],
     ) -> None:
+        same = self._same_place(keyframe, relative)
+        self.moves_with.append(len(self) if same is None else same)
+        if self.keep_clouds:
+            self.clouds.append(cloud.astype(np.float32) if same is None else _NO_POINTS)
         self.stamps.append(stamp)
         self.keyframe.append(keyframe)
         self.relative.append(relative)
         self.live.append(live)
         self.odometry.append(odometry)
-        if self.keep_clouds:
-            self.clouds.append(cloud.astype(np.float32))
+
+    def _same_place(self, keyframe: int, relative: NDArray[np.float64]) -> int | None:
+        """The latest scan with a cloud on ``keyframe`` if that was taken where this one is."""
+        if not len(self) or self.keyframe.values[-1] != keyframe:
+            return None
+        other = int(self.moves_with.values[-1])
+        apart = se3.log(se3.between(plain(self.relative.values[other]), plain(relative))).tolist()
+        same = math.hypot(*apart[:3]) < SAME_WAY and math.hypot(*apart[3:]) < SAME_TURN
+        return other if same else None
 
     def highest_speed(self) -> float:
         """Of the robot [m/s] by its odometry, from scan to scan, but for one in a thousand; 0 where it is not known."""

@@ -126,10 +126,14 @@ def _scans(
     match: Callable[..., Array],
     pool: ThreadPoolExecutor,
 ) -> Array:
-    """All scans (n, 7): those between keyframes matched to the keyframes around the one that they hang on."""
+    """All scans (n, 7): those between keyframes matched to the keyframes around the one that they hang on.
+
+    What a robot saw again while it stood moves with the scan that is kept.
+    """
     neighbours, out, keyframe = _Neighbours(settings, trajectory), scans.on(trajectory), scans.keyframe.values
     # The first scan on a keyframe is the keyframe itself.
-    between = np.flatnonzero(np.diff(keyframe, prepend=-1) == 0)
+    own = scans.moves_with.values == np.arange(len(scans))
+    between = np.flatnonzero((np.diff(keyframe, prepend=-1) == 0) & own)
     hangs_on = keyframe[between]
 
     def refined(block: range) -> None:
@@ -142,6 +146,9 @@ def _scans(
             out[index] = match(local_map, scans.clouds[index].astype(np.float64), out[index])
 
     list(pool.map(refined, _blocks(len(trajectory), SCANS_A_MAP)))  # to its end: errors are raised here
+    stood, relative = np.flatnonzero(~own), scans.relative.values
+    kept = scans.moves_with.values[stood]
+    out[stood] = poses.compose(out[kept], poses.between(relative[kept], relative[stood]))
     return out
 
 

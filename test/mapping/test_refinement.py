@@ -52,6 +52,40 @@ def test_scans_are_pulled_to_where_they_were(recorded: Recorded, mapper: LocalMa
     np.testing.assert_array_equal(refined[~between], before[~between])  # keyframes stay without sweeps
 
 
+def test_of_a_robot_that_stands_one_scan_is_kept_and_carries_the_others(
+    recorded: Recorded, mapper: LocalMapper, settings: config.Slam
+) -> None:
+    keyframes, moving, truth, trajectory = recorded
+    scans = ScanLog(keep_clouds=True)
+    rng, stood, copies = np.random.default_rng(3), 6, 50
+    for index in range(len(moving)):
+        row = (index, int(moving.keyframe.values[index]), moving.relative.values[index], truth[index], truth[index])
+        scans.add(*row, moving.clouds[index].astype(float))
+        for copy in range(copies if index == stood else 0):
+            # As matches are: a millimetre this way and that.
+            near = poses.from_planar(*rng.normal(0, 0.001, 2), rng.normal(0, 0.0005))
+            place = poses.compose(moving.relative.values[index], near)
+            scans.add(1000 + copy, row[1], place, truth[index], truth[index], moving.clouds[index].astype(float))
+    again = np.arange(stood + 1, stood + 1 + copies)
+    assert [len(scans.clouds[k]) for k in again] == [0] * copies
+    assert sum(len(cloud) > 0 for cloud in scans.clouds) == len(moving)
+    refined = refinement.refine(replace(settings.refinement, sweeps=0), mapper, keyframes, scans, trajectory).scans
+    others = np.delete(refined, again, axis=0)
+    alone = refinement.refine(replace(settings.refinement, sweeps=0), mapper, keyframes, moving, trajectory).scans
+    np.testing.assert_array_equal(others, alone)
+    assert offsets(scans.on(trajectory)[stood : again[-1]], truth[[stood]]).min() > 0.01
+    assert offsets(refined[again], truth[[stood]]).max() < 0.008
+    relative = scans.relative.values
+    np.testing.assert_allclose(
+        poses.between(refined[stood], refined[again]), poses.between(relative[stood], relative[again]), atol=1e-12
+    )
+    # And so it is kept.
+    other = ScanLog(keep_clouds=True)
+    other.restore(scans.state())
+    other.add(5000, row[1], moving.relative.values[-1], truth[-1], truth[-1], moving.clouds[-1].astype(float))
+    assert other.moves_with.values[-1] == len(scans) - 1
+
+
 def test_keyframes_are_pulled_to_where_they_were(
     recorded: Recorded, mapper: LocalMapper, settings: config.Slam
 ) -> None:
