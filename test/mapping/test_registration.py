@@ -154,7 +154,22 @@ def test_known_pose_is_recovered_in_space(spatial: LocalMapper, in_space: LocalM
     assert np.linalg.eigvalsh(match.information).min() > 1 / 0.02**2
 
 
-def test_information_is_the_curvature_of_the_cost(mapper: LocalMapper, in_room: LocalMap) -> None:
+@pytest.mark.parametrize("axis", [0, 1, 5])
+def test_information_is_the_curvature_of_the_cost(mapper: LocalMapper, in_room: LocalMap, axis: int) -> None:
+    """A prior that pulls as strongly as the scan holds moves the match half the way."""
+    truth = poses.from_planar(-0.3, 0.1, 0.4)
+    points = thinned(worlds.room(), truth, mapper, 100)
+    alone = mapper.register(in_room, points, truth[None], truth, FREE)
+    pull = np.zeros(6)
+    pull[axis] = 0.002 if axis < 3 else 0.001
+    prediction = poses.compose(alone.pose, poses.exp(pull))
+    prior = alone.information
+    match = mapper.register(in_room, points, alone.pose[None], prediction, prior)
+    moved = poses.log(poses.between(alone.pose, match.pose))
+    np.testing.assert_allclose(moved, pull / 2, atol=0.1 * np.abs(pull).max())
+
+
+def test_scans_scatter_no_more_than_their_information_says(mapper: LocalMapper, in_room: LocalMap) -> None:
     """Scans drawn again and again scatter no more than the discounted information says."""
     truth = poses.from_planar(-0.3, 0.1, 0.4)
     errors, information = [], np.zeros((6, 6))
