@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Tests measure correctness: the same devices everywhere, and no example refused for the time a busy machine takes.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiled quickly rather than well: most of the time goes into programs that run once, on a few numbers.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 # Nothing that a test publishes may leave this machine, or be heard from another.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 settings.register_profile("dsg_ros", deadline=None)
