@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,22 +18,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 settings.register_profile("dsg_ros", deadline=None)
 settings.load_profile("dsg_ros")
-
-
-MOST_MAPS = 16_000
-"""Areas of memory mapped by a process from which on compiled programs are let go.  Each has many, none is ever freed by
-itself, and at 65,530 (vm.max_map_count) the next one to be compiled ends the process with a segmentation fault.
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def room_for_programs() -> Iterator[None]:
-    """Between two files of tests, where there are many programs."""
-    yield
-    maps = Path("/proc/self/maps")
-    if "jax" in sys.modules and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
 
 
 @pytest.fixture(scope="session")

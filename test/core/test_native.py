@@ -129,3 +129,21 @@ def test_compiled_code_is_kept_where_the_variable_says(tmp_path: Path, kept: boo
     environment = os.environ | {"DSG_ROS_CACHE": str(folder) if kept else ""}
     subprocess.run([sys.executable, "-c", KERNEL], env=environment, check=True, timeout=120)
     assert bool(list(folder.rglob("*.nbi"))) == kept
+
+
+def test_a_kernel_is_in_one_block_of_memory() -> None:
+    """Else one that is fetched late, into a process of gigabytes, may not reach its own parts: it crashed this way."""
+    script = """
+import llvmlite.binding as llvm
+made, create = [], llvm.create_mcjit_compiler
+def noted(module, machine, use_lmm=None):
+    made.append(use_lmm)
+    return create(module, machine, use_lmm=use_lmm)
+llvm.create_mcjit_compiler = noted
+import numpy as np
+from dsg_ros.core.native import se3
+se3.exp(np.zeros(6))
+print(made)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[True]"
