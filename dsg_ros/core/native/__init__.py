@@ -43,8 +43,8 @@ def _writable(folder: Path | None) -> bool:
 
 
 # All sections of a kernel in one block of memory.  By default each is mapped where there is room: in a process of some
-# gigabytes that may be farther apart than the 2 GB that code reaches (numba/llvmlite#1009), and the first call of a kernel
-# that was fetched late ended the process with a segmentation fault.
+# gigabytes that may be farther apart than the 2 GB that code reaches (numba/llvmlite#1009), and the first call of a
+# kernel that was fetched late ended the process with a segmentation fault.
 numba.config.USE_LLVMLITE_MEMORY_MANAGER = True  # type: ignore[attr-defined]
 
 _FOLDER = _folder()
