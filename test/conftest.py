@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Tests measure correctness: the same devices everywhere, and no example refused for the time a busy machine takes.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiled quickly rather than well: most of the time goes into programs that run once, on a few numbers.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# Compiled quickly rather than well: most of the time goes into programs that run once, on a few numbers.  Older
+# versions may not know these options, and end the process.
+if tuple(map(int, version("jaxlib").split(".")[:2])) >= (0, 10):
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 # Nothing that a test publishes may leave this machine, or be heard from another.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 settings.register_profile("dsg_ros", deadline=None)
