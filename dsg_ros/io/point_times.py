@@ -63,15 +63,17 @@ class SensorTimes:
 
         A next sweep begins no sooner than the one before has ended.
         """
+        if self._told == "none":
+            return False
         longest = min(LONGEST_SWEEP, _LONGER_THAN_PERIOD * (self.period or math.inf))
-        if self._told != "none" and abs(sweep) <= longest:
-            return True
-        if self._told != "none":
+        if not abs(sweep) <= longest:
             self._warn(
+                "time_increment",
                 f"its time_increment makes a sweep of {abs(sweep):g} s where at most {longest:.3g} s can be (from scan "
                 "to scan); it is in seconds between two beams, 0 if unknown",
             )
-        return False
+            return False
+        return True
 
     def seconds(self, raw: NDArray[Any], field: str, stamp: int, dropped: dict[str, int]) -> NDArray[np.float32] | None:
         """Seconds after ``stamp`` [ns] of times (n,) as a cloud's ``field`` has them, None where they make no sense.
@@ -144,12 +146,11 @@ class SensorTimes:
             self._say("info", f"{self._name}: {text}; input.point_time_unit sets another unit")
 
     def _refuse(self, field: str, why: str, count: int, dropped: dict[str, int]) -> None:
-        self._warn(f"field {field!r}: {why}; input.point_time_unit names the unit")
+        self._warn(field, f"field {field!r}: {why}; input.point_time_unit names the unit")
         dropped["time_refused"] = count
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, kind: str, text: str) -> None:
         # What differs between two texts of a kind is numbers.
-        kind = text.split(" ", 2)[1]
         if kind not in self._said:
             self._said.add(kind)
             self._say(

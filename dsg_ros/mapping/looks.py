@@ -104,7 +104,7 @@ def _compared(old: NDArray[np.float32], new: NDArray[np.float32]) -> tuple[NDArr
     cosines = np.fft.irfft((old_columns * new_columns.conj()).sum(axis=-2), SECTORS)
     both = np.fft.irfft(old_filled * new_filled.conj(), SECTORS)
     # Few columns in common agree by chance.
-    likeness = cosines / np.maximum(both, 0.5 * min(SECTORS, float(max(new_filled[0].real, 1.0))))
+    likeness = cosines / np.maximum(both, 0.5 * new_filled[0].real)
     best = likeness.argmax(axis=1)
     shifts = np.where(best > SECTORS // 2, best - SECTORS, best)
     return 1.0 - likeness[np.arange(len(best)), best], shifts

@@ -90,7 +90,7 @@ def by_looks(
     s, drift = settings, _drift(ways, settings)
     distance = np.linalg.norm(trajectory[:, :3] - trajectory[-1, :3], axis=1)
     beyond = (ways.travel > s.least_travel) & (drift > s.most_drift) & (distance < drift + LOOKS_RADIUS)
-    if not s.by_looks or not beyond.any():
+    if not beyond.any():
         return []
     chosen: list[Candidate] = []
     for alike in looks.alike(newest, beyond):

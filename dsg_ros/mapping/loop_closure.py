@@ -89,14 +89,14 @@ class LoopCloser:
         if not len(trajectory):
             return found
         ways, query = Ways.over(travel, loops), self._query(trajectory, clouds)
-        for candidate in within_drift(trajectory, ways, self._settings):
-            self.counts["loops_considered"] += 1
-            closure = self._verify(trajectory, clouds, query, candidate)
+        near = within_drift(trajectory, ways, self._settings)
+        self.counts["loops_considered"] += len(near)
+        closures = [self._verify(trajectory, clouds, query, candidate) for candidate in near]
+        if self._settings.by_looks:
+            closures.append(self._looked_up(trajectory, clouds, query, ways))
+        for closure in closures:
             if closure is not None:
                 found.extend(self._agreement.believed(closure, trajectory, travel))
-        closure = self._looked_up(trajectory, clouds, query, ways)
-        if closure is not None:
-            found.extend(self._agreement.believed(closure, trajectory, travel))
         self.counts["loops_waiting"] = len(self._agreement)
         return found
 

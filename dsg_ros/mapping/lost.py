@@ -100,8 +100,7 @@ class Lost:
         """As `dsg_ros.state` says.  Scans that wait to hear whether the robot was carried off are not kept: it is
         looked for as if it was.
         """
-        waiting = grown.waiting if grown.carried.suspected else 0
-        counts = self.counts | {"scans_not_resumed": self.counts["scans_not_resumed"] + waiting}
+        counts = self.counts | {"scans_not_resumed": self.counts["scans_not_resumed"] + grown.waiting}
         carried = bool(self.search.carried if self.search else grown.carried.suspected)
         return {"lost": packed({"counts": counts, "searched": carried or self.search is not None, "carried": carried})}
 
