@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,20 @@ class Observations:
     means: NDArray[np.float64]
 
 
+class Statistics(NamedTuple):
+    """By voxel of the world (v,): the key of its ``cell``, no other's if anybody sees it, ``sightings`` and their
+    ``points``, trace of their ``information`` [1/m^2], the ``last`` keyframe that saw it and the ``normal`` (v, 3) in
+    the frame of that one, zero where it is no surface.
+    """
+
+    cell: NDArray[np.int64]
+    sightings: NDArray[np.int64]
+    points: NDArray[np.int64]
+    information: NDArray[np.float64]
+    last: NDArray[np.int64]
+    normal: NDArray[np.float64]
+
+
 class WorldVoxels:
     """The voxels of the whole map: index of occupied cells and, by voxel, count, normal, when last seen and from where.
 
@@ -53,10 +67,19 @@ class WorldVoxels:
         self.normal = Rows(3)
         # Trace of what observations tell of the position [1/m^2].
         self.information = Rows()
+        # Those that were told of, and have not been told to be gone since.
+        self._shown = Rows(dtype=np.bool_)
+        self._living = 0
         self._changed: set[int] = set()
 
     def __len__(self) -> int:
+        """All there have been: numbers are not used again."""
         return len(self.counts)
+
+    @property
+    def living(self) -> int:
+        """Those that keyframes see."""
+        return self._living
 
     def observe(
         self,
@@ -80,8 +103,9 @@ class WorldVoxels:
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))
         self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
-        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information):
+        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information, self._shown):
             rows.extend(int(np.count_nonzero(new)))
+        self._living += int(np.count_nonzero(new))
         self.counts.values[voxels] += counts.astype(np.int32)
         self.last_seen.values[voxels] = stamp
         self.anchor.values[voxels] = keyframe
@@ -107,18 +131,30 @@ class WorldVoxels:
         lengths = {len(getattr(self, name)) for name in _BY_VOXEL}
         if len(lengths) != 1 or (inside < 0).any() or (inside >= len(self)).any():
             raise ValueError("voxels that do not belong together, or cells of voxels that are not there")
+        # Whether these were told of is not known: those that are not shown are told to be gone.
+        self._shown.load(np.ones(len(self), np.bool_))
         self._cells = dict(zip(state["cells"].tolist(), inside.tolist(), strict=True))
+        self._living = int(np.count_nonzero(self.counts.values))
         self._changed = set(range(len(self)))
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
         """Voxels (n,) whose positions a solve changed: they are in the next update."""
         self._changed.update(voxels.tolist())
 
-    def reindex(self, means: NDArray[np.float64]) -> None:
-        """After the map moved: voxels find the cells of their ``means`` (v, 3); the oldest of several keeps it."""
-        keys = voxel_map.pack(voxel_map.cells_of(means, self.size, planar=self._planar))
-        self._cells = dict(zip(keys[::-1].tolist(), range(len(keys) - 1, -1, -1), strict=True))
-        self._changed.update(range(len(keys)))
+    def follow(self, known: Statistics, stamps: NDArray[np.int64]) -> None:
+        """After the map moved: what is ``known`` of voxels, seen by keyframes of ``stamps`` (k,) [ns].  Those that
+        nobody sees any more are gone.
+        """
+        there = np.flatnonzero(known.sightings)
+        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information, self._shown):
+            rows.extend(len(known.cell) - len(rows))
+        self.counts.values[:] = known.points
+        self.last_seen.values[there] = stamps[known.last[there]]
+        self.anchor.values[:], self.normal.values[:] = known.last, known.normal
+        self.information.values[:] = known.information
+        self._cells = dict(zip(known.cell[there].tolist(), there.tolist(), strict=True))
+        self._living = len(there)
+        self._changed.update(range(len(self)))
 
     def update(
         self, means: NDArray[np.float64], trajectory: NDArray[np.float64], *, whole: bool = False
@@ -129,8 +165,9 @@ class WorldVoxels:
         """
         ids = np.arange(len(self)) if whole else np.array(sorted(self._changed), np.int64)
         self._changed.clear()
-        counts = self.counts.values[ids]
-        shown = counts >= self._settings.least_count
+        shown = self.counts.values[ids] >= self._settings.least_count
+        gone = ids[~shown & self._shown.values[ids]]
+        self._shown.values[ids] = shown
         ids = ids[shown]
         normals = poses.rotate(trajectory[self.anchor.values[ids], 3:], self.normal.values[ids])
         return VoxelUpdate(
@@ -141,5 +178,5 @@ class WorldVoxels:
             counts=self.counts.values[ids].copy(),
             deviations=(1 / np.sqrt(np.maximum(self.information.values[ids], 1e-12))).astype(np.float32),
             last_seen=self.last_seen.values[ids].copy(),
-            removed=np.zeros(0, np.int64),
+            removed=gone,
         )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration, VoxelSensorObs
+from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.factors.odometry import noise
 from dsg_ros.core.native import plain, se3
@@ -25,16 +25,15 @@ from dsg_ros.core.solution import Result, Solution, marginal_covariance
 from dsg_ros.core.solve import solve
 from dsg_ros.core.solvers import LevenbergMarquardt, SparseCholesky
 from dsg_ros.core.solvers import window as window_solver
-from dsg_ros.core.solvers.held_rows import HeldRows
 from dsg_ros.core.solvers.window_stacks import chosen as chosen_rows
 from dsg_ros.core.solvers.window_stacks import joined, rows_of
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import window_kernel
-from dsg_ros.mapping.association import Observations
+from dsg_ros.mapping.association import Statistics
 from dsg_ros.mapping.closures import Closure
-from dsg_ros.mapping.keyframes import Rows
+from dsg_ros.mapping.sightings import Sightings
 from dsg_ros.state import State, nested, packed, part, unpacked
 
 ANCHOR_SIGMA = 1e-3
@@ -74,15 +73,14 @@ class BackEnd:
         self._settings = settings
         self._axes = axes
         self.world = WorldModel()
+        self.sightings = Sightings(settings, self.world, planar=len(axes) == 3)
         self.loops: list[tuple[int, int]] = []
         self.counts = {"window_solves": 0, "graph_solves": 0, "solves_refused": 0}
         self.metrics: dict[str, float] = {}
         self._moving = np.diag(np.isin(np.arange(6), axes).astype(float))
         self._covariance, self._held = self._moving * ANCHOR_SIGMA**2, (np.eye(6) - self._moving) * ANCHOR_SIGMA**2
         self._keyframe_count = 0
-        self._first_seen = Rows(dtype=np.int32)
         self._links: list[tuple[int, int]] = []
-        self._sightings = HeldRows()
         self._told: Theta | None = None
         self._split: tuple[Theta, Theta]
         self._window: Window | None = None
@@ -159,21 +157,6 @@ class BackEnd:
         self._covariance = self._covariance + found
         self.add_closures([closure])
 
-    def add_voxels(self, key: int, seen: Observations) -> None:
-        """Voxel variables for those seen the first time, and one observation a voxel."""
-        added = self.world.add_voxels(seen.means[seen.new])
-        assert np.array_equal(added, seen.voxels[seen.new]), "the association and the world number voxels alike"
-        self._first_seen.extend(len(added))
-        self._first_seen.values[added] = key
-        if len(seen.voxels):
-            rows = self.world.add_rows(
-                VoxelSensorObs, pose=np.full(len(seen.voxels), key), voxel=seen.voxels, point=seen.points,
-                sqrt_info=seen.sqrt_info,
-                kernel=int(Kernel.CAUCHY), kernel_width=self._settings.voxels.robust_scale,
-            )  # fmt: skip
-            if self._settings.window.enabled:
-                self._sightings.add(self.world.stack(VoxelSensorObs, rows))
-
     def add_closures(self, closures: list[Closure]) -> None:
         """Loop rows, without a robust kernel until the next global solve has pulled the map over."""
         for closure in closures:
@@ -196,8 +179,9 @@ class BackEnd:
         """The graph over all keyframes, as it is now: odometry, registrations and closures."""
         return self.world.snapshot(types=GRAPH_TYPES, axes=self._axes)
 
-    def solve_graph(self, theta: Theta) -> None:
-        """All keyframes over odometry, registrations and closures; then every voxel to the mean of its observations.
+    def solve_graph(self, theta: Theta) -> Statistics:
+        """All keyframes over odometry, registrations and closures; the voxels follow their sightings, of which this
+        tells what is known.
 
         New closures act first as they are: from hundreds of deviations away a robust kernel would never let them in.
         Then all are Cauchy, so that one that disagrees with the others is voted out.
@@ -209,7 +193,7 @@ class BackEnd:
             self._fresh.clear()
         self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
         self._closures_waiting, self._correction = 0, 0.0
-        self._carry_voxels()
+        return self.sightings.regroup()
 
     def _adopt_graph(self, solution: Solution) -> None:
         self.metrics["graph_cost"], self.metrics["graph_iterations"] = float(solution.cost), float(solution.iterations)
@@ -230,22 +214,10 @@ class BackEnd:
         self.counts["solves_refused"] += 1
         _log.warning("the graph of %d keyframes is left as it was: %s", self._keyframe_count, why)
 
-    def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> None:
-        """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow their observations."""
+    def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> Statistics:
+        """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow as in `solve_graph`."""
         self.world.set_poses(np.arange(self._keyframe_count), trajectory)
-        self._carry_voxels()
-
-    def _carry_voxels(self) -> None:
-        """Given the poses, the voxels' best positions: their observations' means, weighted by points."""
-        _, rows = self.world.rows(VoxelSensorObs)
-        if not len(rows["voxel"]):
-            return
-        points = poses.transform(self.world.get_poses(rows["pose"]), rows["point"])
-        count = int(rows["voxel"].max()) + 1
-        total = np.bincount(rows["voxel"], minlength=count)
-        means = np.stack([np.bincount(rows["voxel"], points[:, axis], count) for axis in range(3)], axis=1)
-        seen = np.nonzero(total)[0]
-        self.world.set_voxels(seen, means[seen] / total[seen, None])
+        return self.sightings.regroup()
 
     def start_window(self, theta: Theta) -> None:
         """Solve for the newest keyframes and the voxels they saw, together; `settle_window` takes the answer over.
@@ -257,12 +229,13 @@ class BackEnd:
         if not window.enabled or first < 0:
             return
         theta, of_sightings = self._shared(theta)
-        rows = self._sightings.at(of_sightings)
+        held, first_seen = self.sightings.window, self.sightings.first_seen.values
+        rows = held.at(of_sightings)
         over = rows.keys[:, 0] < first
         if over.any():
-            self._sightings.keep(~over)
-            rows = self._sightings.rows
-        chosen = window_kernel.choose(rows.keys, self._first_seen.values, first, window.voxels, window.observations)
+            held.keep(~over)
+            rows = held.rows
+        chosen = window_kernel.choose(rows.keys, first_seen, first, window.voxels, window.observations)
         keys = np.arange(first, newest)
         odometry, registrations = np.array(self._links[first : newest - 1], np.int64).T
         stacks = self.world.stack(OdomSE3, odometry), self.world.stack(Registration, registrations)
@@ -319,16 +292,16 @@ class BackEnd:
         return self._split
 
     def state(self) -> State:
-        """As `dsg_ros.state` says; sightings of the window are found again among the graph's rows."""
+        """As `dsg_ros.state` says."""
         facts = {
             "counts": self.counts,
             "metrics": self.metrics,
             "closures_waiting": self._closures_waiting,
             "correction": self._correction,
         }
-        return nested(world=self.world.state(), window=_window_state(self._window)) | {
+        window, sightings = _window_state(self._window), self.sightings.state()
+        return nested(world=self.world.state(), sightings=sightings, window=window) | {
             "covariance": self._covariance.copy(),
-            "first_seen": self._first_seen.values,
             "links": np.array(self._links, np.int64).reshape(-1, 2),
             "loops": np.array(self.loops, np.int64).reshape(-1, 2),
             "fresh": np.array(self._fresh, np.int64),
@@ -341,21 +314,15 @@ class BackEnd:
         self.world.restore(part(state, "world"))
         self._keyframe_count = len(self.world.poses)
         self._covariance = np.array(state["covariance"])
-        self._first_seen.load(state["first_seen"])
+        self.sightings.restore(part(state, "sightings"))
         self._links = [(odometry, registration) for odometry, registration in state["links"].tolist()]
         self.loops = [(older, newer) for older, newer in state["loops"].tolist()]
-        if len(self._first_seen) != len(self.world.voxels) or len(self._links) != max(0, self._keyframe_count - 1):
-            raise ValueError("links or voxels of other keyframes than there are")
+        if len(self._links) != max(0, self._keyframe_count - 1):
+            raise ValueError("links of other keyframes than there are")
         self._fresh = state["fresh"].tolist()
         self.counts, self.metrics = facts["counts"], facts["metrics"]
         self._closures_waiting, self._correction = facts["closures_waiting"], facts["correction"]
         self._window = _window_of(part(state, "window"))
-        self._sightings = HeldRows()
-        if self._settings.window.enabled:
-            ids, rows = self.world.rows(VoxelSensorObs)
-            for key in range(max(0, self._keyframe_count - self._settings.window.keyframes), self._keyframe_count):
-                if len(seen := ids[rows["pose"] == key]):
-                    self._sightings.add(self.world.stack(VoxelSensorObs, seen))
 
     def covariance(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         """Covariance (6, 6) of the pose at ``relative`` (7,) to the newest keyframe, in its own tangent.

@@ -18,7 +18,7 @@ from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
 from dsg_ros.interface import GridUpdate, OccupancyGrid, Path, VoxelUpdate
 from dsg_ros.mapping import refinement
-from dsg_ros.mapping.association import WorldVoxels
+from dsg_ros.mapping.association import Statistics, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.closures import Closure
@@ -119,7 +119,9 @@ class GrowingMap:
         self._begin_local_map()
         with self._stopwatch("voxels"):
             seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse)
-            self.back_end.add_voxels(key, seen)
+            self.back_end.sightings.add(key, seen)
+            if self.voxels.living > self._settings.voxels.most:
+                self._follow(self.back_end.sightings.regroup())
 
     def start_window(self, theta: Theta) -> None:
         """Solve for the newest keyframes and their voxels, for `settle` to adopt."""
@@ -147,8 +149,7 @@ class GrowingMap:
         """All keyframes together; the voxels follow their observations."""
         self.voxels.moved(self.back_end.settle_window())
         with self._stopwatch("graph"):
-            self.back_end.solve_graph(theta)
-            self.voxels.reindex(self.back_end.world.voxels)
+            self._follow(self.back_end.solve_graph(theta))
 
     def refresh_local_map(self) -> None:
         """Have the scans to come matched to the newest keyframes, where these are now."""
@@ -194,8 +195,10 @@ class GrowingMap:
 
     def _adopt(self, trajectory: NDArray[np.float64]) -> None:
         """Keyframe poses (k, 7) that were found by refinement; the voxels follow."""
-        self.back_end.adopt_keyframes(trajectory)
-        self.voxels.reindex(self.back_end.world.voxels)
+        self._follow(self.back_end.adopt_keyframes(trajectory))
+
+    def _follow(self, known: Statistics) -> None:
+        self.voxels.follow(known, self.keyframes.stamps.values)
 
     def path(self) -> Path:
         """Keyframes and closures."""

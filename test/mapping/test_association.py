@@ -79,32 +79,6 @@ def test_an_empty_cloud_sees_nothing(mapped: Mapped) -> None:
     assert len(mapped.voxels) == 0
 
 
-def test_after_a_move_voxels_are_found_where_they_are_now(mapped: Mapped) -> None:
-    pose = poses.from_planar(0, 0, 0)
-    cloud = cloud_at(pose, mapped.mapper)
-    first = mapped.see(pose, cloud)
-    # By whole cells, so that the same points fall together again.
-    move = poses.from_planar(20 * SIZE, -10 * SIZE, 0.0)
-    mapped.means = poses.transform(move, mapped.means)
-    mapped.voxels.reindex(mapped.means)
-    there = mapped.see(move, cloud)
-    assert not there.new.any()
-    np.testing.assert_array_equal(np.sort(there.voxels), np.sort(first.voxels))
-    np.testing.assert_allclose(mapped.means[there.voxels], there.means, atol=1e-9)
-    here = mapped.see(pose, cloud)  # nothing is left at the old place
-    assert here.new.all()
-
-
-def test_of_several_voxels_in_a_cell_the_oldest_keeps_it(mapped: Mapped) -> None:
-    pair = np.array([[0.1, 0.1, 0.0], [0.12, 0.1, 0.0]])
-    mapped.see(poses.IDENTITY, pair)
-    mapped.see(poses.IDENTITY, pair + np.array([SIZE, 0, 0]))
-    assert len(mapped.voxels) == 2
-    mapped.voxels.reindex(np.array([[0.1, 0.1, 0.0], [0.2, 0.1, 0.0]]))
-    seen = mapped.see(poses.IDENTITY, pair)
-    assert seen.voxels.tolist() == [0]
-
-
 def test_information_of_observations_is_regular(mapped: Mapped, settings: config.Slam) -> None:
     pose = poses.from_planar(0.3, -0.2, 0.5)
     seen = mapped.see(pose, cloud_at(pose, mapped.mapper))

@@ -109,7 +109,7 @@ def windows_of(back_end: BackEnd, theta: Theta) -> list[np.ndarray]:
         seen = poses.transform(poses.inverse(pose), corners[chosen]) + 0.02 * rng.normal(size=(len(chosen), 3))
         root = np.broadcast_to(20.0 * np.eye(3), (len(chosen), 3, 3))
         counts = np.ones(len(chosen), np.int64)
-        back_end.add_voxels(key, Observations(numbers[chosen], seen, root, counts, new, corners[chosen]))
+        back_end.sightings.add(key, Observations(numbers[chosen], seen, root, counts, new, corners[chosen]))
         back_end.start_window(theta if key < 12 else theta.replace(extrinsic=0.01 * np.ones(6)))
         back_end.settle_window()
         out += [back_end.world.poses, back_end.world.voxels]

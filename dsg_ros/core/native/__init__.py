@@ -11,12 +11,14 @@ kernels call functions of their own file and of this package only, and the cache
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.bytecode import FunctionIdentity
 from numpy.typing import NDArray
 
 from dsg_ros.core.compilation import cache_folder, native_counters
@@ -42,10 +44,11 @@ def _writable(folder: Path | None) -> bool:
     return folder is not None
 
 
-# All sections of a kernel in one block of memory.  By default each is mapped where there is room: in a process of some
-# gigabytes that may be farther apart than the 2 GB that code reaches (numba/llvmlite#1009), and the first call of a
-# kernel that was fetched late ended the process with a segmentation fault.
-numba.config.USE_LLVMLITE_MEMORY_MANAGER = True  # type: ignore[attr-defined]
+# A compiled function's name carries a number that Numba counts from one in each process.  In kernels that different
+# processes kept, one name could then stand for different functions, and whoever fetches both has the first of them in
+# place of the other: a sort that does not sort, or a segmentation fault (numba/numba#10486).  Numbers at random are
+# nobody else's.
+FunctionIdentity._unique_ids = iter(lambda: secrets.randbits(62), None)  # type: ignore[assignment]
 
 _FOLDER = _folder()
 _KEPT = _writable(_FOLDER)

@@ -1,0 +1,229 @@
+"""To which voxel each sighting belongs when the map has moved: merged, split, retired, evicted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.core.factors import VoxelSensorObs
+from dsg_ros.core.world import WorldModel
+from dsg_ros.mapping.association import Observations, WorldVoxels
+from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.sightings import MARGIN, Sightings
+
+Array = NDArray[np.float64]
+
+
+class Mapped:
+    """World, voxels and sightings, fed with clouds as a growing map feeds them."""
+
+    def __init__(self, mapper: LocalMapper, settings: config.Slam) -> None:
+        self.mapper, self.settings = mapper, settings
+        self.world = WorldModel()
+        self.size = settings.registration.coarse_voxel
+        self.sightings = Sightings(settings, self.world, planar=mapper.planar)
+        self.voxels = WorldVoxels(settings.voxels, size=self.size, planar=mapper.planar)
+
+    def see(self, pose: Array, cloud: Array) -> Observations:
+        key = self.world.add_pose(pose)
+        around = self.mapper.build(pose[None], [cloud]).coarse
+        seen = self.voxels.observe(key, 1000 + key, pose, cloud, around)
+        self.sightings.add(key, seen)
+        return seen
+
+    def move(self, keys: list[int], pose: Array) -> None:
+        self.world.set_poses(keys, poses.compose(pose, self.world.get_poses(keys)))
+
+    def regroup(self) -> None:
+        known = self.sightings.regroup()
+        cells = known.cell[known.sightings > 0]
+        assert len(np.unique(cells)) == len(cells)
+        self.voxels.follow(known, 1000 + np.arange(len(self.world.poses)))
+
+    def rows(self) -> tuple[Array, Array, Array]:
+        """Keyframe and voxel of every sighting, and where in the map it is."""
+        _, rows = self.world.rows(VoxelSensorObs)
+        return rows["pose"], rows["voxel"], poses.transform(self.world.get_poses(rows["pose"]), rows["point"])
+
+    def told(self) -> tuple[set[int], set[int]]:
+        """Voxels that changed, and that are gone."""
+        update = self.voxels.update(self.world.voxels, self.world.poses)
+        return set(update.ids.tolist()), set(update.removed.tolist())
+
+
+@pytest.fixture
+def mapped(mapper: LocalMapper, settings: config.Slam) -> Mapped:
+    return Mapped(mapper, settings)
+
+
+def block(x: float, y: float, count: int = 12) -> Array:
+    """Points close together, in the middle of a cell where ``x`` and ``y`` are whole."""
+    return np.array([x, y, 0.0]) + np.random.default_rng(0).uniform(-0.02, 0.02, (count, 3)) * [1, 1, 0]
+
+
+def at(mapped: Mapped, *cells: tuple[float, float]) -> Array:
+    """A cloud with a few points in the middle of each cell."""
+    return np.concatenate([block((x + 0.5) * mapped.size, (y + 0.5) * mapped.size) for x, y in cells])
+
+
+def test_what_a_closure_lays_over_one_another_is_merged_into_the_oldest(mapped: Mapped) -> None:
+    cells = at(mapped, (2, 0), (4, 1), (6, -2))
+    first = mapped.see(poses.IDENTITY, cells)
+    drifted = poses.from_planar(10 * mapped.size, 0.0, 0.0)
+    again = mapped.see(drifted, cells)
+    assert again.new.all()
+    assert mapped.told() == ({0, 1, 2, 3, 4, 5}, set())
+    mapped.move([1], poses.inverse(drifted))
+    mapped.regroup()
+    assert mapped.sightings.counts == {
+        "voxels_merged": 3, "voxels_split": 0, "voxels_retired": 3, "voxels_evicted": 0,
+    }  # fmt: skip
+    pose, voxel, _ = mapped.rows()
+    assert_array_equal(voxel, np.tile(first.voxels, 2))
+    assert_array_equal(pose, np.repeat([0, 1], 3))
+    assert mapped.told() == ({0, 1, 2}, {3, 4, 5})
+    assert mapped.told() == (set(), set())
+    assert mapped.voxels.living == 3
+    assert_array_equal(mapped.voxels.counts.values, [24, 24, 24, 0, 0, 0])
+    assert_array_equal(mapped.voxels.last_seen.values[:3], 1001)
+    # What is seen next is known, under the numbers that are left.
+    assert_array_equal(np.sort(mapped.see(poses.IDENTITY, cells).voxels), np.sort(first.voxels))
+
+
+def test_sightings_that_a_correction_pulls_apart_are_split(mapped: Mapped) -> None:
+    cells = at(mapped, (2, 0), (4, 1))
+    first = mapped.see(poses.IDENTITY, cells)
+    second = mapped.see(poses.IDENTITY, cells)
+    assert_array_equal(first.voxels, second.voxels)
+    mapped.move([1], poses.from_planar(0.0, 7 * mapped.size, 0.0))
+    mapped.regroup()
+    assert mapped.sightings.counts["voxels_split"] == 2
+    pose, voxel, points = mapped.rows()
+    assert len(np.unique(voxel)) == 4
+    assert_allclose(mapped.world.get_voxels(voxel), points, atol=1e-12)
+    assert_array_equal(mapped.sightings.first_seen.values[voxel], pose)
+    assert_array_equal(mapped.voxels.counts.values[voxel], 12)
+    # They come together again where they were, under the oldest numbers.
+    mapped.move([1], poses.from_planar(0.0, -7 * mapped.size, 0.0))
+    mapped.regroup()
+    _, voxel, _ = mapped.rows()
+    assert_array_equal(np.unique(voxel), np.unique(first.voxels))
+    assert mapped.voxels.living == 2
+
+
+@pytest.mark.parametrize(("over", "split"), [(MARGIN - 0.02, 0), (MARGIN + 0.02, 1)])
+def test_a_little_over_the_border_is_no_other_voxel(mapped: Mapped, over: float, split: int) -> None:
+    for _ in range(4):
+        mapped.see(poses.IDENTITY, at(mapped, (2, 0)))
+    mean = mapped.rows()[2].mean(axis=0)
+    mapped.move([3], poses.from_planar(3 * mapped.size + over * mapped.size - mean[0], 0.0, 0.0))
+    mapped.regroup()
+    assert mapped.sightings.counts["voxels_split"] == split
+    assert mapped.voxels.living == 1 + split
+
+
+def test_after_a_move_voxels_are_found_where_they_are_now(mapped: Mapped) -> None:
+    cells, move = at(mapped, (2, 0), (4, 1)), poses.from_planar(20 * mapped.size, -10 * mapped.size, 0.0)
+    first = mapped.see(poses.IDENTITY, cells)
+    mapped.move([0], move)
+    mapped.regroup()
+    assert_array_equal(mapped.see(move, cells).voxels, first.voxels)
+    assert mapped.see(poses.IDENTITY, cells).new.all()  # nothing is left at the old place
+
+
+def test_a_map_at_random_is_put_in_order(mapped: Mapped) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        cells = rng.integers(-6, 6, (20, 2)).tolist()
+        mapped.see(poses.from_planar(*rng.uniform(-3, 3, 3)), at(mapped, *map(tuple, cells)))
+    for _ in range(5):
+        mapped.world.set_poses(range(12), poses.from_planar(*rng.uniform(-3, 3, (3, 12))))
+        count = len(mapped.rows()[0])
+        mapped.regroup()
+        pose, voxel, points = mapped.rows()
+        assert len(voxel) == count  # no sighting is lost
+        living = np.unique(voxel)
+        assert mapped.voxels.living == len(living)
+        v = mapped.voxels
+        for number in living:
+            own = voxel == number
+            assert_allclose(mapped.world.voxels[number], points[own].mean(axis=0), atol=1e-12)
+            assert v.anchor.values[number] == pose[own].max()
+            assert v.last_seen.values[number] == 1000 + pose[own].max()
+            assert mapped.sightings.first_seen.values[number] == pose[own].min()
+            # All within a cell and its margins on either side.
+            assert np.ptp(points[own, :2], axis=0).max() < (1 + 2 * MARGIN) * mapped.size + 1e-9
+        # A little later nothing has to be put right that stays in its place.
+        before = dict(mapped.sightings.counts)
+        mapped.regroup()
+        assert mapped.sightings.counts["voxels_split"] - before["voxels_split"] <= 2
+
+
+def test_what_is_known_of_voxels_is_the_same_counted_anew(mapped: Mapped) -> None:
+    rng = np.random.default_rng(2)
+    y = np.arange(-1.0, 1.0, 0.02)
+    wall = np.column_stack([np.full_like(y, 2.05), y, np.zeros_like(y)])
+    for _ in range(6):
+        pose = poses.from_planar(*rng.uniform(-0.5, 0.5, 3))
+        mapped.see(pose, poses.transform(poses.inverse(pose), wall))
+    v = mapped.voxels
+    before = {name: getattr(v, name).values.copy() for name in ("counts", "last_seen", "anchor", "information")}
+    normals = v.normal.values.copy()
+    assert (np.linalg.norm(normals, axis=1) > 0.9).any()
+    mapped.regroup()
+    assert sum(mapped.sightings.counts.values()) == 0
+    for name, values in before.items():
+        assert_allclose(getattr(v, name).values, values, rtol=1e-6, err_msg=name)
+    assert_allclose(v.normal.values, normals, atol=1e-6)
+
+
+def test_of_too_many_voxels_those_seen_longest_ago_go(mapper: LocalMapper, settings: config.Slam) -> None:
+    mapped = Mapped(mapper, config.replace(settings, {"voxels.most": 1000}))
+    for key in range(6):
+        cells = [(x, 20 * key + y) for x in range(20) for y in range(10)]
+        mapped.see(poses.IDENTITY, at(mapped, *cells))
+    assert mapped.voxels.living == 1200
+    mapped.told()
+    mapped.regroup()
+    assert mapped.voxels.living == 900
+    assert mapped.sightings.counts["voxels_evicted"] == 300
+    pose, voxel, _ = mapped.rows()
+    assert len(voxel) == 900
+    assert pose.min() == 1
+    changed, gone = mapped.told()
+    assert len(gone) == 300
+    assert not changed & gone
+    mapped.regroup()
+    assert mapped.voxels.living == 900
+    # A place that was forgotten is seen like a new one.
+    assert mapped.see(poses.IDENTITY, at(mapped, (3, 3))).new.all()
+
+
+def test_the_window_goes_on_with_rows_of_the_voxels_that_are_left(mapped: Mapped) -> None:
+    cells = at(mapped, (2, 0), (4, 1))
+    mapped.see(poses.IDENTITY, cells)
+    drifted = poses.from_planar(10 * mapped.size, 0.0, 0.0)
+    mapped.see(drifted, cells)
+    mapped.move([1], poses.inverse(drifted))
+    mapped.regroup()
+    held = np.concatenate([np.asarray(stack.voxel) for stack in mapped.sightings.window.stacks])
+    assert_array_equal(held, [0, 1, 0, 1])
+
+
+def test_state_is_all_there_is(mapped: Mapped) -> None:
+    mapped.see(poses.IDENTITY, at(mapped, (2, 0), (4, 1)))
+    mapped.see(poses.from_planar(0.1, 0.0, 0.0), at(mapped, (2, 0), (7, 1)))
+    mapped.regroup()
+    world = WorldModel()
+    world.restore(mapped.world.state())
+    other = Sightings(mapped.settings, world, planar=True)
+    other.restore(mapped.sightings.state())
+    for one, another in zip(mapped.sightings.regroup(), other.regroup(), strict=True):
+        assert_array_equal(one, another)
+    with pytest.raises(ValueError, match="another graph"):
+        other.restore(mapped.sightings.state() | {"points": np.zeros(1, np.int32)})
+    with pytest.raises(KeyError, match="no row has the id"):
+        other.restore(mapped.sightings.state() | {"rows": np.arange(4) + 10**6})
