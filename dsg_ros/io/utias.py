@@ -7,17 +7,16 @@ Variables, one column each: ``t`` [s], ``v`` [m/s] and ``om`` [rad/s] as the odo
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
 from dsg_ros.errors import UserError
+from dsg_ros.io.matlab import variables
 from dsg_ros.io.motions import Motions, most_malformed
 
 _log = logging.getLogger(__name__)
@@ -80,18 +79,10 @@ def read_utias(path: Path, data: bytes) -> Motions:
 
 
 def _columns(path: Path, data: bytes) -> dict[str, NDArray[np.float64]]:
-    from scipy.io import loadmat
-
-    if data.startswith(b"\x89HDF") or b"MATLAB 7.3" in data[:128]:
-        raise UserError(f"{path}: MATLAB's format 7.3 is not read; save it with -v7 in MATLAB")
-    try:
-        found: dict[str, Any] = loadmat(io.BytesIO(data))
-    except Exception as error:  # SciPy's reader stumbles over damage in a dozen ways: zlib.error, KeyError, ...
-        raise UserError(f"{path}: not a MATLAB file that can be read: {error}") from error
-    named = [name for name in found if not name.startswith("__")]
+    found = variables(path, data)
     if missing := [name for name in NAMES if name not in found]:
         raise UserError(
-            f"{path}: the variables {', '.join(missing)} are missing (it has {', '.join(named) or 'none'}); "
+            f"{path}: the variables {', '.join(missing)} are missing (it has {', '.join(found) or 'none'}); "
             f"expected are {', '.join(NAMES)} and {_VALID}"
         )
     columns: dict[str, NDArray[np.float64]] = {}
@@ -99,7 +90,7 @@ def _columns(path: Path, data: bytes) -> dict[str, NDArray[np.float64]]:
         if name not in found:
             columns[name] = np.ones_like(columns["t"])
             continue
-        value = np.asarray(found[name])
+        value = found[name]
         if value.dtype.kind not in "fiub" or value.size != max(value.shape, default=0):
             raise UserError(f"{path}: {name} has shape {value.shape}, {value.dtype}; expected one column of numbers")
         columns[name] = value.astype(np.float64).ravel()

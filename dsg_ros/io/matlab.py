@@ -1,0 +1,37 @@
+"""Variables of a MATLAB file, read in a process of its own: some damaged files end the process that reads them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros.aside import Aside, Receive
+from dsg_ros.errors import UserError
+
+Variables = dict[str, NDArray[Any]]
+
+
+def variables(path: Path, data: bytes) -> Variables:
+    """All that the file holds, by name; what is not numbers without its content.  `UserError` where it is damaged."""
+    if data.startswith(b"\x89HDF") or b"MATLAB 7.3" in data[:128]:
+        raise UserError(f"{path}: MATLAB's format 7.3 is not read; save it with -v7 in MATLAB")
+    with Aside("dsg_ros.io.matlab:read") as reader:
+        reader.send(data)
+        try:
+            found: Variables = next(reader)
+        except Exception as error:  # SciPy's reader stumbles over damage in a dozen ways: zlib.error, KeyError, ...
+            raise UserError(f"{path}: not a MATLAB file that can be read: {error}") from error
+    return found
+
+
+def read(receive: Receive) -> Iterator[Variables]:
+    """The process: takes the file's bytes."""
+    from scipy.io import loadmat
+
+    found = {name: np.asarray(value) for name, value in loadmat(io.BytesIO(receive())).items() if name[:2] != "__"}
+    yield {n: value if value.dtype.kind in "fiub" else np.empty(value.shape, "V1") for n, value in found.items()}
