@@ -91,6 +91,7 @@ def errors(found: Array, truth: Array) -> Array:
 def test_the_trajectory_is_right_where_odometry_is_metres_off(drive: Drive, run: Run) -> None:
     assert errors(drive.odometry, drive.truth).max() > 3.0
     assert run.result.counts["loops"] >= 1
+    assert run.result.counts["voxels_merged"] >= 1
     assert errors(run.result.trajectory, drive.truth).mean() < 0.05
     assert errors(run.result.trajectory, drive.truth).max() < 0.15
     turned = poses.yaw(poses.between(drive.truth, run.result.trajectory))

@@ -81,7 +81,9 @@ class Voxels:
     robust_scale: Annotated[float, Doc("Cauchy kernel of observations, in sigmas"), Range(0.1, 100.0)] = 2.0
     roughness: Annotated[float, Doc("How far a surface's voxel departs from a plane"), Range(0.0, 1.0, "m")] = 0.015
     discount: Annotated[float, Doc("Share of an observation's information that is believed"), Range(0.001, 1.0)] = 0.5
-    most: Annotated[int, Doc("Voxels kept; of more, those seen longest ago go"), Range(1000, 100_000_000)] = 1_000_000
+    most: Annotated[
+        int, Doc("Voxels of the map, at most: of more, those seen longest ago are forgotten"), Range(10_000, 10**8)
+    ] = 1_000_000
 
 
 @dataclass(frozen=True)

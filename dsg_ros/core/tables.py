@@ -146,6 +146,7 @@ class Table:
         self._generation = Column((), np.int64)
         self._free: list[int] = []
         self._incident: dict[int, list[int]] = {}
+        self._stale = 0
 
     def __len__(self) -> int:
         return len(self.alive) - len(self._free)
@@ -173,6 +174,12 @@ class Table:
         self.alive.view[slots] = False
         self._generation.view[slots] += 1
         self._free.extend(slots.tolist())
+        # What the index has of removed rows stays until it is read; where most of it is of those, it is made anew.
+        self._stale += len(slots)
+        if self._stale > max(len(self), 1024):
+            self._incident.clear()
+            self._index(self.living())
+            self._stale = 0
 
     def update(self, slots: NDArray[np.int64], fields: dict[str, NDArray[Any]]) -> None:
         """Overwrite fields of rows, keys included."""

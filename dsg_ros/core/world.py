@@ -146,10 +146,15 @@ class WorldModel:
 
     def stack(self, factor: type[Factor], ids: ArrayLike) -> Factor:
         """Rows of one type as a stack of NumPy arrays, with the world's keys.  KeyError for an id that is not there."""
+        return factor.of(self.columns(factor, ids, *self._tables[factor].columns))
+
+    def columns(self, factor: type[Factor], ids: ArrayLike, *names: str) -> dict[str, NDArray[Any]]:
+        """Some columns (copies) of rows of one type, in the order of their ids.  KeyError for an id that is not
+        there.
+        """
         table = self._tables[factor]
         slots = table.slots(np.atleast_1d(np.asarray(ids, np.int64)))
-        columns: dict[str, Any] = {name: column.view[slots] for name, column in table.columns.items()}
-        return factor.of(columns)
+        return {name: table.columns[name].view[slots] for name in names}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything, as `restore` takes it; rows are handed out as they lie, and copied when they are to change."""

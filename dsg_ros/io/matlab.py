@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ def variables(path: Path, data: bytes) -> Variables:
         reader.send(data)
         try:
             found: Variables = next(reader)
+        except ImportError:
+            raise
         except Exception as error:  # SciPy's reader stumbles over damage in a dozen ways: zlib.error, KeyError, ...
             raise UserError(f"{path}: not a MATLAB file that can be read: {error}") from error
     return found
@@ -33,5 +36,6 @@ def read(receive: Receive) -> Iterator[Variables]:
     """The process: takes the file's bytes."""
     from scipy.io import loadmat
 
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash that is told leaves no file behind
     found = {name: np.asarray(value) for name, value in loadmat(io.BytesIO(receive())).items() if name[:2] != "__"}
-    yield {n: value if value.dtype.kind in "fiub" else np.empty(value.shape, "V1") for n, value in found.items()}
+    yield {n: value if value.dtype.kind in "fiub" else np.zeros(value.shape, value.dtype) for n, value in found.items()}

@@ -156,18 +156,32 @@ class WorldVoxels:
         self._living = len(there)
         self._changed.update(range(len(self)))
 
+    def seen_longest_ago(self, count: int, before: int) -> NDArray[np.int64]:
+        """Voxels (m,), ``count`` of them at most, that no keyframe from ``before`` on has seen."""
+        known = np.flatnonzero((self.counts.values > 0) & (self.anchor.values < before))
+        return known[np.argsort(self.anchor.values[known], kind="stable")[:count]]
+
+    def forget(self, voxels: NDArray[np.int64]) -> None:
+        """Have nothing known of ``voxels`` (n,): where they were, others are made."""
+        self.counts.values[voxels] = 0
+        self.information.values[voxels] = 0.0
+        self._cells = {key: voxel for key, voxel in self._cells.items() if self.counts.values[voxel]}
+        self._living = len(self._cells)
+        self._changed.update(voxels.tolist())
+
     def update(
         self, means: NDArray[np.float64], trajectory: NDArray[np.float64], *, whole: bool = False
     ) -> VoxelUpdate:
-        """What changed since the last call, or with ``whole`` everything.
+        """What changed since the last call without ``whole``, or with it everything.
 
         ``means`` (v, 3) are the voxels' positions and ``trajectory`` (k, 7) the keyframes' poses, both in map.
         """
         ids = np.arange(len(self)) if whole else np.array(sorted(self._changed), np.int64)
-        self._changed.clear()
         shown = self.counts.values[ids] >= self._settings.least_count
-        gone = ids[~shown & self._shown.values[ids]]
-        self._shown.values[ids] = shown
+        gone = ids[~shown & self._shown.values[ids]][: 0 if whole else None]
+        if not whole:  # who is told everything is somebody else than who is told what changes
+            self._changed.clear()
+            self._shown.values[ids] = shown
         ids = ids[shown]
         normals = poses.rotate(trajectory[self.anchor.values[ids], 3:], self.normal.values[ids])
         return VoxelUpdate(

@@ -32,6 +32,9 @@ from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
 
+KEPT = 0.9
+"""Share of the voxels there may be that is kept where there are more."""
+
 PARTS = ("keyframes", "tracker", "back_end", "closer", "voxels", "grid", "mounting", "scans", "range_noise")
 """Of a map, those with a state of their own."""
 
@@ -121,7 +124,16 @@ class GrowingMap:
             seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse)
             self.back_end.sightings.add(key, seen)
             if self.voxels.living > self._settings.voxels.most:
-                self._follow(self.back_end.sightings.regroup())
+                self._evict(key)
+
+    def _evict(self, newest: int) -> None:
+        """Forget voxels beyond those that are kept, but none that the window has: so many that it takes a while until
+        there are too many again.
+        """
+        over = self.voxels.living - int(KEPT * self._settings.voxels.most)
+        voxels = self.voxels.seen_longest_ago(over, newest + 1 - self._settings.window.keyframes)
+        self.voxels.forget(voxels)
+        self.back_end.sightings.forget(voxels)
 
     def start_window(self, theta: Theta) -> None:
         """Solve for the newest keyframes and their voxels, for `settle` to adopt."""

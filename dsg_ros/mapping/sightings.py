@@ -1,9 +1,8 @@
 """What keyframes saw of the world's voxels: rows of the graph, and to which voxel each belongs when the map has moved.
 
 A sighting is made for the cell that its points fall into.  When keyframes move, sightings of one wall can lie in cells
-of several voxels, and those of one voxel in several cells.  `Sightings.regroup` puts that right, so that a cell has one
-voxel again: voxels that share a cell are merged into the oldest of them, sightings that left their voxel's cell go to
-the one where they are now (a new one where there is none), and voxels without sightings are retired.
+of several voxels, and those of one voxel in several cells.  `Sightings.regroup` puts that right: a cell has one voxel
+and a keyframe one sighting of it again.
 """
 
 from __future__ import annotations
@@ -27,9 +26,6 @@ from dsg_ros.state import State, packed, unpacked
 Floats = NDArray[np.float64]
 Keys = NDArray[np.int64]
 
-KEPT = 0.9
-"""Share of the voxels there may be that is kept when there are more."""
-
 MARGIN = 0.25
 """How far beyond its voxel's cell a sighting may lie before it leaves, in edges: else noise would split every voxel on
 a border.
@@ -37,15 +33,20 @@ a border.
 
 
 class Sightings:
-    """Rows of `VoxelSensorObs`, and the voxels of ``world`` that they are of; ``counts`` tell what `regroup` did."""
+    """Rows of `VoxelSensorObs`, and the voxels of ``world`` that they are of; ``counts`` tell what `regroup` did.
+
+    ``first_seen`` (v,) are the keyframes that saw the world's voxels first, ``window`` the rows of the newest keyframes
+    as a window's solver takes them.
+    """
 
     def __init__(self, settings: config.Slam, world: WorldModel, *, planar: bool) -> None:
         self._settings, self._world, self._planar = settings, world, planar
         self._size, self._in_window = settings.registration.coarse_voxel, settings.window.enabled
         self.first_seen = Rows(dtype=np.int32)
         self.window = HeldRows()
-        self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_retired": 0, "voxels_evicted": 0}
-        self._rows, self._points = Rows(dtype=np.int64), Rows(dtype=np.int32)
+        self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_evicted": 0}
+        # By sighting, in the order of their keyframes: the row's id, the keyframe, of how many points it is the mean.
+        self._rows, self._keyframe, self._points = Rows(dtype=np.int64), Rows(dtype=np.int32), Rows(dtype=np.int32)
 
     def add(self, keyframe: int, seen: Observations) -> None:
         """Voxel variables for those that ``keyframe`` saw the first time, and one sighting a voxel."""
@@ -59,8 +60,9 @@ class Sightings:
             sqrt_info=seen.sqrt_info,
             kernel=int(Kernel.CAUCHY), kernel_width=self._settings.voxels.robust_scale,
         )  # fmt: skip
-        _append(self._rows, rows)
-        _append(self._points, seen.counts)
+        for column, values in ((self._rows, rows), (self._keyframe, keyframe), (self._points, seen.counts)):
+            column.extend(count)
+            column.values[-count:] = values
         if self._in_window:
             self.window.add(self._world.stack(VoxelSensorObs, rows))
 
@@ -68,90 +70,105 @@ class Sightings:
         """Sightings to the voxels in whose cells they are now, and voxels to the means of theirs; what is known of each
         voxel then.
 
-        Of more voxels than are to be kept, those seen longest ago are evicted, and their sightings are forgotten.
+        Voxels that share a cell are merged into the oldest of them; sightings that left their voxel's cell go to the
+        one where they are, or to a new one.
         """
-        seen = self._all()
-        voxel, pose = np.asarray(seen.voxel).astype(np.int64), np.asarray(seen.pose)
-        if not len(voxel):
-            return self._statistics(seen, voxel, np.zeros(len(self.first_seen), np.int64))
-        points = poses.transform(self._world.get_poses(pose), seen.point)
+        found = self._world.columns(VoxelSensorObs, self._rows.values, "voxel", "point")
+        before = found["voxel"].astype(np.int64)
+        points = poses.transform(self._world.get_poses(self._keyframe.values), found["point"])
         cells = voxel_map.cells_of(points, self._size, planar=self._planar)
-        now, cell = self._split(points, cells, self._merged(cells, voxel), pose)
-        changed = np.flatnonzero(now != voxel)
+        voxel, owner, key = self._merged(voxel_map.pack(cells), before)
+        voxel, owner, key = self._split(points, cells, voxel, owner, key)
+        changed = np.flatnonzero(voxel != before)
         if len(changed):
-            self._world.set_rows(self._rows.values[changed], voxel=now[changed])
-            self.first_seen.values[now[::-1]] = pose[::-1]
-        self._world.set_voxels(*_means(points, now))
-        self.counts["voxels_retired"] += len(np.setdiff1d(voxel, now))
-        known = self._statistics(seen, now, cell)
-        evicted = self._evicted(known)
-        if len(evicted):
-            kept = ~np.isin(now, evicted)
-            self._world.remove(self._rows.values[~kept])
-            self._rows.load(self._rows.values[kept])
-            self._points.load(self._points.values[kept])
-            known = self._statistics(self._all(), now[kept], cell)
-        if len(changed) or len(evicted):
-            self._hold()
-        return known
+            self._world.set_rows(self._rows.values[changed], voxel=voxel[changed])
+            points, voxel = self._fused(points, found["point"], voxel)
+            self.first_seen.values[voxel[::-1]] = self._keyframe.values[::-1]
+            self._remake_window_rows()
+        self._world.set_voxels(*_means(points, voxel))
+        return self._statistics(voxel, owner, key)
 
-    def _evicted(self, known: Statistics) -> Keys:
-        """Where there are too many voxels, those that go, so that it takes a while until there are too many again."""
-        living, most = np.flatnonzero(known.sightings), self._settings.voxels.most
-        if len(living) <= most:
-            return living[:0]
-        over = len(living) - int(KEPT * most)
-        self.counts["voxels_evicted"] += over
-        return living[np.argsort(known.last[living], kind="stable")[:over]]
+    def forget(self, voxels: Keys) -> None:
+        """Remove all sightings of some voxels: these are evicted."""
+        self.counts["voxels_evicted"] += len(voxels)
+        of = self._world.columns(VoxelSensorObs, self._rows.values, "voxel")["voxel"]
+        gone = np.zeros(len(self.first_seen), np.bool_)
+        gone[voxels] = True
+        self._keep(~gone[of])
+        self._remake_window_rows()
 
-    def _merged(self, cells: Keys, voxel: Keys) -> Keys:
-        """The oldest voxel of several in a cell, for each sighting; ``cells`` (n, 3) are those of the sightings."""
-        seen, home = _homes(voxel_map.pack(cells), voxel)
-        _, first, which = np.unique(cells[home], axis=0, return_index=True, return_inverse=True)
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        self._world.remove(self._rows.values[~kept])
+        for column in (self._rows, self._keyframe, self._points):
+            column.load(column.values[kept])
+
+    def _merged(self, keys: Keys, voxel: Keys) -> tuple[Keys, Keys, Keys]:
+        """The oldest voxel of several in a cell, for each sighting; and which voxels are left (m,), with the keys (m,)
+        of their cells, in the order of these.  ``keys`` (n,) are those of the sightings' cells.
+        """
+        seen, home = _main_cells(keys, voxel)
+        cell, first, which = np.unique(home, return_index=True, return_inverse=True)
         oldest = np.arange(len(self.first_seen))
         oldest[seen] = seen[first[which]]
         self.counts["voxels_merged"] += len(seen) - len(first)
-        return oldest[voxel]
+        return oldest[voxel], seen[first], cell
 
-    def _split(self, points: Floats, cells: Keys, voxel: Keys, keyframe: NDArray[np.int32]) -> tuple[Keys, Keys]:
-        """The same, but for sightings that are beyond their voxel's cell: those belong where they are; and the key of
-        each voxel's cell.
-        """
-        keys = voxel_map.pack(cells)
-        seen, home = _homes(keys, voxel)
-        cell = np.zeros(len(self.first_seen), np.int64)
-        cell[seen] = keys[home]
-        of = np.zeros((len(self.first_seen), 3))
-        of[seen] = cells[home] + 0.5
-        beyond = np.abs(points / self._size - of[voxel]) > 0.5 + MARGIN
+    def _split(self, points: Floats, cells: Keys, voxel: Keys, owner: Keys, key: Keys) -> tuple[Keys, Keys, Keys]:
+        """The same, but for sightings that are beyond their voxel's cell: those belong where they are."""
+        centre = np.zeros((len(self.first_seen), 3))
+        centre[owner] = voxel_map.unpack(key) + 0.5
+        beyond = np.abs(points / self._size - centre[voxel]) > 0.5 + MARGIN
         strays = np.flatnonzero(beyond[:, : 2 if self._planar else 3].any(axis=1))
         if not len(strays):
-            return voxel, cell
-        order = np.argsort(keys[home])
-        owned, owners = keys[home][order], seen[order]
-        wanted, first, which = np.unique(keys[strays], return_index=True, return_inverse=True)
-        place = np.minimum(np.searchsorted(owned, wanted), len(owned) - 1)
-        owner = owners[place]
-        new = owned[place] != wanted
+            return voxel, owner, key
+        wanted, first, which = np.unique(voxel_map.pack(cells[strays]), return_index=True, return_inverse=True)
+        place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        to, new = owner[place], key[place] != wanted
         begins = strays[first[new]]
-        owner[new] = self._new_voxels(points[begins], keyframe[begins])
+        to[new] = self._new_voxels(points[begins], self._keyframe.values[begins])
         self.counts["voxels_split"] += len(np.unique(voxel[strays]))
         out = voxel.copy()
-        out[strays] = owner[which]
-        return out, np.append(cell, wanted[new])
+        out[strays] = to[which]
+        return out, np.append(owner, to[new]), np.append(key, wanted[new])
 
-    def _statistics(self, seen: VoxelSensorObs, voxel: Keys, cell: Keys) -> Statistics:
+    def _fused(self, points: Floats, told: Floats, voxel: Keys) -> tuple[Floats, Keys]:
+        """One sighting of several that a keyframe has of one voxel now, and what is left of ``points`` (n, 3), in map,
+        and ``voxel`` (n,): the mean of ``told`` (n, 3), in the keyframe's frame, weighted by their points, and no surer
+        than the one of most points was.
+        """
+        order = np.lexsort((-self._points.values, voxel, self._keyframe.values))
+        pair = np.stack([self._keyframe.values[order], voxel[order]])
+        begins = np.flatnonzero(np.append(True, (np.diff(pair) != 0).any(axis=0)))
+        if len(begins) == len(order):
+            return points, voxel
+        weights = self._points.values[order]
+        total = np.add.reduceat(weights, begins)
+        fused = np.flatnonzero(np.diff(np.append(begins, len(order))) > 1)
+        kept = order[begins]
+        points, told = points.copy(), told.copy()
+        for values in (points, told):
+            sums = np.add.reduceat(values[order] * weights[:, None], begins)
+            values[kept[fused]] = (sums / total[:, None])[fused]
+        self._points.values[kept] = total
+        self._world.set_rows(self._rows.values[kept[fused]], point=told[kept[fused]])
+        alone = np.zeros(len(order), np.bool_)
+        alone[kept] = True
+        self._keep(alone)
+        return points[alone], voxel[alone]
+
+    def _statistics(self, voxel: Keys, owner: Keys, key: Keys) -> Statistics:
         count = len(self.first_seen)
-        roots = np.asarray(seen.sqrt_info)
-        newest = np.full(count, -1)
-        newest[voxel] = np.arange(len(voxel))  # sightings are in the order of their keyframes
-        of_newest = newest[newest >= 0]
-        last, normal = np.zeros(count, np.int64), np.zeros((count, 3))
-        last[newest >= 0] = np.asarray(seen.pose)[of_newest]
-        # A surface is known along its normal, the first row, and next to nothing across (`voxel_kernels.observe`).
-        sharp = roots[of_newest, 0]
-        length = np.linalg.norm(sharp, axis=1, keepdims=True)
-        normal[newest >= 0] = np.where(length > 1.01 / self._size, sharp / np.maximum(length, 1e-12), 0.0)
+        roots = self._world.columns(VoxelSensorObs, self._rows.values, "sqrt_info")["sqrt_info"]
+        cell, last, normal = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, 3))
+        cell[owner] = key
+        newest = np.zeros(count, np.int64)
+        newest[voxel] = np.arange(len(voxel))
+        last[owner] = self._keyframe.values[newest[owner]]
+        # Along a surface, and in every direction where it is none, a sighting is as sure as the voxel is wide; the
+        # first row is the surface's normal (`voxel_kernels.observe`).
+        across = roots[newest[owner], 0]
+        length = np.linalg.norm(across, axis=1, keepdims=True)
+        normal[owner] = np.where(np.abs(length * self._size - 1) > 1e-6, across / np.maximum(length, 1e-12), 0.0)
         return Statistics(
             cell,
             np.bincount(voxel, minlength=count),
@@ -163,58 +180,57 @@ class Sightings:
 
     def _new_voxels(self, means: Floats, keyframes: NDArray[Any]) -> Keys:
         added = self._world.add_voxels(means)
-        _append(self.first_seen, keyframes)
+        self.first_seen.extend(len(added))
+        self.first_seen.values[added] = keyframes
         return added
 
-    def _all(self) -> Any:
-        return self._world.stack(VoxelSensorObs, self._rows.values)
-
-    def _hold(self) -> None:
-        """Have the window's rows made anew: those of its newest keyframes."""
+    def _remake_window_rows(self) -> None:
+        """After rows of the newest keyframes were changed or removed."""
         self.window = HeldRows()
-        if not self._in_window:
+        if not self._in_window or not len(self._rows):
             return
-        ids, rows = self._world.rows(VoxelSensorObs)
-        newest = len(self._world.poses)
-        for key in range(max(0, newest - self._settings.window.keyframes), newest):
-            if len(seen := ids[rows["pose"] == key]):
-                self.window.add(self._world.stack(VoxelSensorObs, seen))
+        newest = int(self._keyframe.values[-1])
+        oldest = newest + 1 - self._settings.window.keyframes
+        ends = np.searchsorted(self._keyframe.values, np.arange(max(0, oldest), newest + 2))
+        for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            if begin < end:
+                self.window.add(self._world.stack(VoxelSensorObs, self._rows.values[begin:end]))
 
     def state(self) -> State:
         """As `dsg_ros.state` says; rows of the window are found again among the graph's."""
         return {
-            "first_seen": self.first_seen.values, "rows": self._rows.values, "points": self._points.values,
-            "counts": packed(self.counts),
+            "first_seen": self.first_seen.values.copy(), "rows": self._rows.values.copy(),
+            "points": self._points.values.copy(), "counts": packed(self.counts),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over, of the world as it is restored; ValueError or KeyError for what is none."""
         for name, rows in (("first_seen", self.first_seen), ("rows", self._rows), ("points", self._points)):
             rows.load(state[name])
-        if len(self.first_seen) != len(self._world.voxels) or len(self._rows) != len(self._points):
+        keyframe = self._world.columns(VoxelSensorObs, self._rows.values, "pose")["pose"]
+        self._keyframe.load(keyframe)
+        lengths = {len(np.unique(self._rows.values)), len(self._points), self._world.count(VoxelSensorObs)}
+        if (
+            len(self.first_seen) != len(self._world.voxels)
+            or lengths != {len(self._rows)}
+            or (np.diff(keyframe) < 0).any()
+        ):
             raise ValueError("sightings or voxels of another graph")
-        self._all()
         self.counts = unpacked(state["counts"])
-        self._hold()
+        self._remake_window_rows()
 
 
-def _append(rows: Rows, values: NDArray[Any]) -> None:
-    before = len(rows)
-    rows.extend(len(values))
-    rows.values[before:] = values
-
-
-def _homes(keys: Keys, voxel: Keys) -> tuple[Keys, Keys]:
-    """Which voxels have sightings, and one of each (m,) in the cell where most of its are, by their cells' ``keys``
-    (n,); of several such cells in that of the oldest sighting.
+def _main_cells(keys: Keys, voxel: Keys) -> tuple[Keys, Keys]:
+    """Which voxels have sightings, and the cell in which most of those of each (m,) are, by the sightings' ``keys``
+    (n,); of several such cells that of the oldest sighting.
     """
     order = np.lexsort((keys, voxel))
     differs = (np.diff(voxel[order]) != 0) | (np.diff(keys[order]) != 0)
-    starts = np.flatnonzero(np.concatenate([[True], differs]))
+    starts = np.flatnonzero(np.append(len(order) > 0, differs))
     counts, first = np.diff(np.append(starts, len(order))), order[starts]
     best = np.lexsort((first, -counts, voxel[first]))
     seen, at = np.unique(voxel[first][best], return_index=True)
-    return seen, first[best][at]
+    return seen, keys[first[best][at]]
 
 
 def _means(points: Floats, voxel: Keys) -> tuple[Keys, Floats]:

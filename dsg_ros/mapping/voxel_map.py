@@ -80,6 +80,12 @@ def pack(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     return (shifted[..., 0] << 42) | (shifted[..., 1] << 21) | shifted[..., 2]
 
 
+def unpack(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The cells ``(..., 3)`` of keys that `pack` made."""
+    mask = (1 << 21) - 1
+    return np.stack([keys >> 42, (keys >> 21) & mask, keys & mask], axis=-1) - OFFSET
+
+
 def cells_of(points: NDArray[np.float64], size: float, *, planar: bool = False) -> NDArray[np.int64]:
     """Integer cells ``(n, 3)`` of points ``(n, 3)`` for a voxel edge ``size`` [m]; ``planar`` as in `build`."""
     cells = np.floor(points / size).astype(np.int64)
