@@ -166,3 +166,5 @@ def test_kernels_kept_by_several_processes_have_names_of_their_own(tmp_path: Pat
     once, again = names("a", "order", "ordered"), names("b", "order", "ordered")
     assert len(set(once + again)) == 4
     assert names("a", "ordered", "order") == once[::-1]  # fetched, as they were kept
+    files = {path.name for folder in ("a", "b") for path in (tmp_path / folder).rglob("*.nbc")}
+    assert len(files) == 4  # and so no file is ever written by two of them

@@ -71,8 +71,26 @@ def compiled(function: Function) -> Function:
     Division by zero gives infinities, as in NumPy.  The interpreter's lock is released while it runs.
     """
     kernel = numba.njit(cache=_KEPT, nogil=True, error_model="numpy")(function)
+    if _KEPT:
+        kept = cast(Any, kernel)._cache._cache_file
+        kept._data_name_pattern = _Names(kept._index_name.removesuffix(".nbi"))
     _overloads.append(kernel.overloads)
     return cast(Function, kernel)
+
+
+class _Names:
+    """For files of compiled code, no two alike.
+
+    Numba counts them from one in each folder: of two processes that keep code of the same function at the same time,
+    or one that is ended before it is written, a file could hold other code than the index says.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def format(self, number: int) -> str:
+        """A name nobody has had, whatever the ``number``."""
+        return f"{self._name}.{secrets.token_hex(8)}.nbc"
 
 
 def plain(array: NDArray[np.float64]) -> NDArray[np.float64]:
