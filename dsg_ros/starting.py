@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from dsg_ros import config
@@ -22,26 +22,29 @@ _log = logging.getLogger(__name__)
 
 def compile_all(settings: config.Slam, mapper: LocalMapper, calibration: Calibration, planar: bool) -> None:
     """Run everything once, for scans that are ``planar`` or not, so that nothing compiles while they come in."""
-    stages: dict[str, Callable[[], object]] = {
-        "registration and voxels": lambda: warm_up.compile_mapping(settings, mapper),
-        "the occupancy grid": lambda: warm_up.compile_grid(settings.grid, planar=planar),
-        "the graph's solvers": lambda: _compile_graph(settings, mapper, calibration.theta),
-    }
-    *_, longest = stages
-    # Learning is XLA's, which lets other threads have the interpreter; the others are mostly Numba's, and two threads
-    # compile one after the other.
     with contextlib.ExitStack() as stack:
+        # Learning is XLA's, which lets other threads have the interpreter; the others are mostly Numba's, which
+        # compiles for one thread at a time.
         beside = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="warm-up"))
         learning = beside.submit(calibration.warm_up, planar)
         helper = None
         if native.cold() and spare_core():
             helper = stack.enter_context(Aside("dsg_ros.starting:graph_aside"))
             helper.send((settings, planar))
-        for number, (name, compile_) in enumerate(stages.items(), 1):
-            _log.info("compiling, or fetching from the cache, %d of %d: %s", number, len(stages) + 1, name)
-            if name == longest and helper is not None:
+
+        def graph() -> None:
+            if helper is not None:
                 with contextlib.suppress(RuntimeError):  # what it did not come to is compiled here
                     next(helper)
+            _compile_graph(settings, mapper, calibration.theta)
+
+        stages = {
+            "registration and voxels": lambda: warm_up.compile_mapping(settings, mapper),
+            "the occupancy grid": lambda: warm_up.compile_grid(settings.grid, planar=planar),
+            "the graph's solvers": graph,
+        }
+        for number, (name, compile_) in enumerate(stages.items(), 1):
+            _log.info("compiling, or fetching from the cache, %d of %d: %s", number, len(stages) + 1, name)
             compile_()
         _log.info("compiling, or fetching from the cache, %d of %d: learning", len(stages) + 1, len(stages) + 1)
         learning.result()

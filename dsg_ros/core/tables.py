@@ -204,6 +204,7 @@ class Table:
         if len({len(c) for c in (self.alive, self._generation, *self.columns.values())}) != 1:
             raise ValueError(f"{self.cls.__name__}: columns of different lengths")
         self._incident.clear()
+        self._stale = 0
         self._index(self.living())
 
     def slots(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:

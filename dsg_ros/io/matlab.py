@@ -17,9 +17,17 @@ from dsg_ros.errors import UserError
 Variables = dict[str, NDArray[Any]]
 
 
+_HDF = b"\x89HDF"
+
+
+def is_matlab(head: bytes) -> bool:
+    """Whether a file begins as MATLAB's do, also the newer ones that this program cannot read."""
+    return head.startswith((b"MATLAB", _HDF))
+
+
 def variables(path: Path, data: bytes) -> Variables:
     """All that the file holds, by name; what is not numbers without its content.  `UserError` where it is damaged."""
-    if data.startswith(b"\x89HDF") or b"MATLAB 7.3" in data[:128]:
+    if data.startswith(_HDF) or b"MATLAB 7.3" in data[:128]:
         raise UserError(f"{path}: MATLAB's format 7.3 is not read; save it with -v7 in MATLAB")
     with Aside("dsg_ros.io.matlab:read") as reader:
         reader.send(data)

@@ -14,12 +14,13 @@ from dsg_ros.io.carmen import RECORDS
 from dsg_ros.io.kinds import bag_kind, first_bytes
 from dsg_ros.io.kitti import is_kitti, read_kitti
 from dsg_ros.io.logs import open_log
+from dsg_ros.io.matlab import is_matlab
 from dsg_ros.io.motions import Motions, body_motions
 from dsg_ros.io.records import Log, OdometryRecord
 from dsg_ros.io.reference import Reference, read_reference
 from dsg_ros.io.textfile import is_compressed, read_bytes
 from dsg_ros.io.trajectories import parse_tum
-from dsg_ros.io.utias import is_matlab, read_utias
+from dsg_ros.io.utias import read_utias
 from dsg_ros.io.wheel_tuples import is_wheel_tuples, read_wheel_tuples
 
 _log = logging.getLogger(__name__)

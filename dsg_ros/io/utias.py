@@ -29,11 +29,6 @@ _FASTEST, _FASTEST_TURN = 60.0, 30.0
 """No wheeled robot is faster [m/s, rad/s]: numbers beyond are in other units."""
 
 
-def is_matlab(head: bytes) -> bool:
-    """Whether a file begins as MATLAB's do, also the newer ones that this program cannot read."""
-    return head.startswith((b"MATLAB", b"\x89HDF"))
-
-
 def read_utias(path: Path, data: bytes) -> Motions:
     """The steps between samples; the speeds of a sample hold until the next one."""
     columns = _columns(path, data)

@@ -69,7 +69,6 @@ class WorldVoxels:
         self.information = Rows()
         # Those that were told of, and have not been told to be gone since.
         self._shown = Rows(dtype=np.bool_)
-        self._living = 0
         self._changed: set[int] = set()
 
     def __len__(self) -> int:
@@ -78,8 +77,12 @@ class WorldVoxels:
 
     @property
     def living(self) -> int:
-        """Those that keyframes see."""
-        return self._living
+        """Those that keyframes see: each has a cell."""
+        return len(self._cells)
+
+    def _grow(self, count: int) -> None:
+        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information, self._shown):
+            rows.extend(count)
 
     def observe(
         self,
@@ -103,9 +106,7 @@ class WorldVoxels:
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))
         self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
-        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information, self._shown):
-            rows.extend(int(np.count_nonzero(new)))
-        self._living += int(np.count_nonzero(new))
+        self._grow(int(np.count_nonzero(new)))
         self.counts.values[voxels] += counts.astype(np.int32)
         self.last_seen.values[voxels] = stamp
         self.anchor.values[voxels] = keyframe
@@ -134,7 +135,6 @@ class WorldVoxels:
         # Whether these were told of is not known: those that are not shown are told to be gone.
         self._shown.load(np.ones(len(self), np.bool_))
         self._cells = dict(zip(state["cells"].tolist(), inside.tolist(), strict=True))
-        self._living = int(np.count_nonzero(self.counts.values))
         self._changed = set(range(len(self)))
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
@@ -146,14 +146,12 @@ class WorldVoxels:
         nobody sees any more are gone.
         """
         there = np.flatnonzero(known.sightings)
-        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information, self._shown):
-            rows.extend(len(known.cell) - len(rows))
+        self._grow(len(known.cell) - len(self))
         self.counts.values[:] = known.points
         self.last_seen.values[there] = stamps[known.last[there]]
         self.anchor.values[:], self.normal.values[:] = known.last, known.normal
         self.information.values[:] = known.information
         self._cells = dict(zip(known.cell[there].tolist(), there.tolist(), strict=True))
-        self._living = len(there)
         self._changed.update(range(len(self)))
 
     def seen_longest_ago(self, count: int, before: int) -> NDArray[np.int64]:
@@ -166,7 +164,6 @@ class WorldVoxels:
         self.counts.values[voxels] = 0
         self.information.values[voxels] = 0.0
         self._cells = {key: voxel for key, voxel in self._cells.items() if self.counts.values[voxel]}
-        self._living = len(self._cells)
         self._changed.update(voxels.tolist())
 
     def update(
@@ -178,8 +175,9 @@ class WorldVoxels:
         """
         ids = np.arange(len(self)) if whole else np.array(sorted(self._changed), np.int64)
         shown = self.counts.values[ids] >= self._settings.least_count
-        gone = ids[~shown & self._shown.values[ids]][: 0 if whole else None]
+        gone = ids[:0]
         if not whole:  # who is told everything is somebody else than who is told what changes
+            gone = ids[~shown & self._shown.values[ids]]
             self._changed.clear()
             self._shown.values[ids] = shown
         ids = ids[shown]

@@ -132,8 +132,9 @@ class GrowingMap:
         """
         over = self.voxels.living - int(KEPT * self._settings.voxels.most)
         voxels = self.voxels.seen_longest_ago(over, newest + 1 - self._settings.window.keyframes)
-        self.voxels.forget(voxels)
-        self.back_end.sightings.forget(voxels)
+        if len(voxels):
+            self.voxels.forget(voxels)
+            self.back_end.sightings.forget(voxels)
 
     def start_window(self, theta: Theta) -> None:
         """Solve for the newest keyframes and their voxels, for `settle` to adopt."""
