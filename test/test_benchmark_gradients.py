@@ -1,4 +1,4 @@
-"""The gradient of losses is that of central differences: those that are quickly compiled (`make bench` has all)."""
+"""Gradients of losses are those of differences: the quickly compiled ones; `python -m benchmarks gradients` has all."""
 
 from __future__ import annotations
 
