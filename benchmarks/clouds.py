@@ -39,8 +39,8 @@ def clouds(folder: Path) -> list[Row]:
     metrics: dict[str, Any] = json.loads((out / "report.json").read_text())["metrics"]
     scans = status["scans"]
     return [
-        _figure("a cloud's processing, p50", 1e3 * metrics["seconds_p50.whole_scan"], None, "ms"),
-        _figure("a cloud's processing, p99", 1e3 * metrics["seconds_p99.whole_scan"], 40.0, "ms"),
+        _figure("a cloud's processing, p50", 1e3 * metrics["seconds_p50.estimate"], None, "ms"),
+        _figure("a cloud's processing, p99", 1e3 * metrics["seconds_p99.estimate"], 40.0, "ms"),
         _figure("what it leaves to do then, p99", 1e3 * metrics["seconds_p99.catch_up"], None, "ms"),
         _figure("a cloud in the node until its estimate, p50", status["answers"]["p50_ms"], None, "ms"),
         _figure("a cloud in the node until its estimate, p99", status["answers"]["p99_ms"], 40.0, "ms"),

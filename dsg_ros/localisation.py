@@ -95,7 +95,7 @@ class Localisation:
         """From the next scan on look for the robot within ``radius`` [m], ``turn`` [rad] of ``pose`` (7,) in map."""
         self._localiser.hint(Hint(pose, radius, turn))
 
-    def process(self, frame: Frame) -> Estimate:
+    def estimate(self, frame: Frame) -> Estimate:
         """One scan: deskew; then register it to the map around, or look for it in the whole map."""
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("localise"):
@@ -116,6 +116,9 @@ class Localisation:
             self._poses.append(located.pose)
             self._odometry.append(odometry)
         return self._estimate(frame.stamp, odometry, located)
+
+    def catch_up(self) -> None:
+        """Nothing: a finished map has no use for a scan beyond its estimate."""
 
     def _estimate(self, stamp: int, odometry: NDArray[np.float64], located: Located) -> Estimate:
         first, self._shown = not self._shown, True

@@ -42,7 +42,7 @@ class Counting:
     def warm_up(self, planar: bool) -> None:
         self.warm.append(planar)
 
-    def process(self, frame: Frame) -> Estimate:
+    def estimate(self, frame: Frame) -> Estimate:
         if frame.stamp == self.DIE:
             os.kill(os.getpid(), signal.SIGKILL)
         if frame.stamp == self.FAIL:
@@ -52,6 +52,9 @@ class Counting:
         frame.points[:0] = 0.0  # frames arrive writable
         self.frames.append(frame)
         return self._estimate()
+
+    def catch_up(self) -> None:
+        pass
 
     def _estimate(self) -> Estimate:
         frame = self.frames[-1]
@@ -133,7 +136,7 @@ class CatchingUp(Counting):
     def estimate(self, frame: Frame) -> Estimate:
         assert not self.left, "not caught up with the frame before"
         self.left = True
-        estimate = self.process(frame)
+        estimate = super().estimate(frame)
         return dataclasses.replace(estimate, counts={**estimate.counts, "caught_up": self.caught_up})
 
     def catch_up(self) -> None:

@@ -103,7 +103,7 @@ def test_the_robot_is_found_anywhere_and_followed(
     """From the middle of the map, the other way round; what is told before it is found is marked as not known."""
     truth = drive((3.0, 5.5), (3.2, 2.5), (7.0, 1.5), (7.0, 3.0), (2.0, 1.0))
     with CompileCounter() as compilations:
-        estimates = [inside.process(frame) for frame in frames(truth)]
+        estimates = [inside.estimate(frame) for frame in frames(truth)]
     off = errors(estimates, in_map(made, truth))
     known = np.isfinite(off)
     assert known[-1]
@@ -134,7 +134,7 @@ def test_the_truth_lies_within_the_covariance(made: tuple[Slam, Array], inside: 
     truth = drive((3.0, 5.5), (3.2, 2.5), (7.0, 1.5))
     within = []
     for frame, pose in zip(frames(truth), in_map(made, truth), strict=True):
-        estimate = inside.process(frame)
+        estimate = inside.estimate(frame)
         np.testing.assert_allclose(estimate.covariance, estimate.covariance.T, atol=1e-15)
         assert np.linalg.eigvalsh(estimate.covariance).min() > 0
         if estimate.known:
@@ -148,7 +148,7 @@ def test_the_truth_lies_within_the_covariance(made: tuple[Slam, Array], inside: 
 def test_a_kidnapped_robot_is_lost_and_found_again(made: tuple[Slam, Array], inside: Localisation) -> None:
     before, after = drive((1.5, 1.5), (5.0, 2.0)), drive((3.0, 6.3), (3.0, 3.0), (7.0, 2.0))
     for frame in frames(before):
-        last = inside.process(frame)
+        last = inside.estimate(frame)
     assert last.localisation == "localised"
     # Carried off: the odometry does not notice.
     joined = frames(np.concatenate([before, after]))[len(before) :]
@@ -156,7 +156,7 @@ def test_a_kidnapped_robot_is_lost_and_found_again(made: tuple[Slam, Array], ins
     estimates = []
     for number, frame in enumerate(joined):
         track = OdometryTrack(np.array([frame.stamp]), carried[len(before) + number][None])
-        estimates.append(inside.process(replace(frame, odometry=track)))
+        estimates.append(inside.estimate(replace(frame, odometry=track)))
     states = [e.localisation for e in estimates]
     lost = states.index("lost")
     assert lost <= 2 * config.Slam().relocalisation.lost_scans
@@ -172,7 +172,7 @@ def test_blind_scans_are_bridged_by_odometry(made: tuple[Slam, Array], inside: L
     estimates = []
     for number, frame in enumerate(frames(truth)):
         blind = 40 <= number < 60
-        estimates.append(inside.process(replace(frame, points=frame.points[:0]) if blind else frame))
+        estimates.append(inside.estimate(replace(frame, points=frame.points[:0]) if blind else frame))
     assert estimates[39].localisation == "localised"
     off = errors(estimates[40:], in_map(made, truth)[40:])
     assert np.isfinite(off).all()
@@ -186,11 +186,11 @@ def test_a_hint_is_followed_where_it_fits_and_dropped_where_not(made: tuple[Slam
     truth = drive((3.0, 6.3), (3.2, 2.5), (7.0, 1.5), (2.0, 1.0))
     there = in_map(made, truth)
     inside.hint(poses.compose(there[0], poses.from_planar(0.3, -0.2, 0.2)), 1.0, 0.5)
-    first = inside.process(frames(truth)[0])
+    first = inside.estimate(frames(truth)[0])
     assert first.localisation == "localised"
     assert errors([first], there[:1])[0] < 0.1
     inside.hint(poses.compose(there[0], poses.from_planar(0.0, 0.0, np.pi)), 0.5, 0.3)
-    estimates = [inside.process(frame) for frame in frames(truth)[1:]]
+    estimates = [inside.estimate(frame) for frame in frames(truth)[1:]]
     assert estimates[0].localisation == "localising"
     assert estimates[-1].localisation == "localised"
     assert errors(estimates, there[1:])[-1] < 0.1
@@ -200,7 +200,7 @@ def test_a_hint_is_followed_where_it_fits_and_dropped_where_not(made: tuple[Slam
 def test_a_robot_somewhere_else_is_never_localised(inside: Localisation) -> None:
     truth = worlds.drive([(-3.0, -2.0), (3.0, -2.0), (3.0, 0.5), (-2.0, 2.0)])
     for frame in worlds.frames(worlds.room(), truth, truth):
-        estimate = inside.process(frame)
+        estimate = inside.estimate(frame)
         assert estimate.localisation == "localising"
     result = inside.finish()
     assert len(result.trajectory) == len(result.stamps) == 0
@@ -212,14 +212,14 @@ def test_standing_still_one_search_is_enough(inside: Localisation) -> None:
     """Elsewhere, so that none succeeds: there is another only after a while."""
     pose = poses.from_planar(-2.0, 0.0, 0.0)
     for frame in worlds.frames(worlds.room(), np.repeat(pose[None], 120, axis=0), np.repeat(pose[None], 120, axis=0)):
-        counts = inside.process(frame).counts
+        counts = inside.estimate(frame).counts
     searches = sum(n for name, n in counts.items() if name.startswith("searches_"))
     assert searches == 1 + int(11.9 / config.Slam().relocalisation.retry)
 
 
 def test_scans_of_the_other_kind_are_counted(inside: Localisation) -> None:
     frame = replace(frames(drive((3.0, 6.3), (3.2, 2.5)))[0], planar=False)
-    estimate = inside.process(frame)
+    estimate = inside.estimate(frame)
     assert estimate.localisation == "localising"
     assert estimate.counts["scans_of_other_kind"] == 1
 

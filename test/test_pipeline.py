@@ -104,6 +104,16 @@ def test_the_live_pose_never_strays(drive: Drive, run: Run) -> None:
     np.testing.assert_array_equal(run.result.live, live)
 
 
+@pytest.mark.parametrize("count", ["loops_considered", "loops", "graph_solves"])
+def test_an_estimate_waits_for_nothing_that_is_for_the_map(run: Run, count: str) -> None:
+    told = np.array([estimate.counts[count] for estimate in run.estimates])
+    keyframe = np.array([estimate.keyframe for estimate in run.estimates])
+    done = np.diff(told) > 0
+    assert done.any()
+    assert keyframe[:-1][done].all()  # by the estimate before
+    assert not keyframe[1:][done].all()
+
+
 def test_nothing_compiles_after_warm_up(run: Run) -> None:
     with CompileCounter() as counter:  # which does count
         jax.jit(lambda x: 3 * x + 1)(np.arange(5)).block_until_ready()

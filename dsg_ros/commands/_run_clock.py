@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,9 +14,10 @@ from dsg_ros.report import timing
 
 @dataclass
 class Clock:
-    """Wall-clock seconds by phase, and of every scan."""
+    """Wall-clock seconds by phase, and of every scan until its estimate and until all is done that it leaves to do."""
 
     phases: dict[str, float] = field(default_factory=dict)
+    estimates: list[float] = field(default_factory=list)
     scans: list[float] = field(default_factory=list)
 
     @contextmanager
@@ -26,6 +27,13 @@ class Clock:
             yield
         finally:
             self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
+
+    @contextmanager
+    def scan(self) -> Iterator[Callable[[], None]]:
+        """A scan is worked on; what is handed in is to be called when its estimate is there."""
+        began = time.perf_counter()
+        yield lambda: self.estimates.append(time.perf_counter() - began)
+        self.scans.append(time.perf_counter() - began)
 
     def metrics(self) -> dict[str, float]:
         """Durations as the report names them: the run's phases, and a scan through the pipeline."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,8 @@ def tell(options: Options, result: RunResult, report: dict[str, Any], clock: Clo
             "metres": summary["metres"],
             "seconds": clock.phases,
             "seconds_after_start_up": sum(s for name, s in clock.phases.items() if name != "start_up"),
-            "scan_ms": {f"p{q}": 1e3 * float(np.percentile(clock.scans, q)) for q in (50, 90, 99, 100)},
+            "estimate_ms": _percentiles(clock.estimates),
+            "scan_ms": _percentiles(clock.scans),
             "compilations_after_warm_up": int(result.metrics["compilations_after_warm_up"]),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "parameters": {p["name"]: {k: v for k, v in p.items() if k != "name"} for p in report["parameters"]},
@@ -55,3 +57,8 @@ def tell(options: Options, result: RunResult, report: dict[str, Any], clock: Clo
         }
         print(json.dumps(found, allow_nan=False))
     sys.stdout.flush()
+
+
+def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """In milliseconds."""
+    return {f"p{q}": 1e3 * float(np.percentile(seconds, q)) for q in (50, 90, 99, 100)}

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import logging
 import resource
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,9 +208,10 @@ def _process(
     total = min(len(stream), limit or len(stream))
     with progress("mapping", total) as advance:
         for number, frame in enumerate(itertools.islice(source, limit or None), 1):
-            began = time.perf_counter()
-            estimate = slam.process(frame)
-            clock.scans.append(time.perf_counter() - began)
+            with clock.scan() as told:
+                estimate = slam.estimate(frame)
+                told()
+                slam.catch_up()
             if watched is not None:
                 watched.take(estimate, stream.counts)
             if number % 10 == 0:

@@ -24,7 +24,7 @@ from dsg_ros.worker.messages import (
     Setup,
     WhatIf,
 )
-from dsg_ros.worker.protocols import CatchesUp, Foretells, Localises, Maps, Pipeline
+from dsg_ros.worker.protocols import Foretells, Localises, Maps, Pipeline
 
 log = logging.getLogger("worker")
 
@@ -61,16 +61,14 @@ class Session:
             log.info("the first scan is %s: compiling for it", "planar" if frame.planar else "a point cloud")
             self._build()
         self._processed += 1
-        pipeline = self._pipeline
-        estimate = pipeline.estimate(frame) if isinstance(pipeline, CatchesUp) else pipeline.process(frame)
+        estimate = self._pipeline.estimate(frame)
         return dataclasses.replace(
             estimate, metrics={**estimate.metrics, "worker_memory_bytes": float(resident_bytes())}
         )
 
     def catch_up(self) -> None:
         """What the frame has left to be done, once its estimate was sent."""
-        if isinstance(self._pipeline, CatchesUp):
-            self._pipeline.catch_up()
+        self._pipeline.catch_up()
 
     def _build(self) -> None:
         pipeline = self._factory(self._setup.config)
