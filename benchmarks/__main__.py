@@ -1,6 +1,6 @@
 """``python -m benchmarks [NAME...]``: time the commands as a user starts them, and the back end against GTSAM.
 
-node, hero, killian and clouds are whole processes, against their limits.  batch, incremental, robust and growth run
+node, hero, killian, clouds and scans are whole processes, against their limits.  batch, incremental, robust, growth run
 this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag
 smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
 Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clouds import clouds
+from benchmarks.live import clouds, scans
 from benchmarks.measuring import stopwatch
 from benchmarks.rates import rates
 from benchmarks.table import Row
@@ -49,7 +49,7 @@ def killian(folder: Path) -> list[Row]:
 
 
 PROCESSES: dict[str, Callable[[Path], list[Row]]] = {
-    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds, "rates": rates
+    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds, "scans": scans, "rates": rates
 }  # fmt: skip
 
 
