@@ -5,7 +5,8 @@ this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSA
 smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
 Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has
 learned to the truth.  Nor does published: it calibrates recorded robots, beside what was published of them.
-worsened maps recordings that were made worse, beside what comes of them as they are.
+worsened maps recordings that were made worse, beside what comes of them as they are.  learned tells what recorded
+robots learn of themselves, how soon, and what good it does.
 gradients holds the gradient of every loss to central differences.
 Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project, recordings beside their
 folder; simulated graphs always run.

@@ -21,6 +21,7 @@ from benchmarks import (
     graphs,
     growth,
     incremental,
+    learned,
     pcg,
     published,
     robust,
@@ -50,6 +51,7 @@ GRAPHS = {
     "published": (),
     "gradients": (),
     "worsened": (),
+    "learned": (),
 }
 
 Part = tuple[list[Row], dict[str, Any]]
@@ -78,6 +80,8 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
         return gradients.run()
     if name == "worsened":
         return worsened.run(options.recordings, options.worse)
+    if name == "learned":
+        return learned.run(options.recordings)
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))

@@ -17,8 +17,9 @@ COMPARISONS = (
     "published",
     "gradients",
     "worsened",
+    "learned",
 )
-UNTIMED = ("calibration", "published", "gradients", "worsened")
+UNTIMED = ("calibration", "published", "gradients", "worsened", "learned")
 """Those that measure no time: they may use every core."""
 OF_GRAPHS = ("batch", "incremental", "robust", "derivative", "pcg")
 """Those that --graphs has a say in."""
@@ -50,9 +51,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     drives.add_argument(
         "--robot", action="append", default=[], metavar="NAME=VALUE", help="a setting of the robot, as of `simulate`"
     )
-    worse = parser.add_argument_group("worsened", "recordings that were made worse")
+    worse = parser.add_argument_group("worsened and learned", "recordings of real robots")
     worse.add_argument("--recordings", nargs="+", metavar="NAME", help="only these: intel, aces, mit-csail")
-    worse.add_argument("--worse", nargs="+", metavar="HOW", help="only in these ways, of benchmarks/worsening.py")
+    worse.add_argument("--worse", nargs="+", metavar="HOW", help="worsened: only so, of benchmarks/worsening.py")
 
 
 def positive(text: str) -> int:

@@ -109,9 +109,9 @@ def noise_ratios(
     return {"translation": float(ratio[0]), "rotation": float(ratio[1])}
 
 
-def alarms(keyframes: Keyframes, jump: int) -> list[int] | None:
-    """Keyframes, counted from number ``jump``, at which a change was noticed; None where nobody looks for them."""
-    counts = [estimate.counts.get(CHANGES) for estimate in keyframes.estimates]
+def alarms(estimates: Sequence[Estimate], jump: int) -> list[int] | None:
+    """Which of ``estimates`` at keyframes, counted from number ``jump``, noticed a change; None where nobody looks."""
+    counts = [estimate.counts.get(CHANGES) for estimate in estimates]
     if counts[-1] is None:
         return None
     rises = np.diff([0, *(count or 0 for count in counts)])

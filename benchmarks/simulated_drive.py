@@ -204,7 +204,7 @@ def _driven(case: Case) -> Outcome:
         nis_second_half=float(nis[len(nis) // 2 :].mean()),
         noise=scores.noise_ratios(keyframes, robot, simulation, settings, result.parameters),
         ate=_ate(case, robot, simulation, seen, result) if case.world != "corridor" else {},
-        alarms=scores.alarms(keyframes, after[0]),
+        alarms=scores.alarms(keyframes.estimates, after[0]),
         settled=_settled(keyframes, after[0], simulation) if case.jump else None,
         seconds=time.perf_counter() - began,
     )

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from benchmarks import graphs
 from benchmarks.table import Row
+from benchmarks.truth import error
 from benchmarks.worsening import WORSE, Recording, at, read, worsened
 from dsg_ros import config, poses
 from dsg_ros.interface import Parameter
 from dsg_ros.io.logs import frames
-from dsg_ros.io.reference import read_reference
 from dsg_ros.pipeline import Slam
-from dsg_ros.report.evaluation import Track, score
 
 FOLDER = "relations_benchmark"
 MOST = 2.0
@@ -35,8 +34,6 @@ WRONG_DISTANCE, WRONG_TURN = 0.5, math.radians(5.0)
 """A closure farther off than this [m, rad] is wrong."""
 ALARMS = ("changes_detected", "sensor_upside_down", "sensor_backwards", "solves_refused")
 """Counts of what should not happen."""
-OUTSIDE = 0.6
-"""Seconds that a relation may begin before the first scan, or end after the last."""
 
 Array = NDArray[np.float64]
 
@@ -109,23 +106,6 @@ def mapped(recording: Recording) -> Outcome:
         parameters=result.parameters,
         counts=result.counts,
     )
-
-
-def error(truth: Path, stamps: NDArray[np.int64], found: Array) -> float:
-    """Of poses (n, 7) at ``stamps`` (n,) [ns], which may be in any order, against what ``truth`` holds [m]."""
-    order = np.argsort(stamps, kind="stable")
-    stamps, found = stamps[order], found[order]
-    if truth.suffix != ".relations":
-        reference = read_reference(truth)
-        return score(Track(stamps, found), Track(reference.stamps, reference.poses)).ate_rmse
-    rows = np.loadtxt(truth, usecols=range(8), ndmin=2)
-    ends = np.round(rows[:, :2] * 1e9).astype(np.int64)
-    slack = round(OUTSIDE * 1e9)
-    inside = (ends.min(axis=1) >= stamps[0] - slack) & (ends.max(axis=1) <= stamps[-1] + slack)
-    rows, ends = rows[inside], ends[inside]
-    told = poses.from_planar(rows[:, 2], rows[:, 3], rows[:, 7])
-    relative = poses.between(at(stamps, found, ends[:, 0]), at(stamps, found, ends[:, 1]))
-    return float(np.linalg.norm((relative - told)[:, :2], axis=1).mean())
 
 
 def wrong_closures(outcome: Outcome, plain: Outcome) -> int:

@@ -166,10 +166,9 @@ def test_alarms_are_counted_from_the_jump() -> None:
     keyframes, _ = keyframes_of(Case(0, metres=20.0))
     count = len(keyframes.estimates)
 
-    def with_counts(values: Sequence[int | None]) -> scores.Keyframes:
+    def with_counts(values: Sequence[int | None]) -> list[Estimate]:
         told = [{} if v is None else {scores.CHANGES: v} for v in values]
-        estimates = [dataclasses.replace(e, counts=c) for e, c in zip(keyframes.estimates, told, strict=True)]
-        return dataclasses.replace(keyframes, estimates=estimates)
+        return [dataclasses.replace(e, counts=c) for e, c in zip(keyframes.estimates, told, strict=True)]
 
     assert scores.alarms(with_counts([None] * count), 5) is None
     assert scores.alarms(with_counts([0] * count), 5) == []

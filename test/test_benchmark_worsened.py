@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import worsened
+from benchmarks import truth, worsened
 from benchmarks.worsening import WORSE, Recording, chained, gained, increments, mirrored, mistold, read, turned
 from benchmarks.worsening import worsened as made_worse
 from dsg_ros import config, poses
@@ -109,10 +109,10 @@ def test_errors_are_those_of_relations_wherever_the_map_begins(recording: Record
     np.savetxt(tmp_path / "some.relations", told, fmt="%.9f")
     moved = poses.compose(poses.from_planar(3.0, -1.0, 2.0), recording.odometry)
     order = np.random.default_rng(0).permutation(SCANS)
-    assert worsened.error(tmp_path / "some.relations", recording.stamps[order], moved[order]) < 1e-4
+    assert truth.error(tmp_path / "some.relations", recording.stamps[order], moved[order]) < 1e-4
     longer = gained(recording, scale=1.1).odometry
     way = np.linalg.norm(rows[:, :2], axis=1).mean()
-    assert worsened.error(tmp_path / "some.relations", recording.stamps, longer) == pytest.approx(0.1 * way, rel=1e-3)
+    assert truth.error(tmp_path / "some.relations", recording.stamps, longer) == pytest.approx(0.1 * way, rel=1e-3)
 
 
 def test_closures_that_the_map_contradicts_are_wrong(recording: Recording) -> None:
