@@ -5,7 +5,10 @@ While theta is right, the gradient g of each new block's held-out cost has mean 
 its noise model says.  Over the newest blocks together (Rao's score test; Basseville and Nikiforov, "Detection of abrupt
 changes", 1993, section 4.2), with P the covariance of the estimate itself::
 
-    s = sum g,   V = sum H^1/2 C H^1/2 + c H P H,   T = s^T V^-1 s  ~  chi^2(K),   change = -(H + Lambda_0)^-1 s
+    s = sum g,   V = sum H^1/2 C H^1/2 + c H P H,   T_k = s_k^2 / V_kk  ~  chi^2(1),   change = -(H + Lambda_0)^-1 s
+
+One number after the other, each with its share of the chance of a false alarm: what changes is a tyre or a mounting, and
+a test of all together, T = s^T V^-1 s ~ chi^2(K), waits until it is clear among K.
 
 Noise in the measured increments alone makes gains seem to fall where little is driven or turned (`losses.dilution`):
 an alarm must stand without that, too.
@@ -138,8 +141,8 @@ class ChangeDetector:
         spreads = np.cumsum([seen.root @ scatter @ seen.root for seen in newest_first], axis=0)
         hessian = np.sum([seen.hessian for seen in newest_first], axis=0)
         spread = spreads[-1] + np.trace(scatter) / size * hessian @ self._window[0].covariance @ hessian
-        if not _squared(totals[-1], spread) > chdtri(size, self._settings.change_probability):
-            return None
+        limit = chdtri(1, self._settings.change_probability / size)
+        told = totals[-1] ** 2 > limit * np.maximum(np.diag(spread), 1e-9 * np.trace(spread))
         gain = np.linalg.inv(hessian + np.diag(self._sigmas**-2))
         sigmas = np.sqrt(np.diag(gain @ spread @ gain))
         raw = np.sum(gradients, axis=0)  # the size of a step is not to be clipped
@@ -147,7 +150,7 @@ class ChangeDetector:
         since = 1 + int(np.argmax([_squared(t, s) for t, s in zip(totals, spreads, strict=True)]))
         change = Change(-gain @ raw, sigmas, since)
         large = np.abs(change.step) > self._settings.change_least * self._sigmas
-        return change if (change.sure & large).any() else None
+        return change if (change.sure & large & told).any() else None
 
     def _scatter(self, usual: float) -> Matrix:
         """C (K, K), with ten blocks' worth of belief that it is the same in all directions."""
