@@ -7,8 +7,8 @@ changes", 1993, section 4.2), with P the covariance of the estimate itself::
 
     s = sum g,   V = sum H^1/2 C H^1/2 + c H P H,   T_k = s_k^2 / V_kk  ~  chi^2(1),   change = -(H + Lambda_0)^-1 s
 
-One number after the other, each with its share of the chance of a false alarm: what changes is a tyre or a mounting, and
-a test of all together, T = s^T V^-1 s ~ chi^2(K), waits until it is clear among K.
+One number after the other, each with its share of the chance of a false alarm: what changes is a tyre or a mounting,
+and a test of all together, T = s^T V^-1 s ~ chi^2(K), waits until it is clear among K.
 
 Noise in the measured increments alone makes gains seem to fall where little is driven or turned (`losses.dilution`):
 an alarm must stand without that, too.

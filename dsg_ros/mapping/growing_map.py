@@ -118,7 +118,7 @@ class GrowingMap:
         """What the keyframe ``key`` saw, once the graph has it: voxels, and half of the local map; `complete_local_map`
         is to follow.
         """
-        self.keyframes.add(stamp, cloud, odometry, travel)
+        self.keyframes.add(stamp, cloud, odometry, travel, self.tracker.torn)
         self._begin_local_map()
         with self._stopwatch("voxels"):
             seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse)
@@ -150,7 +150,8 @@ class GrowingMap:
         """Look for places seen before, and solve the whole graph where that is called for; whether any are tied now."""
         with self._stopwatch("loops"):
             k = self.keyframes
-            closures = self.closer.search(self.back_end.trajectory, k.clouds, k.travel.values, self.back_end.loops)
+            trajectory, loops = self.back_end.trajectory, self.back_end.loops
+            closures = self.closer.search(trajectory, k.clouds, k.travel.values, loops, k.torn.values)
         self.back_end.add_closures(closures)
         if self.back_end.needs_global_solve():
             self.solve_graph(theta)

@@ -14,6 +14,7 @@ from dsg_ros import poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.state import State
 
+_OF_KEYFRAMES = ("stamps", "odometry", "travel", "torn")
 _OF_SCANS = ("stamps", "keyframe", "moves_with", "relative", "live", "odometry")
 _NO_POINTS = np.zeros((0, 3), np.float32)
 
@@ -59,31 +60,36 @@ class Rows:
 
 @dataclass
 class Keyframes:
-    """By keyframe: ``clouds`` (n, 3) in its base frame, ``stamps`` [ns], raw ``odometry`` (7,), ``travel`` [m]."""
+    """By keyframe: ``clouds`` (n, 3) in its base frame, ``stamps`` [ns], raw ``odometry`` (7,), ``travel`` [m], and
+    whether the map may be ``torn`` between it and the one before: scans on the way fitted nowhere.
+    """
 
     clouds: list[NDArray[np.float64]] = field(default_factory=list)
     stamps: Rows = field(default_factory=lambda: Rows(dtype=np.int64))
     odometry: Rows = field(default_factory=lambda: Rows(7))
     travel: Rows = field(default_factory=Rows)
+    torn: Rows = field(default_factory=lambda: Rows(dtype=np.bool_))
 
     def __len__(self) -> int:
         return len(self.clouds)
 
-    def add(self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], travel: float) -> None:
+    def add(
+        self, stamp: int, cloud: NDArray[np.float64], odometry: NDArray[np.float64], travel: float, torn: bool = False
+    ) -> None:
         self.clouds.append(cloud)
         self.stamps.append(stamp)
         self.odometry.append(odometry)
         self.travel.append(travel)
+        self.torn.append(torn)
 
     def state(self) -> State:
         """As `dsg_ros.state` says; nothing of it ever changes."""
-        rows = {"stamps": self.stamps.values, "odometry": self.odometry.values, "travel": self.travel.values}
-        return {"clouds": tuple(self.clouds), **rows}
+        return {"clouds": tuple(self.clouds), **{name: getattr(self, name).values for name in _OF_KEYFRAMES}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over."""
         self.clouds = list(state["clouds"])
-        for name in ("stamps", "odometry", "travel"):
+        for name in _OF_KEYFRAMES:
             getattr(self, name).load(state[name])
             if len(getattr(self, name)) != len(self.clouds):
                 raise ValueError(f"{name} of other keyframes than there are clouds")

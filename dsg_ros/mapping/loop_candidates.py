@@ -1,4 +1,9 @@
-"""Where to look for places seen before: near the estimate, as far as it may have drifted; and beyond by their looks."""
+"""Where to look for places seen before: near the estimate, as far as it may have drifted; and beyond by their looks.
+
+Where scans fitted nowhere and odometry alone tied the next keyframe to the map, the map may be torn: by as much as
+odometry fails at once, a wheel that slipped in a turn.  Across such a tear, as long as no closure leads around it, more
+is allowed for.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +20,47 @@ from dsg_ros.mapping.path_kernel import path_lengths
 BRIDGE = 0.05
 """Metres that a closure counts for on a path over the graph."""
 
+TEAR, TORN = 1e6, 1.5
+"""Metres that a tear counts for on a path over the graph, more than any has without one, and what it adds to the drift.
+"""
+
 LOOKS_RADIUS, LOOKS_ANGLE = 2.0, 0.2
 """Places look alike within so many metres, and their looks tell the turn so well [rad]."""
 
 
 class Candidate(NamedTuple):
     """A keyframe ``older`` than the newest one, which may be at ``guess`` (7,) in its frame, or up to ``drift`` [m]
-    off.  One that is ``far`` was found by its looks.
+    off and ``turn`` [rad].  One that is ``far`` was found by its looks.
     """
 
     older: int
     guess: NDArray[np.float64]
     drift: float
+    turn: float
     far: bool = False
 
 
 class Ways(NamedTuple):
     """Of every keyframe, what the newest one has come since: ``travel`` [m], and along the shortest path over the chain
-    and the closures ``distance`` [m]; (k,) both.
+    and the closures ``distance`` [m], and whether that path is ``torn``; (k,) all.
     """
 
     travel: NDArray[np.float64]
     distance: NDArray[np.float64]
+    torn: NDArray[np.bool_]
 
     @classmethod
-    def over(cls, travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> Ways:
-        """For ``travel`` (k,) driven until every keyframe, and the closures ``loops``."""
-        ends = np.array(loops, np.int64).reshape(-1, 2)
-        return cls(travel[-1] - travel, path_lengths(np.diff(travel), ends, BRIDGE))
+    def over(
+        cls, travel: NDArray[np.float64], loops: Sequence[tuple[int, int]], torn: NDArray[np.bool_] | None = None
+    ) -> Ways:
+        """For ``travel`` (k,) driven until every keyframe, the closures ``loops``, and tears before the keyframes
+        ``torn`` (k,), none by default.
+        """
+        ends, steps = np.array(loops, np.int64).reshape(-1, 2), np.diff(travel)
+        if torn is not None:
+            steps += TEAR * torn[1:]
+        tears, distance = np.divmod(path_lengths(steps, ends, BRIDGE), TEAR)
+        return cls(travel[-1] - travel, distance, tears > 0)
 
 
 def within_drift(trajectory: NDArray[np.float64], ways: Ways, settings: config.LoopClosure) -> list[Candidate]:
@@ -71,9 +89,7 @@ def within_drift(trajectory: NDArray[np.float64], ways: Ways, settings: config.L
     ]
     if further:
         chosen.append(further[newest // s.every_keyframes % len(further)])
-    return [
-        Candidate(older, poses.between(trajectory[older], trajectory[newest]), float(drift[older])) for older in chosen
-    ]
+    return [_candidate(older, trajectory, float(drift[older]), bool(ways.torn[older]), s) for older in chosen]
 
 
 def by_looks(
@@ -102,7 +118,9 @@ def by_looks(
         near = any(abs(alike.keyframe - other.older) <= s.reference_keyframes for other in chosen)
         if not (searched or near) and turned < most_turn(drift[alike.keyframe]) + LOOKS_ANGLE:
             guess = poses.from_planar(0.0, 0.0, alike.yaw)
-            chosen.append(Candidate(alike.keyframe, guess, LOOKS_RADIUS, far=True))
+            chosen.append(
+                Candidate(alike.keyframe, guess, LOOKS_RADIUS, min(s.most_turn, most_turn(LOOKS_RADIUS)), far=True)
+            )
     return chosen
 
 
@@ -111,8 +129,15 @@ def most_turn(drift: float) -> float:
     return 0.1 + 0.06 * drift
 
 
+def _candidate(
+    older: int, trajectory: NDArray[np.float64], drift: float, torn: bool, settings: config.LoopClosure
+) -> Candidate:
+    turn = settings.most_turn if torn else min(settings.most_turn, most_turn(drift))
+    return Candidate(older, poses.between(trajectory[older], trajectory[-1]), drift, turn)
+
+
 def _drift(ways: Ways, settings: config.LoopClosure) -> NDArray[np.float64]:
-    return settings.drift_start + settings.drift_rate * ways.distance
+    return settings.drift_start + settings.drift_rate * ways.distance + TORN * ways.torn
 
 
 def _further(stretch: NDArray[np.int64], centre: int, reach: int) -> list[int]:

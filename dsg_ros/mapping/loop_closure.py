@@ -21,7 +21,7 @@ from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.closures import Agreement, Closure
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
 from dsg_ros.mapping.looks import Looks, seen_from
-from dsg_ros.mapping.loop_candidates import Candidate, Ways, by_looks, most_turn, within_drift
+from dsg_ros.mapping.loop_candidates import Candidate, Ways, by_looks, within_drift
 from dsg_ros.mapping.voxel_map import cells_of, pack
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -78,17 +78,18 @@ class LoopCloser:
         clouds: Sequence[NDArray[np.float64]],
         travel: NDArray[np.float64],
         loops: Sequence[tuple[int, int]],
+        torn: NDArray[np.bool_] | None = None,
     ) -> list[Closure]:
         """Closures of the newest keyframe that are believed now.
 
         ``trajectory`` (k, 7) keyframes in map, ``clouds`` their points (n, 3) in their own frames, ``travel`` (k,)
-        metres driven, ``loops`` the closures already in the graph.  May return earlier ones that had been waiting for
-        agreement.
+        metres driven, ``loops`` the closures already in the graph, ``torn`` (k,) keyframes before which the map may be.
+        May return earlier ones that had been waiting for agreement.
         """
         found: list[Closure] = []
         if not len(trajectory):
             return found
-        ways, query = Ways.over(travel, loops), self._query(trajectory, clouds)
+        ways, query = Ways.over(travel, loops, torn), self._query(trajectory, clouds)
         near = within_drift(trajectory, ways, self._settings)
         self.counts["loops_considered"] += len(near)
         closures = [self._verify(trajectory, clouds, query, candidate) for candidate in near]
@@ -138,7 +139,7 @@ class LoopCloser:
     ) -> Closure | None:
         """The closure of the newest keyframe, which has seen ``query``, with a candidate, if its surroundings match."""
         s, newest = self._settings, len(trajectory) - 1
-        older, guess, drift, far = candidate
+        older, guess, drift, turn, far = candidate
         low = max(0, older - s.reference_keyframes)
         high = min(newest - s.query_keyframes, older + s.reference_keyframes + 1)
         reference = _merged(trajectory, clouds, older, slice(low, high))
@@ -153,7 +154,7 @@ class LoopCloser:
         for tier in (self._far,) if far else self._tiers:
             start = guess
             if grids is not None:
-                placed = self._place(grids, seen, guess[:2], drift, tier)
+                placed = self._place(grids, seen, guess[:2], drift, turn, tier)
                 if placed is None or placed.runner_up > tier.most_rival * placed.score:
                     refused = "score" if placed is None else "ambiguous"
                     continue
@@ -182,7 +183,7 @@ class LoopCloser:
 
     def _place(
         self, grids: correlative.Pyramid, points: NDArray[np.float64], pivot: NDArray[np.float64], drift: float,
-        tier: _Tier,
+        turn: float, tier: _Tier,
     ) -> correlative.Candidate | None:  # fmt: skip
         """Where ``points`` (n, 3) fit into ``grids``, both in the older keyframe; turns are about ``pivot``.
 
@@ -196,7 +197,7 @@ class LoopCloser:
             flat,
             pivot=pivot,
             radius=drift,
-            angle=min(self._settings.most_turn, most_turn(drift)),
+            angle=turn,
             angle_step=self._settings.search_angle,
             least_score=tier.least_score,
             rival_share=tier.most_rival,

@@ -73,6 +73,8 @@ class Tracker:
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
         self._matches, self._stood = 0, 0
+        self.torn = False
+        """Whether a scan since the local map was set fitted nowhere around: odometry alone ties it to the map then."""
         self.open = (0, np.zeros(6))
         """How many directions the newest scan left to odometry, a corridor's for example, and the widest: a tangent
         (6,) of length 1 [m, rad] in the base frame; zeros.
@@ -82,12 +84,12 @@ class Tracker:
         self._covariance = np.zeros((6, 6))
         self.counts = {
             "restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0,
-            "odometry_stands_still": 0, "scans_with_open_directions": 0,
+            "odometry_stands_still": 0, "scans_with_open_directions": 0, "scans_fitting_nowhere": 0,
         }  # fmt: skip
 
     def set_map(self, local_map: LocalMap) -> None:
         """Match the scans to come against ``local_map``."""
-        self._map = local_map
+        self._map, self.torn = local_map, False
 
     def move(self, pose: NDArray[np.float64]) -> None:
         """Correct the pose of the last scan (after a solve); what went before moves along."""
@@ -105,7 +107,7 @@ class Tracker:
     def state(self) -> State:
         """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
         past = [[odometry, pose] for odometry, pose in self._past]
-        facts = {"stamp": self._stamp, "doubtful": self._doubtful, "counts": self.counts}
+        facts = {"stamp": self._stamp, "doubtful": self._doubtful, "torn": self.torn, "counts": self.counts}
         odometry = [] if self._odometry is None else [self._odometry]
         return {
             "pose": np.array(self.pose),
@@ -123,6 +125,7 @@ class Tracker:
         self._past = deque(((plain(odometry), plain(pose)) for odometry, pose in state["past"]), maxlen=PAST)
         self._covariance = np.array(state["covariance"])
         self._stamp, self._doubtful, self.counts = facts["stamp"], facts["doubtful"], facts["counts"]
+        self.torn = facts["torn"]
 
     def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
         """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
@@ -191,6 +194,9 @@ class Tracker:
                 self.counts["restarts_taken"] += 1
                 match, held_to, prior, restarted = other, base, loose, True
                 self._doubtful = PAST if explained else self._doubtful
+            if match.inliers < s.restart_below:
+                self.counts["scans_fitting_nowhere"] += 1
+                self.torn = True
         own, information, count, widest = self._mapper.opinion(match, held_to, prior)
         self.open = count, widest
         self.counts["scans_with_open_directions"] += count > 0

@@ -45,12 +45,15 @@ def bent(truth: Array, angle: float) -> Array:
     return worlds.chained(truth[0], steps)
 
 
-def sweep(closer: LoopCloser, chain: Array, clouds: list[Array], travel: Array) -> list[list[Closure]]:
+def sweep(
+    closer: LoopCloser, chain: Array, clouds: list[Array], travel: Array, torn: NDArray[np.bool_] | None = None
+) -> list[list[Closure]]:
     """What every fifth keyframe finds, while the map stays as it is."""
     found: list[list[Closure]] = []
     loops: list[tuple[int, int]] = []
     for newest in range(5, len(chain), 5):
-        closures = closer.search(chain[: newest + 1], clouds[: newest + 1], travel[: newest + 1], loops)
+        some = slice(newest + 1)
+        closures = closer.search(chain[some], clouds[some], travel[some], loops, None if torn is None else torn[some])
         loops += [(closure.older, closure.newer) for closure in closures]
         found.append(closures)
     return found
@@ -230,6 +233,30 @@ def test_nothing_is_tried_before_there_is_a_loop(lap: Keyframes, mapper: LocalMa
     assert closer.counts["loops_considered"] == 0
 
 
+def test_a_map_that_is_torn_is_mended(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
+    """Odometry that turned by 20 degrees too much at once: more than the way since is taken to have done."""
+    truth, clouds, travel = lap
+    chain, torn = bent(truth, 0.35), np.zeros(len(truth), np.bool_)
+    torn[
+        1 + int(np.argmax(np.abs(poses.log(poses.between(worlds.increments(truth), worlds.increments(chain)))[:, 5])))
+    ] = True
+    unaware, aware = (sweep(LoopCloser(settings.loops, mapper), chain, clouds, travel, t) for t in (None, torn))
+    assert not any(unaware)
+    found = [closure for closures in aware for closure in closures]
+    assert len(found) >= settings.loops.agreement_count
+    assert_true(found, truth, least=10.0)
+
+
+def test_a_closure_leads_around_a_tear() -> None:
+    travel, torn = np.arange(0.0, 50.0, 0.5), np.zeros(100, np.bool_)
+    torn[60] = True
+    ways = Ways.over(travel, [], torn)
+    np.testing.assert_array_equal(ways.torn, np.arange(100) < 60)
+    np.testing.assert_allclose(ways.distance, travel[-1] - travel, atol=1e-6)
+    around = Ways.over(travel, [(40, 80)], torn)
+    assert not around.torn.any()
+
+
 def test_keyframes_without_points_close_nothing(lap: Keyframes, mapper: LocalMapper, settings: config.Slam) -> None:
     truth, clouds, travel = lap
     closer = LoopCloser(settings.loops, mapper)
@@ -279,8 +306,9 @@ def test_after_a_long_way_places_further_along_are_tried_too(mapper: LocalMapper
         ways = Ways.over(travel[: newest + 1], [])
         candidates = within_drift(drifted[: newest + 1], ways, settings.loops)
         assert len(candidates) <= settings.loops.most_candidates + 1
-        nearest, _, drift, far = candidates[0]
+        nearest, _, drift, turn, far = candidates[0]
         assert not far
+        assert turn == settings.loops.most_turn
         assert abs(drifted[nearest, 0] - drifted[newest, 0]) < 0.2
         assert drift > 12.0
         tried |= {older for older, *_ in candidates if abs(there[older] - there[newest]) < 0.25 * reach}

@@ -98,6 +98,27 @@ def test_a_turn_that_odometry_missed_is_found_by_restarts(
     assert np.linalg.norm(poses.log(poses.between(turned, tracked.pose))) < 0.02
 
 
+def test_a_scan_that_fits_nowhere_may_tear_the_map(
+    tracker: Tracker, settings: config.Slam, mapper: LocalMapper, in_room: LocalMap
+) -> None:
+    tracker.set_map(in_room)
+    here = poses.from_planar(-0.6, 0.0, 0.0)
+    tracker.move(here)
+    tracker.track(cloud_at(here, mapper), poses.IDENTITY, 0)
+    assert not tracker.torn
+    elsewhere = np.random.default_rng(5).uniform(-1.2, 1.2, (120, 3)) * [1.0, 1.0, 0.0]
+    told = poses.from_planar(0.1, 0.0, 0.4)
+    tracked = tracker.track(elsewhere, told, 1)
+    assert tracker.torn
+    assert tracker.counts["scans_fitting_nowhere"] == 1
+    assert tracked.inliers < settings.registration.restart_below
+    again = Tracker(settings, mapper, lambda measured, seconds: (measured, SIGMAS))
+    again.restore(tracker.state())
+    assert again.torn
+    tracker.set_map(in_room)
+    assert not tracker.torn, "what comes is held to what was seen from here"
+
+
 def test_where_every_start_leads_is_believed_though_a_third_is_not_in_the_map(
     tracker: Tracker, mapper: LocalMapper, in_room: LocalMap
 ) -> None:
