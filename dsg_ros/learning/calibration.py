@@ -23,7 +23,7 @@ from dsg_ros.learning.increments import IncrementModel, Moment
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.links import Links
 from dsg_ros.learning.losses import Score
-from dsg_ros.learning.programs import own_at, score_at, theta_at
+from dsg_ros.learning.programs import map_gained, own_at, score_at, theta_at
 from dsg_ros.learning.proposal import Proposal, nothing_known
 from dsg_ros.learning.told import told_noise, told_numbers
 from dsg_ros.state import State, nested, packed, part, unpacked
@@ -124,7 +124,7 @@ class Calibration:
             self.settle()
             self._on = on
             self.interrupt()
-            self._tell()
+            self._use(self._used)
 
     def interrupt(self) -> None:
         """What comes next does not follow what came before: the block begun is dropped, and nothing is wrong."""
@@ -295,8 +295,15 @@ class Calibration:
     def _use(self, deviation: Vector) -> None:
         self._used = deviation
         self._theta = theta_at(self._start, deviation, names=self._names)
-        self._model = IncrementModel(self._theta, self._settings.odometry)
+        self._model = IncrementModel(self._theta, self._settings.odometry, self._unsure(deviation))
         self._tell()
+
+    def _unsure(self, deviation: Vector) -> Vector | None:
+        """What `IncrementModel` takes of the numbers, while they are learned: as sure as they are now."""
+        if not (self._on and len(self._names)):
+            return None
+        gained = np.asarray(map_gained(self._start, deviation, names=self._names))
+        return np.ascontiguousarray(np.moveaxis(gained * self._proposal.sigmas, -1, 0))
 
     def _tell(self) -> None:
         told = told_numbers(self._specs, self._start_vector, self._used, self._proposal, self._on)

@@ -5,10 +5,13 @@ Of this module, not of an object: a second `Calibration` (after a clock jump, in
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from dsg_ros.core.factors.odometry import linear_map
 from dsg_ros.core.programs import kept
 from dsg_ros.core.theta import Theta, mask
 from dsg_ros.learning import losses, parameters, scoring
@@ -22,6 +25,14 @@ Vector = NDArray[np.float64]
 def theta_at(start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]) -> Theta:
     """``start`` with the numbers ``names`` (K,) moved by ``deviation`` (K,)."""
     return parameters.moved(start, deviation, names)
+
+
+@kept()
+def map_gained(
+    start: Theta, deviation: Float[Array | Vector, " K"], *, names: tuple[str, ...]
+) -> Float[Array, "7 6 K"]:
+    """Derivative of `linear_map` in the numbers ``names`` (K,), at ``deviation`` (K,) from ``start``."""
+    return jax.jacfwd(lambda by: linear_map(parameters.moved(start, by, names)))(jnp.asarray(deviation))
 
 
 @kept()
