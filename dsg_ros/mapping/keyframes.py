@@ -48,6 +48,12 @@ class Rows:
         self.extend(len(rows))
         self.values[:] = rows
 
+    def replace(self, begin: int, rows: NDArray[Any]) -> None:
+        """Have ``rows``, no more than there are from ``begin`` on, in place of these."""
+        before, self._count = self._count, begin + len(rows)
+        self._buffer[begin : self._count] = rows
+        self._buffer[self._count : before] = 0
+
     def __len__(self) -> int:
         return self._count
 

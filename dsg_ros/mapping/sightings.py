@@ -8,7 +8,7 @@ and a keyframe one sighting of it again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Sightings:
         self._size, self._in_window = settings.registration.coarse_voxel, settings.window.enabled
         self.first_seen = Rows(dtype=np.int32)
         self.window = HeldRows()
-        self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_evicted": 0}
+        self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_evicted": 0, "voxels_retired": 0}
         # By sighting, in the order of their keyframes: the row's id, the keyframe, of how many points it is the mean.
         self._rows, self._keyframe, self._points = Rows(dtype=np.int64), Rows(dtype=np.int32), Rows(dtype=np.int32)
 
@@ -80,27 +80,31 @@ class Sightings:
         voxel, owner, key = self._merged(voxel_map.pack(cells), before)
         voxel, owner, key = self._split(points, cells, voxel, owner, key)
         changed = np.flatnonzero(voxel != before)
+        passed = np.stack([before[changed], voxel[changed]], axis=1)
         if len(changed):
             self._world.set_rows(self._rows.values[changed], voxel=voxel[changed])
             points, voxel = self._fused(points, found["point"], voxel)
             self.first_seen.values[voxel[::-1]] = self._keyframe.values[::-1]
             self._remake_window_rows()
         self._world.set_voxels(*_means(points, voxel))
-        return self._statistics(voxel, owner, key)
+        return self._statistics(voxel, owner, key, passed)
 
-    def forget(self, voxels: Keys) -> None:
-        """Remove all sightings of some voxels: these are evicted."""
-        self.counts["voxels_evicted"] += len(voxels)
-        of = self._world.columns(VoxelSensorObs, self._rows.values, "voxel")["voxel"]
+    def forget(self, voxels: Keys, why: Literal["evicted", "retired"]) -> None:
+        """Remove all sightings of some voxels (m,), one at least."""
+        self.counts[f"voxels_{why}"] += len(voxels)
+        # What was seen of late lies at the end: what came before the first of these keyframes is not looked through.
+        begin = int(np.searchsorted(self._keyframe.values, self.first_seen.values[voxels].min()))
+        of = self._world.columns(VoxelSensorObs, self._rows.values[begin:], "voxel")["voxel"]
         gone = np.zeros(len(self.first_seen), np.bool_)
         gone[voxels] = True
-        self._keep(~gone[of])
+        self._keep(~gone[of], begin)
         self._remake_window_rows()
 
-    def _keep(self, kept: NDArray[np.bool_]) -> None:
-        self._world.remove(self._rows.values[~kept])
+    def _keep(self, kept: NDArray[np.bool_], begin: int = 0) -> None:
+        """Of the sightings from ``begin`` on those that are ``kept`` (n,)."""
+        self._world.remove(self._rows.values[begin:][~kept])
         for column in (self._rows, self._keyframe, self._points):
-            column.load(column.values[kept])
+            column.replace(begin, column.values[begin:][kept])
 
     def _merged(self, keys: Keys, voxel: Keys) -> tuple[Keys, Keys, Keys]:
         """The oldest voxel of several in a cell, for each sighting; and which voxels are left (m,), with the keys (m,)
@@ -156,7 +160,7 @@ class Sightings:
         self._keep(alone)
         return points[alone], voxel[alone]
 
-    def _statistics(self, voxel: Keys, owner: Keys, key: Keys) -> Statistics:
+    def _statistics(self, voxel: Keys, owner: Keys, key: Keys, passed: Keys) -> Statistics:
         count = len(self.first_seen)
         roots = self._world.columns(VoxelSensorObs, self._rows.values, "sqrt_info")["sqrt_info"]
         cell, last, normal = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, 3))
@@ -176,6 +180,7 @@ class Sightings:
             np.bincount(voxel, np.einsum("nij,nij->n", roots, roots), count).astype(np.float64),
             last,
             normal,
+            passed,
         )
 
     def _new_voxels(self, means: Floats, keyframes: NDArray[Any]) -> Keys:
