@@ -100,7 +100,7 @@ class Retirement:
     margin: Annotated[float, Doc("And ends so far beyond it, in edges"), Range(0.0, 100.0)] = 1.5
     clear: Annotated[
         float, Doc("As do all of the keyframe's beams that pass so near the mean, in edges"), Range(0.0, 100.0)
-    ] = 0.5
+    ] = 0.75
     across: Annotated[
         float, Doc("And meets its surface, if it is one, at an angle of at least this sine"), Range(0.0, 1.0)
     ] = 0.5

@@ -24,10 +24,11 @@ from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper, merged
-from dsg_ros.mapping.loop_candidates import Ways
+from dsg_ros.mapping.loop_candidates import BRIDGE
 from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
+from dsg_ros.mapping.path_kernel import within
 from dsg_ros.mapping.retirement import Retirement
 from dsg_ros.mapping.resumption import Last, Resumed, Resumption
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
@@ -149,7 +150,7 @@ class GrowingMap:
             return
         with self._stopwatch("retire"):
             k, back_end = self.keyframes, self.back_end
-            near = Ways.over(k.travel.values, back_end.loops).distance <= self._settings.retirement.way
+            near = within(k.travel.values, back_end.loops.values, BRIDGE, self._settings.retirement.way)
             window = len(k) - self._settings.window.keyframes
             means, trajectory = back_end.world.voxel_view, back_end.trajectory
             gone = self.retirement.look(k.clouds[-1], base_from_sensor[:3], means, trajectory, near, window)
@@ -169,7 +170,8 @@ class GrowingMap:
         """Look for places seen before, and solve the whole graph where that is called for; whether any are tied now."""
         with self._stopwatch("loops"):
             k = self.keyframes
-            closures = self.closer.search(self.back_end.trajectory, k.clouds, k.travel.values, self.back_end.loops)
+            loops = self.back_end.loops.values
+            closures = self.closer.search(self.back_end.trajectory, k.clouds, k.travel.values, loops)
         self.back_end.add_closures(closures)
         if self.back_end.needs_global_solve():
             self.solve_graph(theta)
@@ -235,7 +237,7 @@ class GrowingMap:
 
     def path(self) -> Path:
         """Keyframes and closures."""
-        loops = np.array(self.back_end.loops, np.int32).reshape(-1, 2)
+        loops = self.back_end.loops.values.astype(np.int32)
         return Path(self.keyframes.stamps.values.copy(), self.back_end.trajectory, loops)
 
     def voxel_update(self) -> VoxelUpdate:

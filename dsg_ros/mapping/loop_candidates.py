@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.mapping.looks import Looks
@@ -39,8 +38,8 @@ class Ways(NamedTuple):
     distance: NDArray[np.float64]
 
     @classmethod
-    def over(cls, travel: NDArray[np.float64], loops: Sequence[tuple[int, int]]) -> Ways:
-        """For ``travel`` (k,) driven until every keyframe, and the closures ``loops``."""
+    def over(cls, travel: NDArray[np.float64], loops: ArrayLike) -> Ways:
+        """For ``travel`` (k,) driven until every keyframe, and the closures ``loops`` (l, 2)."""
         ends = np.array(loops, np.int64).reshape(-1, 2)
         return cls(travel[-1] - travel, path_lengths(np.diff(travel), ends, BRIDGE))
 

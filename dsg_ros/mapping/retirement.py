@@ -74,9 +74,9 @@ class Retirement:
         )  # fmt: skip
         credit = self.credit.values
         credit[hit] = np.minimum(credit[hit] + s.again, s.most)
-        credit[through] -= 1
+        credit[through] = np.maximum(credit[through] - 1, 0)
         due = np.union1d(self._waiting, through)
-        due = due[(credit[due] <= 0) & (v.counts.values[due] > 0)]
+        due = due[(credit[due] == 0) & (v.counts.values[due] > 0)]
         # As with eviction: a window that was solved and waits to be adopted has none but voxels that are there.
         early = v.anchor.values[due] >= window
         self._waiting = due[early]

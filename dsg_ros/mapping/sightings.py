@@ -97,8 +97,11 @@ class Sightings:
         of = self._world.columns(VoxelSensorObs, self._rows.values[begin:], "voxel")["voxel"]
         gone = np.zeros(len(self.first_seen), np.bool_)
         gone[voxels] = True
-        self._keep(~gone[of], begin)
-        self._remake_window_rows()
+        lost = gone[of]
+        in_window = self._keyframe.values[begin:][lost] >= self._oldest_in_window
+        self._keep(~lost, begin)
+        if in_window.any():
+            self._remake_window_rows()
 
     def _keep(self, kept: NDArray[np.bool_], begin: int = 0) -> None:
         """Of the sightings from ``begin`` on those that are ``kept`` (n,)."""
@@ -189,14 +192,17 @@ class Sightings:
         self.first_seen.values[added] = keyframes
         return added
 
+    @property
+    def _oldest_in_window(self) -> int:
+        return int(self._keyframe.values[-1]) + 1 - self._settings.window.keyframes
+
     def _remake_window_rows(self) -> None:
         """After rows of the newest keyframes were changed or removed."""
         self.window = HeldRows()
         if not self._in_window or not len(self._rows):
             return
-        newest = int(self._keyframe.values[-1])
-        oldest = newest + 1 - self._settings.window.keyframes
-        ends = np.searchsorted(self._keyframe.values, np.arange(max(0, oldest), newest + 2))
+        keyframes = np.arange(max(0, self._oldest_in_window), self._keyframe.values[-1] + 2)
+        ends = np.searchsorted(self._keyframe.values, keyframes)
         for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
             if begin < end:
                 self.window.add(self._world.stack(VoxelSensorObs, self._rows.values[begin:end]))
