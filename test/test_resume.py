@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Log = pytest.LogCaptureFixture
 TRUTH = worlds.drive(worlds.laps(worlds.BLOCK_ROUTE, 1.25))
 ODOMETRY = worlds.biased(TRUTH, scale=1.03, turn_per_metre=0.02)
-SETTINGS = config.replace(config.Slam(), {"loops.solve_after": 3})
+SETTINGS = config.replace(config.Slam(), {"loops.solve_after": 3, "retirement.once": 1})
 
 
 @pytest.fixture(autouse=True)

@@ -29,8 +29,8 @@ from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import within
-from dsg_ros.mapping.retirement import Retirement
 from dsg_ros.mapping.resumption import Last, Resumed, Resumption
+from dsg_ros.mapping.retirement import Retirement
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
@@ -38,7 +38,18 @@ from dsg_ros.stopwatch import Stopwatch
 KEPT = 0.9
 """Share of the voxels there may be that is kept where there are more."""
 
-PARTS = ("keyframes", "tracker", "back_end", "closer", "voxels", "retirement", "grid", "mounting", "scans", "range_noise")
+PARTS = (
+    "keyframes",
+    "tracker",
+    "back_end",
+    "closer",
+    "voxels",
+    "retirement",
+    "grid",
+    "mounting",
+    "scans",
+    "range_noise",
+)
 """Of a map, those with a state of their own."""
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain
 from dsg_ros.mapping import retirement_kernel as kernel
-from dsg_ros.mapping.association import Observations, Statistics, WorldVoxels
+from dsg_ros.mapping.association import Statistics, WorldVoxels
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.state import State
 

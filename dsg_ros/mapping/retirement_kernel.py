@@ -32,9 +32,7 @@ def _hit(ends: Floats, mark: int, slots: tuple[Ints, Numbers], marks: Numbers, s
 
 
 @compiled
-def _through(
-    way: Floats, direction: Floats, reach: float, normal: Floats, radius: float, across: float
-) -> bool:
+def _through(way: Floats, direction: Floats, reach: float, normal: Floats, radius: float, across: float) -> bool:
     """Whether a beam of unit ``direction`` (3,) passes within ``radius`` of what is ``way`` (3,) from where it begins,
     before it is ``reach`` long: where it crosses its surface, if the ``normal`` (3,) is that of one, and not along it.
     """

@@ -122,7 +122,9 @@ def test_a_wall_that_is_driven_past_is_not_looked_through(mapped: Mapped) -> Non
     rng = np.random.default_rng(1)
     for x in np.arange(-6.0, 6.0, 0.25):
         truth = poses.from_planar(x, 0.3, 0.02)
-        cloud = scan.thin(worlds.scan(worlds.pillared_corridor(4.0), truth, noise=0.01, seed=int(40 * x) + 1000), 0.05, 256)
+        cloud = scan.thin(
+            worlds.scan(worlds.pillared_corridor(4.0), truth, noise=0.01, seed=int(40 * x) + 1000), 0.05, 256
+        )
         mapped.see(poses.compose(truth, poses.from_planar(*rng.normal(0.0, [0.02, 0.02, 0.003]))), cloud)
         assert not len(mapped.look(cloud))
     assert mapped.voxels.living > 100
