@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,10 +44,13 @@ class Mapped:
         near = np.ones(len(trajectory), np.bool_) if near is None else near
         first = len(trajectory) - window
         gone = self.retirement.look(cloud, np.zeros(3), self.world.voxel_view, trajectory, near, first)
-        if len(gone):
-            self.voxels.forget(gone)
-            self.sightings.forget(gone, "retired")
+        self.forget(gone, "retired")
         return gone
+
+    def forget(self, voxels: NDArray[np.int64], why: Literal["evicted", "retired"]) -> None:
+        if len(voxels):
+            self.voxels.forget(voxels)
+            self.sightings.forget(voxels, self.voxels.anchor.values[voxels], why)
 
     def move(self, keys: list[int], pose: Array) -> None:
         self.world.set_poses(keys, poses.compose(pose, self.world.get_poses(keys)))

@@ -155,7 +155,7 @@ def biased(trajectory: Array, *, scale: float = 1.0, gain: float = 1.0, turn_per
 
 
 def ahead(truth: Array, number: int) -> Array:
-    """Walls of somebody who walks two seconds ahead of a robot that drives along ``truth`` (n, 7), from side to side."""
+    """Walls of somebody who walks two seconds ahead of a robot on its way along ``truth`` (n, 7), from side to side."""
     aside = poses.from_planar(0.0, 0.7 * np.sin(0.4 * number), 0.0)
     return box(*poses.compose(truth[min(number + 20, len(truth) - 1)], aside)[:2], 0.3, 0.3)
 

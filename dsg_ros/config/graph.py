@@ -92,20 +92,24 @@ class Retirement:
 
     enabled: Annotated[bool, Doc("Retire voxels that keyframes look through")] = True
     once: Annotated[int, Doc("Keyframes that must look through a voxel until it is retired"), Range(1, 1000)] = 4
-    again: Annotated[int, Doc("As many more for each keyframe that has a return in it"), Range(1, 1000)] = 2
-    most: Annotated[int, Doc("As many at most, for what was seen ever so often"), Range(1, 1000)] = 12
+    again: Annotated[
+        int, Doc("Keyframes more for each one that has a return in the voxel, the first too"), Range(1, 1000)
+    ] = 2
+    most: Annotated[int, Doc("Keyframes at most, however often the voxel was seen"), Range(1, 1000)] = 12
     centre: Annotated[
-        float, Doc("A beam looks through a voxel that passes so near its mean, in edges of it"), Range(0.01, 0.5)
+        float, Doc("A beam looks through where it passes the mean within so many edges"), Range(0.01, 0.5)
     ] = 0.2
-    margin: Annotated[float, Doc("And ends so far beyond it, in edges"), Range(0.0, 100.0)] = 1.5
+    margin: Annotated[float, Doc("Edges beyond the mean to which it must go on"), Range(0.0, 100.0)] = 1.5
     clear: Annotated[
-        float, Doc("As do all of the keyframe's beams that pass so near the mean, in edges"), Range(0.0, 100.0)
+        float,
+        Doc("Edges from the mean within which no other beam of the keyframe may end before that"),
+        Range(0.0, 100.0),
     ] = 0.75
     across: Annotated[
-        float, Doc("And meets its surface, if it is one, at an angle of at least this sine"), Range(0.0, 1.0)
+        float, Doc("Sine of the angle at which it must meet the voxel's surface, if it is one"), Range(0.0, 1.0)
     ] = 0.5
     way: Annotated[
-        float, Doc("From a keyframe at most so far along the graph from the last one that saw it"), Range(0.0, 1e6, "m")
+        float, Doc("Along the graph to the last keyframe that saw the voxel, at most"), Range(0.0, 1e6, "m")
     ] = 15.0
 
 

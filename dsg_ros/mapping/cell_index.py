@@ -79,8 +79,8 @@ class CellIndex:
         self._living -= len(keys)
 
     def load(self, keys: Keys, numbers: Keys) -> None:
-        """Have these and no others, with room for as many again."""
-        room = max(FEWEST, 1 << (4 * len(keys) - 1).bit_length() if len(keys) else 0)
+        """Have these and no others."""
+        room = max(FEWEST, 1 << (2 * len(keys)).bit_length())
         self._slots = np.full(room, EMPTY, np.int64), np.full(room, -1, np.int32)
         self._taken = self._living = len(keys)
         _put(*self._slots, keys, numbers)

@@ -151,7 +151,7 @@ class GrowingMap:
     def _forget(self, voxels: NDArray[np.int64], why: Literal["evicted", "retired"]) -> None:
         if len(voxels):
             self.voxels.forget(voxels)
-            self.back_end.sightings.forget(voxels, why)
+            self.back_end.sightings.forget(voxels, self.voxels.anchor.values[voxels], why)
 
     def retire(self, base_from_sensor: NDArray[np.float64]) -> None:
         """Retire voxels that were looked through too often, by the newest keyframe too; its sensor is at

@@ -44,7 +44,7 @@ class Rows:
         """Have these rows and no others; ValueError where type or shape is another."""
         if rows.dtype != self._buffer.dtype or rows.shape[1:] != self._buffer.shape[1:]:
             raise ValueError(f"{rows.dtype} {rows.shape} where {self._buffer.dtype} {self._buffer.shape[1:]} is kept")
-        self._count = 0
+        self.replace(0, self._buffer[:0])
         self.extend(len(rows))
         self.values[:] = rows
 

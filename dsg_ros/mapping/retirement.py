@@ -1,17 +1,20 @@
 """Voxels that later keyframes look straight through are retired: who walked by, what was moved, a door that was shut.
 
-Each voxel has a credit: how many keyframes must look through it until it is gone.  A sighting adds to it, a keyframe
-that looks through takes one off, and it is bounded, so that what stood there for long goes as fast as what did not.
-These are the clamped log-odds of OctoMap (Hornung et al., "OctoMap: an efficient probabilistic 3D mapping framework
-based on octrees", 2013) in steps of one miss.  What counts as looking through is narrower than there, since a voxel
-here is as large as a wall is thick, and a wall that is lost is worse than a person that stays:
+Each voxel has a credit: how many keyframes must look through it until it is gone.  A keyframe with a return in it adds
+to that, one that looks through takes one off, and it is bounded, so that what stood there for long goes as fast as what
+did not.  These are the clamped log-odds of OctoMap (Hornung et al., "OctoMap: an efficient probabilistic 3D mapping
+framework based on octrees", 2013) in steps of a miss: a return counts two, as there.
+
+What counts as looking through is narrower than there.  Cells here are larger, and a wall that is lost is worse than a
+person that stays; that visibility alone takes walls away, where beams graze them and where poses are a little off, is
+why removert puts points back (Kim and Kim, "Remove, then revert: static point cloud map construction using
+multiresolution range images", 2020).  So
 
 - a beam must pass near the voxel's mean, where what was seen of it is, and end well beyond it;
-- it must cross a surface, not run along it: a scanner beside a wall has beams within all of the wall's voxels;
-- no beam of the same keyframe may end in the voxel or in one beside it (removert lets fine images win over what is near
-  in the same way: Kim and Kim, "Remove, then revert: static point cloud map construction using multiresolution range
-  images", 2020);
-- and the keyframe must lie near, along the graph, the one that saw the voxel last: where the map has drifted, a robot
+- it must cross a surface there, not run along it: a scanner beside a wall has beams within all of the wall's voxels;
+- no beam of the same keyframe that passes a little farther from the mean may end before that: what half hides a voxel
+  is no view through it, and where a pose is off by as much, the edge of a wall is hit by one of them;
+- the keyframe must lie near, along the graph, the one that saw the voxel last: where the map has drifted, a robot
   that comes back sees through walls that stand elsewhere.
 """
 
@@ -35,10 +38,7 @@ NOTHING = np.zeros(0, np.int64)
 
 
 class Retirement:
-    """Which of ``voxels`` are to be retired.
-
-    ``credit`` (v,) is how many keyframes must look through each until then.
-    """
+    """Which of ``voxels`` are to be retired: ``credit`` (v,) is how many keyframes must look through each till then."""
 
     def __init__(self, settings: config.Retirement, voxels: WorldVoxels) -> None:
         self._settings, self._voxels = settings, voxels

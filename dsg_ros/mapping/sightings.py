@@ -89,25 +89,29 @@ class Sightings:
         self._world.set_voxels(*_means(points, voxel))
         return self._statistics(voxel, owner, key, passed)
 
-    def forget(self, voxels: Keys, why: Literal["evicted", "retired"]) -> None:
-        """Remove all sightings of some voxels (m,), one at least."""
+    def forget(self, voxels: Keys, last: NDArray[np.int32], why: Literal["evicted", "retired"]) -> None:
+        """Remove all sightings of some voxels (m,), one at least, that keyframes ``last`` (m,) saw the last time."""
         self.counts[f"voxels_{why}"] += len(voxels)
-        # What was seen of late lies at the end: what came before the first of these keyframes is not looked through.
-        begin = int(np.searchsorted(self._keyframe.values, self.first_seen.values[voxels].min()))
-        of = self._world.columns(VoxelSensorObs, self._rows.values[begin:], "voxel")["voxel"]
+        # Only those of the keyframes that saw any of them are gone through: what is retired was there for a short time.
+        keyframes = self.first_seen.values[voxels].min(), last.max() + 1
+        begin, end = np.searchsorted(self._keyframe.values, keyframes).tolist()
+        of = self._world.columns(VoxelSensorObs, self._rows.values[begin:end], "voxel")["voxel"]
         gone = np.zeros(len(self.first_seen), np.bool_)
         gone[voxels] = True
-        lost = gone[of]
-        in_window = self._keyframe.values[begin:][lost] >= self._oldest_in_window
-        self._keep(~lost, begin)
-        if in_window.any():
+        lost = begin + np.flatnonzero(gone[of])
+        in_window = len(lost) > 0 and self._keyframe.values[lost[-1]] >= self._oldest_in_window
+        self._remove(lost)
+        if in_window:
             self._remake_window_rows()
 
-    def _keep(self, kept: NDArray[np.bool_], begin: int = 0) -> None:
-        """Of the sightings from ``begin`` on those that are ``kept`` (n,)."""
-        self._world.remove(self._rows.values[begin:][~kept])
+    def _remove(self, lost: Keys) -> None:
+        """Of the sightings those at ``lost`` (n,), in increasing order."""
+        if not len(lost):
+            return
+        self._world.remove(self._rows.values[lost])
+        begin = int(lost[0])
         for column in (self._rows, self._keyframe, self._points):
-            column.replace(begin, column.values[begin:][kept])
+            column.replace(begin, np.delete(column.values[begin:], lost - begin))
 
     def _merged(self, keys: Keys, voxel: Keys) -> tuple[Keys, Keys, Keys]:
         """The oldest voxel of several in a cell, for each sighting; and which voxels are left (m,), with the keys (m,)
@@ -160,7 +164,7 @@ class Sightings:
         self._world.set_rows(self._rows.values[kept[fused]], point=told[kept[fused]])
         alone = np.zeros(len(order), np.bool_)
         alone[kept] = True
-        self._keep(alone)
+        self._remove(np.flatnonzero(~alone))
         return points[alone], voxel[alone]
 
     def _statistics(self, voxel: Keys, owner: Keys, key: Keys, passed: Keys) -> Statistics:

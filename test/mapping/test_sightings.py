@@ -146,8 +146,7 @@ def test_what_is_known_of_voxels_is_the_same_counted_anew(mapped: Mapped) -> Non
 
 def forget_the_oldest(mapped: Mapped, count: int, before: int) -> Array:
     gone = mapped.voxels.seen_longest_ago(count, before)
-    mapped.voxels.forget(gone)
-    mapped.sightings.forget(gone, "evicted")
+    mapped.forget(gone, "evicted")
     return gone
 
 
