@@ -66,10 +66,16 @@ def _seen(places: Array, ends: Array, offsets: Numbers, eyes: Array, size: float
     """By place (n, k): which keyframes have a return there, and which look through."""
     hit = np.zeros((len(places), len(eyes)), np.bool_)
     through = np.zeros_like(hit)
+    reach = np.zeros(len(eyes))
+    for k in range(len(eyes)):
+        for i in range(offsets[k], offsets[k + 1]):
+            reach[k] = max(reach[k], np.sqrt(((ends[i] - eyes[k]) ** 2).sum()) + size)
     for v in range(len(places)):
         for k in range(len(eyes)):
             way = places[v] - eyes[k]
             square = (way * way).sum()
+            if square > reach[k] ** 2:
+                continue
             for i in range(offsets[k], offsets[k + 1]):
                 beam = ends[i] - eyes[k]
                 apart, length = beam - way, np.sqrt((beam * beam).sum())
@@ -110,6 +116,8 @@ def main(log: Path, picture: Path, limit: int, assignments: list[str]) -> None:
     print(f"a return there in under 0.3 of the keyframes that tell: {(share < 0.3).sum()}")
     wall = share > 0.5
     print(f"in over 0.5: {wall.sum()}; of these no voxel is left: {(wall & (nearest > 0.8 * size)).sum()}")
+    for place in places[wall & (nearest > 0.8 * size)]:
+        print(f"lost at {place.round(2)}")
     hit, through = _seen(left, ends, offsets, eyes, size)
     last = np.where(hit.any(axis=1), len(clouds) - 1 - hit[:, ::-1].argmax(axis=1), -1)
     later = np.arange(len(clouds)) > last[:, None]
