@@ -137,6 +137,7 @@ class Slam:
             moment = self._calibration.moment(frame, there)
             self._add_keyframe(frame.stamp, cloud, odometry, moment, self._map.settle(tracked))
             self._later(partial(self._map.draw, points if usable else points[:0], frame.base_from_sensor))
+            self._later(partial(self._map.retire, frame.base_from_sensor))
         elif self._learn_at is not None:
             self._later(self._learn)
         return self._estimate(frame, matched, odometry, keyframe)
@@ -332,6 +333,7 @@ class Slam:
         key = self._map.tie(found)
         self._observe(key, frame.stamp, cloud, odometry, found.pose, self._calibration.theta)
         self._later(partial(self._map.draw, points, frame.base_from_sensor))
+        self._later(partial(self._map.retire, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)
 
     def snapshot_map(self) -> tuple[Path, VoxelUpdate]:

@@ -154,11 +154,22 @@ def biased(trajectory: Array, *, scale: float = 1.0, gain: float = 1.0, turn_per
     return chained(poses.IDENTITY, poses.from_planar(scale * steps[:, 0], scale * steps[:, 1], turned))
 
 
-def frames(walls: Array, truth: Array, odometry: Array, *, noise: float = 0.01) -> Iterator[Frame]:
-    """Scans at 10 Hz from every pose of ``truth`` (n, 7), each with its ``odometry`` pose."""
+def ahead(truth: Array, number: int) -> Array:
+    """Walls of somebody who walks two seconds ahead of a robot on its way along ``truth`` (n, 7), from side to side."""
+    aside = poses.from_planar(0.0, 0.7 * np.sin(0.4 * number), 0.0)
+    return box(*poses.compose(truth[min(number + 20, len(truth) - 1)], aside)[:2], 0.3, 0.3)
+
+
+def frames(
+    walls: Array, truth: Array, odometry: Array, *, noise: float = 0.01, followed: bool = False
+) -> Iterator[Frame]:
+    """Scans at 10 Hz from every pose of ``truth`` (n, 7), each with its ``odometry`` pose; of somebody `ahead`, too,
+    if one is ``followed``.
+    """
     for number, (pose, wheels) in enumerate(zip(truth, odometry, strict=True)):
         stamp = number * SECOND // 10
-        points = scan(walls, pose, noise=noise, seed=number).astype(np.float32)
+        seen = np.vstack([walls, ahead(truth, number)]) if followed else walls
+        points = scan(seen, pose, noise=noise, seed=number).astype(np.float32)
         yield Frame(stamp, points, OdometryTrack(np.array([stamp]), wheels[None]), planar=True)
 
 

@@ -6,7 +6,7 @@ dataclasses. A ROS parameter's name is the dotted path of the field: ``keyframes
 
 from dsg_ros.config.finished_map import Grid, Relocalisation
 from dsg_ros.config.front_end import Input, Keyframes, Odometry, Registration
-from dsg_ros.config.graph import LoopClosure, Refinement, Voxels, Window
+from dsg_ros.config.graph import LoopClosure, Refinement, Retirement, Voxels, Window
 from dsg_ros.config.learning import Learning
 from dsg_ros.config.node import InputQos, Node, Qos
 from dsg_ros.config.setting import ConfigError, Range, Setting, check, check_all, replace, settings
@@ -36,6 +36,7 @@ __all__ = [
     "Refinement",
     "Registration",
     "Relocalisation",
+    "Retirement",
     "Setting",
     "SimulatedDrive",
     "SimulatedLidar",

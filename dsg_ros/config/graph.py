@@ -87,6 +87,33 @@ class Voxels:
 
 
 @dataclass(frozen=True)
+class Retirement:
+    """Voxels that later keyframes look straight through are retired."""
+
+    enabled: Annotated[bool, Doc("Retire voxels that keyframes look through")] = True
+    once: Annotated[int, Doc("Keyframes that must look through a voxel until it is retired"), Range(1, 1000)] = 4
+    again: Annotated[
+        int, Doc("Keyframes more for each one that has a return in the voxel, the first too"), Range(1, 1000)
+    ] = 2
+    most: Annotated[int, Doc("Keyframes at most, however often the voxel was seen"), Range(1, 1000)] = 12
+    centre: Annotated[
+        float, Doc("A beam looks through where it passes the mean within so many edges"), Range(0.01, 0.5)
+    ] = 0.2
+    margin: Annotated[float, Doc("Edges beyond the mean to which it must go on"), Range(0.0, 100.0)] = 1.5
+    clear: Annotated[
+        float,
+        Doc("Edges from the mean within which no other beam of the keyframe may end before that"),
+        Range(0.0, 100.0),
+    ] = 0.75
+    across: Annotated[
+        float, Doc("Sine of the angle at which it must meet the voxel's surface, if it is one"), Range(0.0, 1.0)
+    ] = 0.5
+    way: Annotated[
+        float, Doc("Along the graph to the last keyframe that saw the voxel, at most"), Range(0.0, 1e6, "m")
+    ] = 15.0
+
+
+@dataclass(frozen=True)
 class Window:
     """The inner solve at every keyframe: newest poses and the voxels they saw, together."""
 

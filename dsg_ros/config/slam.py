@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dsg_ros.config.finished_map import Grid, Relocalisation
 from dsg_ros.config.front_end import Input, Keyframes, Odometry, Registration
-from dsg_ros.config.graph import LoopClosure, Refinement, Voxels, Window
+from dsg_ros.config.graph import LoopClosure, Refinement, Retirement, Voxels, Window
 from dsg_ros.config.learning import Learning
 from dsg_ros.config.setting import settings
 
@@ -21,6 +21,7 @@ class Slam:
     registration: Registration = Registration()
     loops: LoopClosure = LoopClosure()
     voxels: Voxels = Voxels()
+    retirement: Retirement = Retirement()
     window: Window = Window()
     refinement: Refinement = Refinement()
     learning: Learning = Learning()

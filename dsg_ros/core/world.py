@@ -60,6 +60,11 @@ class WorldModel:
         """All voxel centres (V, 3) by key; a copy."""
         return self._values[Kind.VOXEL].view.copy()
 
+    @property
+    def voxel_view(self) -> NDArray[np.float64]:
+        """The same as they lie, to be read; valid until the next one is added."""
+        return self._values[Kind.VOXEL].view
+
     def add_pose(self, pose: ArrayLike) -> int:
         """Add a pose (7,); returns its key.  ValueError unless it is finite with a unit quaternion."""
         return int(self._add(Kind.POSE, pose_row(pose)[None])[0])

@@ -13,10 +13,11 @@ from dsg_ros import config, poses
 from dsg_ros.core.native import plain
 from dsg_ros.interface import VoxelUpdate
 from dsg_ros.mapping import voxel_kernels, voxel_map
+from dsg_ros.mapping.cell_index import CellIndex
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.state import State
 
-_BY_VOXEL = ("counts", "last_seen", "anchor", "normal", "information")
+_BY_VOXEL = ("cell", "counts", "last_seen", "anchor", "normal", "information")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Statistics(NamedTuple):
     """By voxel of the world (v,): the key of its ``cell``, no other's if anybody sees it, ``sightings`` and their
     ``points``, trace of their ``information`` [1/m^2], the ``last`` keyframe that saw it and the ``normal`` (v, 3) in
     the frame of that one, zero where it is no surface.
+
+    ``passed`` (m, 2) are the voxels that lost a sighting, each beside the one that has it now.
     """
 
     cell: NDArray[np.int64]
@@ -48,6 +51,7 @@ class Statistics(NamedTuple):
     information: NDArray[np.float64]
     last: NDArray[np.int64]
     normal: NDArray[np.float64]
+    passed: NDArray[np.int64]
 
 
 class WorldVoxels:
@@ -59,8 +63,9 @@ class WorldVoxels:
     def __init__(self, settings: config.Voxels, *, size: float, planar: bool) -> None:
         self._settings = settings
         self.size = size
-        self._planar = planar
-        self._cells: dict[int, int] = {}
+        self.planar = planar
+        self.cells = CellIndex()
+        self.cell = Rows(dtype=np.int64)
         self.counts = Rows(dtype=np.int32)
         self.last_seen = Rows(dtype=np.int64)
         self.anchor = Rows(dtype=np.int32)
@@ -78,11 +83,12 @@ class WorldVoxels:
     @property
     def living(self) -> int:
         """Those that keyframes see: each has a cell."""
-        return len(self._cells)
+        return len(self.cells)
 
     def _grow(self, count: int) -> None:
-        for rows in (self.counts, self.last_seen, self.anchor, self.normal, self.information, self._shown):
-            rows.extend(count)
+        for name in _BY_VOXEL:
+            getattr(self, name).extend(count)
+        self._shown.extend(count)
 
     def observe(
         self,
@@ -100,13 +106,14 @@ class WorldVoxels:
         s = self._settings
         keys, counts, points, sqrt_info, normals, means = voxel_kernels.observe(
             plain(cloud), plain(pose), (surroundings.slot_keys, surroundings.slot_rows, surroundings.moments),
-            self.size, self._planar, s.least_points, (s.flatness, s.noise), (s.noise, s.discount, s.roughness),
+            self.size, self.planar, s.least_points, (s.flatness, s.noise), (s.noise, s.discount, s.roughness),
         )  # fmt: skip
-        voxels = np.array([self._cells.get(key, -1) for key in keys.tolist()], np.int64)
+        voxels = self.cells.find(keys)
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))
-        self._cells.update(zip(keys[new].tolist(), voxels[new].tolist(), strict=True))
+        self.cells.add(keys[new], voxels[new])
         self._grow(int(np.count_nonzero(new)))
+        self.cell.values[voxels] = keys
         self.counts.values[voxels] += counts.astype(np.int32)
         self.last_seen.values[voxels] = stamp
         self.anchor.values[voxels] = keyframe
@@ -117,24 +124,19 @@ class WorldVoxels:
 
     def state(self) -> State:
         """As `dsg_ros.state` says."""
-        count = len(self._cells)
-        cells = {
-            "cells": np.fromiter(self._cells.keys(), np.int64, count),
-            "in_cells": np.fromiter(self._cells.values(), np.int64, count),
-        }
-        return cells | {name: getattr(self, name).values.copy() for name in _BY_VOXEL}
+        return {name: getattr(self, name).values.copy() for name in _BY_VOXEL}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over; all voxels are in the next update."""
         for name in _BY_VOXEL:
             getattr(self, name).load(state[name])
-        inside = state["in_cells"]
+        living = np.flatnonzero(self.counts.values)
         lengths = {len(getattr(self, name)) for name in _BY_VOXEL}
-        if len(lengths) != 1 or (inside < 0).any() or (inside >= len(self)).any():
-            raise ValueError("voxels that do not belong together, or cells of voxels that are not there")
+        if len(lengths) != 1 or len(np.unique(self.cell.values[living])) != len(living):
+            raise ValueError("voxels that do not belong together, or two in one cell")
         # Whether these were told of is not known: those that are not shown are told to be gone.
         self._shown.load(np.ones(len(self), np.bool_))
-        self._cells = dict(zip(state["cells"].tolist(), inside.tolist(), strict=True))
+        self.cells.load(self.cell.values[living], living)
         self._changed = set(range(len(self)))
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
@@ -151,7 +153,8 @@ class WorldVoxels:
         self.last_seen.values[there] = stamps[known.last[there]]
         self.anchor.values[:], self.normal.values[:] = known.last, known.normal
         self.information.values[:] = known.information
-        self._cells = dict(zip(known.cell[there].tolist(), there.tolist(), strict=True))
+        self.cell.values[:] = known.cell
+        self.cells.load(known.cell[there], there)
         self._changed.update(range(len(self)))
 
     def seen_longest_ago(self, count: int, before: int) -> NDArray[np.int64]:
@@ -161,9 +164,9 @@ class WorldVoxels:
 
     def forget(self, voxels: NDArray[np.int64]) -> None:
         """Have nothing known of ``voxels`` (n,): where they were, others are made."""
+        self.cells.drop(self.cell.values[voxels])
         self.counts.values[voxels] = 0
         self.information.values[voxels] = 0.0
-        self._cells = {key: voxel for key, voxel in self._cells.items() if self.counts.values[voxel]}
         self._changed.update(voxels.tolist())
 
     def update(

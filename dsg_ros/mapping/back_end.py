@@ -33,6 +33,7 @@ from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import window_kernel
 from dsg_ros.mapping.association import Statistics
 from dsg_ros.mapping.closures import Closure
+from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.sightings import Sightings
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -74,7 +75,7 @@ class BackEnd:
         self._axes = axes
         self.world = WorldModel()
         self.sightings = Sightings(settings, self.world, planar=len(axes) == 3)
-        self.loops: list[tuple[int, int]] = []
+        self.loops = Rows(2, dtype=np.int64)
         self.counts = {"window_solves": 0, "graph_solves": 0, "solves_refused": 0}
         self.metrics: dict[str, float] = {}
         self._moving = np.diag(np.isin(np.arange(6), axes).astype(float))
@@ -303,7 +304,7 @@ class BackEnd:
         return nested(world=self.world.state(), sightings=sightings, window=window) | {
             "covariance": self._covariance.copy(),
             "links": np.array(self._links, np.int64).reshape(-1, 2),
-            "loops": np.array(self.loops, np.int64).reshape(-1, 2),
+            "loops": self.loops.values.copy(),
             "fresh": np.array(self._fresh, np.int64),
             "facts": packed(facts),
         }
@@ -316,7 +317,7 @@ class BackEnd:
         self._covariance = np.array(state["covariance"])
         self.sightings.restore(part(state, "sightings"))
         self._links = [(odometry, registration) for odometry, registration in state["links"].tolist()]
-        self.loops = [(older, newer) for older, newer in state["loops"].tolist()]
+        self.loops.load(state["loops"])
         if len(self._links) != max(0, self._keyframe_count - 1):
             raise ValueError("links of other keyframes than there are")
         self._fresh = state["fresh"].tolist()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,13 @@ from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper, merged
+from dsg_ros.mapping.loop_candidates import BRIDGE
 from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
+from dsg_ros.mapping.path_kernel import within
 from dsg_ros.mapping.resumption import Last, Resumed, Resumption
+from dsg_ros.mapping.retirement import Retirement
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
@@ -35,7 +38,18 @@ from dsg_ros.stopwatch import Stopwatch
 KEPT = 0.9
 """Share of the voxels there may be that is kept where there are more."""
 
-PARTS = ("keyframes", "tracker", "back_end", "closer", "voxels", "grid", "mounting", "scans", "range_noise")
+PARTS = (
+    "keyframes",
+    "tracker",
+    "back_end",
+    "closer",
+    "voxels",
+    "retirement",
+    "grid",
+    "mounting",
+    "scans",
+    "range_noise",
+)
 """Of a map, those with a state of their own."""
 
 
@@ -62,6 +76,7 @@ class GrowingMap:
         self.back_end = BackEnd(settings, axes=self.mapper.axes)
         self.closer = LoopCloser(settings.loops, self.mapper)
         self.voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=planar)
+        self.retirement = Retirement(settings.retirement, self.voxels)
         self.grid = OccupancyMapper(settings.grid, planar=planar)
         self.mounting = MountingCheck()
         self.carried = Carried(settings.registration, self.mapper)
@@ -131,10 +146,26 @@ class GrowingMap:
         there are too many again.
         """
         over = self.voxels.living - int(KEPT * self._settings.voxels.most)
-        voxels = self.voxels.seen_longest_ago(over, newest + 1 - self._settings.window.keyframes)
+        self._forget(self.voxels.seen_longest_ago(over, newest + 1 - self._settings.window.keyframes), "evicted")
+
+    def _forget(self, voxels: NDArray[np.int64], why: Literal["evicted", "retired"]) -> None:
         if len(voxels):
             self.voxels.forget(voxels)
-            self.back_end.sightings.forget(voxels)
+            self.back_end.sightings.forget(voxels, self.voxels.anchor.values[voxels], why)
+
+    def retire(self, base_from_sensor: NDArray[np.float64]) -> None:
+        """Retire voxels that were looked through too often, by the newest keyframe too; its sensor is at
+        ``base_from_sensor`` (7,).
+        """
+        if not self._settings.retirement.enabled:
+            return
+        with self._stopwatch("retire"):
+            k, back_end = self.keyframes, self.back_end
+            near = within(k.travel.values, back_end.loops.values, BRIDGE, self._settings.retirement.way)
+            window = len(k) - self._settings.window.keyframes
+            means, trajectory = back_end.world.voxel_view, back_end.trajectory
+            gone = self.retirement.look(k.clouds[-1], base_from_sensor[:3], means, trajectory, near, window)
+            self._forget(gone, "retired")
 
     def start_window(self, theta: Theta) -> None:
         """Solve for the newest keyframes and their voxels, for `settle` to adopt."""
@@ -150,7 +181,7 @@ class GrowingMap:
         """Look for places seen before, and solve the whole graph where that is called for; whether any are tied now."""
         with self._stopwatch("loops"):
             k = self.keyframes
-            trajectory, loops = self.back_end.trajectory, self.back_end.loops
+            trajectory, loops = self.back_end.trajectory, self.back_end.loops.values
             closures = self.closer.search(trajectory, k.clouds, k.travel.values, loops, k.torn.values)
         self.back_end.add_closures(closures)
         if self.back_end.needs_global_solve():
@@ -213,10 +244,11 @@ class GrowingMap:
 
     def _follow(self, known: Statistics) -> None:
         self.voxels.follow(known, self.keyframes.stamps.values)
+        self.retirement.follow(known)
 
     def path(self) -> Path:
         """Keyframes and closures."""
-        loops = np.array(self.back_end.loops, np.int32).reshape(-1, 2)
+        loops = self.back_end.loops.values.astype(np.int32)
         return Path(self.keyframes.stamps.values.copy(), self.back_end.trajectory, loops)
 
     def voxel_update(self) -> VoxelUpdate:

@@ -45,9 +45,15 @@ class Rows:
         """Have these rows and no others; ValueError where type or shape is another."""
         if rows.dtype != self._buffer.dtype or rows.shape[1:] != self._buffer.shape[1:]:
             raise ValueError(f"{rows.dtype} {rows.shape} where {self._buffer.dtype} {self._buffer.shape[1:]} is kept")
-        self._count = 0
+        self.replace(0, self._buffer[:0])
         self.extend(len(rows))
         self.values[:] = rows
+
+    def replace(self, begin: int, rows: NDArray[Any]) -> None:
+        """Have ``rows``, no more than there are from ``begin`` on, in place of these."""
+        before, self._count = self._count, begin + len(rows)
+        self._buffer[begin : self._count] = rows
+        self._buffer[self._count : before] = 0
 
     def __len__(self) -> int:
         return self._count

@@ -7,11 +7,10 @@ is allowed for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.mapping.looks import Looks
@@ -50,11 +49,9 @@ class Ways(NamedTuple):
     torn: NDArray[np.bool_]
 
     @classmethod
-    def over(
-        cls, travel: NDArray[np.float64], loops: Sequence[tuple[int, int]], torn: NDArray[np.bool_] | None = None
-    ) -> Ways:
-        """For ``travel`` (k,) driven until every keyframe, the closures ``loops``, and tears before the keyframes
-        ``torn`` (k,), none by default.
+    def over(cls, travel: NDArray[np.float64], loops: ArrayLike, torn: NDArray[np.bool_] | None = None) -> Ways:
+        """For ``travel`` (k,) driven until every keyframe, the closures ``loops`` (l, 2), and tears before the
+        keyframes ``torn`` (k,), none by default.
         """
         ends, steps = np.array(loops, np.int64).reshape(-1, 2), np.diff(travel)
         if torn is not None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.mapping import correlative, scan
@@ -77,14 +77,14 @@ class LoopCloser:
         trajectory: NDArray[np.float64],
         clouds: Sequence[NDArray[np.float64]],
         travel: NDArray[np.float64],
-        loops: Sequence[tuple[int, int]],
+        loops: ArrayLike,
         torn: NDArray[np.bool_] | None = None,
     ) -> list[Closure]:
         """Closures of the newest keyframe that are believed now.
 
         ``trajectory`` (k, 7) keyframes in map, ``clouds`` their points (n, 3) in their own frames, ``travel`` (k,)
-        metres driven, ``loops`` the closures already in the graph, ``torn`` (k,) keyframes before which the map may be.
-        May return earlier ones that had been waiting for agreement.
+        metres driven, ``loops`` (l, 2) the closures already in the graph, ``torn`` (k,) keyframes before which the map
+        may be.  May return earlier ones that had been waiting for agreement.
         """
         found: list[Closure] = []
         if not len(trajectory):

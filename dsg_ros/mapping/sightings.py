@@ -8,7 +8,7 @@ and a keyframe one sighting of it again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Sightings:
         self._size, self._in_window = settings.registration.coarse_voxel, settings.window.enabled
         self.first_seen = Rows(dtype=np.int32)
         self.window = HeldRows()
-        self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_evicted": 0}
+        self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_evicted": 0, "voxels_retired": 0}
         # By sighting, in the order of their keyframes: the row's id, the keyframe, of how many points it is the mean.
         self._rows, self._keyframe, self._points = Rows(dtype=np.int64), Rows(dtype=np.int32), Rows(dtype=np.int32)
 
@@ -80,27 +80,38 @@ class Sightings:
         voxel, owner, key = self._merged(voxel_map.pack(cells), before)
         voxel, owner, key = self._split(points, cells, voxel, owner, key)
         changed = np.flatnonzero(voxel != before)
+        passed = np.stack([before[changed], voxel[changed]], axis=1)
         if len(changed):
             self._world.set_rows(self._rows.values[changed], voxel=voxel[changed])
             points, voxel = self._fused(points, found["point"], voxel)
             self.first_seen.values[voxel[::-1]] = self._keyframe.values[::-1]
             self._remake_window_rows()
         self._world.set_voxels(*_means(points, voxel))
-        return self._statistics(voxel, owner, key)
+        return self._statistics(voxel, owner, key, passed)
 
-    def forget(self, voxels: Keys) -> None:
-        """Remove all sightings of some voxels: these are evicted."""
-        self.counts["voxels_evicted"] += len(voxels)
-        of = self._world.columns(VoxelSensorObs, self._rows.values, "voxel")["voxel"]
+    def forget(self, voxels: Keys, last: NDArray[np.int32], why: Literal["evicted", "retired"]) -> None:
+        """Remove all sightings of some voxels (m,), one at least, that keyframes ``last`` (m,) saw the last time."""
+        self.counts[f"voxels_{why}"] += len(voxels)
+        # Only those of the keyframes that saw any of them are gone through: what is retired was there for a short time.
+        keyframes = self.first_seen.values[voxels].min(), last.max() + 1
+        begin, end = np.searchsorted(self._keyframe.values, keyframes).tolist()
+        of = self._world.columns(VoxelSensorObs, self._rows.values[begin:end], "voxel")["voxel"]
         gone = np.zeros(len(self.first_seen), np.bool_)
         gone[voxels] = True
-        self._keep(~gone[of])
-        self._remake_window_rows()
+        lost = begin + np.flatnonzero(gone[of])
+        in_window = len(lost) > 0 and self._keyframe.values[lost[-1]] >= self._oldest_in_window
+        self._remove(lost)
+        if in_window:
+            self._remake_window_rows()
 
-    def _keep(self, kept: NDArray[np.bool_]) -> None:
-        self._world.remove(self._rows.values[~kept])
+    def _remove(self, lost: Keys) -> None:
+        """Of the sightings those at ``lost`` (n,), in increasing order."""
+        if not len(lost):
+            return
+        self._world.remove(self._rows.values[lost])
+        begin = int(lost[0])
         for column in (self._rows, self._keyframe, self._points):
-            column.load(column.values[kept])
+            column.replace(begin, np.delete(column.values[begin:], lost - begin))
 
     def _merged(self, keys: Keys, voxel: Keys) -> tuple[Keys, Keys, Keys]:
         """The oldest voxel of several in a cell, for each sighting; and which voxels are left (m,), with the keys (m,)
@@ -153,10 +164,10 @@ class Sightings:
         self._world.set_rows(self._rows.values[kept[fused]], point=told[kept[fused]])
         alone = np.zeros(len(order), np.bool_)
         alone[kept] = True
-        self._keep(alone)
+        self._remove(np.flatnonzero(~alone))
         return points[alone], voxel[alone]
 
-    def _statistics(self, voxel: Keys, owner: Keys, key: Keys) -> Statistics:
+    def _statistics(self, voxel: Keys, owner: Keys, key: Keys, passed: Keys) -> Statistics:
         count = len(self.first_seen)
         roots = self._world.columns(VoxelSensorObs, self._rows.values, "sqrt_info")["sqrt_info"]
         cell, last, normal = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, 3))
@@ -176,6 +187,7 @@ class Sightings:
             np.bincount(voxel, np.einsum("nij,nij->n", roots, roots), count).astype(np.float64),
             last,
             normal,
+            passed,
         )
 
     def _new_voxels(self, means: Floats, keyframes: NDArray[Any]) -> Keys:
@@ -184,14 +196,17 @@ class Sightings:
         self.first_seen.values[added] = keyframes
         return added
 
+    @property
+    def _oldest_in_window(self) -> int:
+        return int(self._keyframe.values[-1]) + 1 - self._settings.window.keyframes
+
     def _remake_window_rows(self) -> None:
         """After rows of the newest keyframes were changed or removed."""
         self.window = HeldRows()
         if not self._in_window or not len(self._rows):
             return
-        newest = int(self._keyframe.values[-1])
-        oldest = newest + 1 - self._settings.window.keyframes
-        ends = np.searchsorted(self._keyframe.values, np.arange(max(0, oldest), newest + 2))
+        keyframes = np.arange(max(0, self._oldest_in_window), self._keyframe.values[-1] + 2)
+        ends = np.searchsorted(self._keyframe.values, keyframes)
         for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
             if begin < end:
                 self.window.add(self._world.stack(VoxelSensorObs, self._rows.values[begin:end]))

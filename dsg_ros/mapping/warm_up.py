@@ -18,8 +18,9 @@ from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser
 from dsg_ros.mapping.loop_candidates import BRIDGE
 from dsg_ros.mapping.occupancy import OccupancyMapper
-from dsg_ros.mapping.path_kernel import path_lengths
+from dsg_ros.mapping.path_kernel import path_lengths, within
 from dsg_ros.mapping.range_noise import RangeNoise
+from dsg_ros.mapping.retirement import Retirement
 
 
 def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> Problem:
@@ -61,8 +62,11 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     mapper.weighed(own, information, 0.5, start[0], np.eye(6))
     mapper.register(local_map, points, mapper.fan(start[0]), start[0], prior)
     voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=mapper.planar)
-    voxels.observe(0, 0, start[0], points, local_map.coarse)
+    retirement = Retirement(settings.retirement, voxels)
+    seen = voxels.observe(0, 0, start[0], points, local_map.coarse)
+    voxels.forget(retirement.look(points, start[0, :3], seen.means, start, np.ones(1, np.bool_), 0))
     path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)
+    within(np.ones(3), np.zeros((1, 2), np.int64), BRIDGE, 1.0)
     correlative.flattened(points, planar=mapper.planar)
     grids = correlative.pyramid(points[:, :2], np.zeros(2), 10.0, resolution=settings.loops.search_resolution)
     correlative.search(

@@ -8,8 +8,9 @@ import worlds
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.mapping import scan
+from dsg_ros.mapping import scan, voxel_map
 from dsg_ros.mapping.association import Observations, WorldVoxels
+from dsg_ros.mapping.cell_index import CellIndex
 from dsg_ros.mapping.local_map import LocalMapper
 
 Array = NDArray[np.float64]
@@ -134,3 +135,20 @@ def test_normals_turn_with_the_keyframe_they_hang_on(mapped: Mapped) -> None:
     walls = np.linalg.norm(normals, axis=1) > 0.5
     assert walls.any()
     np.testing.assert_allclose(np.abs(normals[walls] @ [np.cos(0.5), np.sin(0.5), 0]), 1.0, atol=1e-3)
+
+
+def test_cells_are_found_as_in_a_dictionary() -> None:
+    """Whatever is added, dropped and added again, over several sizes of the table."""
+    rng, index, known = np.random.default_rng(0), CellIndex(), {}
+    for number in range(60):
+        keys = voxel_map.pack(np.unique(rng.integers(-40, 40, (300, 3)), axis=0))
+        new = np.array([key for key in keys.tolist() if key not in known], np.int64)
+        index.add(new, 1000 * number + np.arange(len(new)))
+        known |= {key: 1000 * number + at for at, key in enumerate(new.tolist())}
+        gone = rng.permutation(list(known))[: 40 * (number % 7)].astype(np.int64)
+        index.drop(gone)
+        for key in gone.tolist():
+            del known[key]
+        assert len(index) == len(known)
+        asked = np.concatenate([keys, gone])
+        np.testing.assert_array_equal(index.find(asked), [known.get(key, -1) for key in asked.tolist()])

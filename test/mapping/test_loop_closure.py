@@ -15,7 +15,7 @@ from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.loop_candidates import Ways, within_drift
 from dsg_ros.mapping.loop_closure import LoopCloser
-from dsg_ros.mapping.path_kernel import path_lengths
+from dsg_ros.mapping.path_kernel import path_lengths, within
 
 Array = NDArray[np.float64]
 Keyframes = tuple[Array, list[Array], Array]  # true poses, clouds, metres driven
@@ -288,8 +288,13 @@ def test_paths_are_the_shortest(steps: list[float], pairs: list[tuple[int, int]]
         expected[a, b] = expected[b, a] = min(length, expected[a, b])
     for middle in range(count):
         expected = np.minimum(expected, expected[:, middle, None] + expected[None, middle])
-    found = path_lengths(np.array(steps), np.array(ends, np.int64).reshape(-1, 2), 0.05)
-    np.testing.assert_allclose(found, expected[-1], rtol=1e-12)
+    loops = np.array(ends, np.int64).reshape(-1, 2)
+    np.testing.assert_allclose(path_lengths(np.array(steps), loops, 0.05), expected[-1], rtol=1e-12)
+    travel = np.concatenate([[7.0], 7.0 + np.cumsum(steps)])
+    for most in (0.0, 0.5, 3.0, 1e3):
+        near = within(travel, loops, 0.05, most)
+        sure = np.abs(expected[-1] - most) > 1e-9
+        np.testing.assert_array_equal(near[sure], (expected[-1] <= most)[sure])
 
 
 def test_after_a_long_way_places_further_along_are_tried_too(mapper: LocalMapper, settings: config.Slam) -> None:

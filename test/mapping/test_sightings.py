@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mapped import Mapped
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.factors import VoxelSensorObs
 from dsg_ros.core.world import WorldModel
-from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.sightings import MARGIN, Sightings
 
 Array = NDArray[np.float64]
-
-
-class Mapped:
-    """World, voxels and sightings, fed with clouds as a growing map feeds them."""
-
-    def __init__(self, mapper: LocalMapper, settings: config.Slam) -> None:
-        self.mapper, self.settings = mapper, settings
-        self.world = WorldModel()
-        self.size = settings.registration.coarse_voxel
-        self.sightings = Sightings(settings, self.world, planar=mapper.planar)
-        self.voxels = WorldVoxels(settings.voxels, size=self.size, planar=mapper.planar)
-
-    def see(self, pose: Array, cloud: Array) -> Observations:
-        key = self.world.add_pose(pose)
-        around = self.mapper.build(pose[None], [cloud]).coarse
-        seen = self.voxels.observe(key, 1000 + key, pose, cloud, around)
-        self.sightings.add(key, seen)
-        return seen
-
-    def move(self, keys: list[int], pose: Array) -> None:
-        self.world.set_poses(keys, poses.compose(pose, self.world.get_poses(keys)))
-
-    def regroup(self) -> None:
-        known = self.sightings.regroup()
-        cells = known.cell[known.sightings > 0]
-        assert len(np.unique(cells)) == len(cells)
-        self.voxels.follow(known, 1000 + np.arange(len(self.world.poses)))
-
-    def rows(self) -> tuple[Array, Array, Array]:
-        """Keyframe and voxel of every sighting, and where in the map it is."""
-        _, rows = self.world.rows(VoxelSensorObs)
-        return rows["pose"], rows["voxel"], poses.transform(self.world.get_poses(rows["pose"]), rows["point"])
-
-    def told(self) -> tuple[set[int], set[int]]:
-        """Voxels that changed, and that are gone."""
-        update = self.voxels.update(self.world.voxels, self.world.poses)
-        return set(update.ids.tolist()), set(update.removed.tolist())
 
 
 @pytest.fixture
@@ -78,7 +41,9 @@ def test_what_a_closure_lays_over_one_another_is_merged_into_the_oldest(mapped: 
     assert mapped.told() == ({0, 1, 2, 3, 4, 5}, set())
     mapped.move([1], poses.inverse(drifted))
     mapped.regroup()
-    assert mapped.sightings.counts == {"voxels_merged": 3, "voxels_split": 0, "voxels_evicted": 0}
+    assert mapped.sightings.counts == {
+        "voxels_merged": 3, "voxels_split": 0, "voxels_evicted": 0, "voxels_retired": 0,
+    }  # fmt: skip
     pose, voxel, _ = mapped.rows()
     assert_array_equal(voxel, np.tile(first.voxels, 2))
     assert_array_equal(pose, np.repeat([0, 1], 3))
@@ -181,8 +146,7 @@ def test_what_is_known_of_voxels_is_the_same_counted_anew(mapped: Mapped) -> Non
 
 def forget_the_oldest(mapped: Mapped, count: int, before: int) -> Array:
     gone = mapped.voxels.seen_longest_ago(count, before)
-    mapped.voxels.forget(gone)
-    mapped.sightings.forget(gone)
+    mapped.forget(gone, "evicted")
     return gone
 
 
