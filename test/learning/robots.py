@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dsg_ros import poses
+from dsg_ros import config, poses
 from dsg_ros.learning.block import Link
-from dsg_ros.learning.increments import rate
+from dsg_ros.learning.calibration import Calibration
+from dsg_ros.learning.increments import IncrementModel, rate
 
 TOLD = {
     "odometry.sigma_translation": 0.004,
@@ -97,3 +98,8 @@ def _seen(true: np.ndarray, measured: np.ndarray, rates: np.ndarray, rng: np.ran
     placed = poses.compose(np.stack(chain), poses.exp(error))
     relative = poses.between(placed[:-1], placed[1:])
     return [Link(m, SECONDS, r, information, d) for m, r, d in zip(measured, relative, rates, strict=True)]
+
+
+def noise_of(calibration: Calibration, settings: config.Slam, link: Link) -> np.ndarray:
+    """Deviations (6,) of the increment of ``link`` by the odometry's noise alone."""
+    return IncrementModel(calibration.theta, settings.odometry).predict(link.measured, SECONDS)[1]

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 import pytest
-from robots import TOLD, Robot, drive, links_of
+from robots import TOLD, Robot, drive, links_of, noise_of
 
 from dsg_ros import config, poses
 from dsg_ros.core.compilation import CompileCounter
@@ -124,6 +124,17 @@ def test_calibrated_increment_is_nearer_to_the_truth(learned: Calibration) -> No
         np.linalg.norm(poses.log(poses.between(k.relative, learned.predict(k.measured, k.seconds)[0]))) for k in links
     ]
     assert np.mean(calibrated) < 0.6 * np.mean(raw)
+
+
+def test_a_prediction_is_as_sure_as_theta_is(learned: Calibration) -> None:
+    link = links_of(TRUE, drive("rooms", 4), seed=2)[3]
+    fresh = Calibration(SETTINGS)
+    (_, before), (_, after) = (c.predict(link.measured, link.seconds) for c in (fresh, learned))
+    assert before[0] > 1.5 * noise_of(fresh, SETTINGS, link)[0]
+    assert after[0] < 1.2 * noise_of(learned, SETTINGS, link)[0]
+    off = config.replace(SETTINGS, {"learning.enabled": False})
+    given = Calibration(off)
+    np.testing.assert_array_equal(given.predict(link.measured, link.seconds)[1], noise_of(given, off, link))
 
 
 def test_calibration_far_from_the_start_is_found_by_linearising_again() -> None:

@@ -13,6 +13,7 @@ from dsg_ros.core.factors.odometry import calibrated, noise
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.interface import OdometryTrack
 from dsg_ros.learning.increments import IncrementModel, Moment, increment
+from dsg_ros.learning.programs import map_gained
 
 NUMBERS = st.lists(st.floats(-1, 1), min_size=6, max_size=6)
 THETA = to_float64(
@@ -47,6 +48,24 @@ def test_deviations_are_those_of_the_odometry_factor(numbers: list[float]) -> No
     _, sigmas = MODEL.predict(increment, 0.1)
     expected = [fields["sigma_translation"][0] @ growth[:3], fields["sigma_rotation"][0] @ growth[3:]]
     np.testing.assert_allclose(sigmas, np.repeat(expected, 3), rtol=1e-9)
+
+
+@given(NUMBERS, st.floats(0, 10))
+def test_what_theta_is_not_sure_of_adds_to_the_deviations(numbers: list[float], seconds: float) -> None:
+    sigmas = np.array([0.02, 0.01])
+
+    def of(scale: float, turn_per_metre: float) -> np.ndarray:
+        theta = THETA.replace(scale=np.asarray(-0.04 + scale), turn_per_metre=np.asarray(0.05 + turn_per_metre))
+        return np.asarray(calibrated(theta, np.array(numbers), np.asarray(seconds)))
+
+    gained = map_gained(THETA, np.zeros(2), names=("odometry.scale", "odometry.turn_per_metre"))
+    unsure = np.moveaxis(np.asarray(gained) * sigmas, -1, 0)
+    _, told = IncrementModel(THETA, config.Odometry(), unsure).predict(poses.exp(np.array(numbers)), seconds)
+    _, noise_alone = MODEL.predict(poses.exp(np.array(numbers)), seconds)
+    step = 1e-5
+    by = [(of(step, 0.0) - of(-step, 0.0)) / (2 * step), (of(0.0, step) - of(0.0, -step)) / (2 * step)]
+    expected = np.sqrt(noise_alone**2 + (by[0] * sigmas[0]) ** 2 + (by[1] * sigmas[1]) ** 2)
+    np.testing.assert_allclose(told, expected, rtol=1e-6)
 
 
 def test_nothing_learned_changes_nothing() -> None:

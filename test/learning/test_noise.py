@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from robots import TOLD, Robot, drive, links_of
+from robots import TOLD, Robot, drive, links_of, noise_of
 
 from dsg_ros import config
 from dsg_ros.core.compilation import CompileCounter
@@ -19,10 +19,11 @@ def test_noise_told_three_times_wrong_is_corrected(ratio: float) -> None:
     """The deviation of a typical increment, floor and growth together, comes out near the true one."""
     robot = Robot(noise=ratio * 2.0)
     told = {name: value * 2.0 for name, value in TOLD.items()}
-    calibration = Calibration(config.replace(SETTINGS, told))
+    settings = config.replace(SETTINGS, told)
+    calibration = Calibration(settings)
     calibration.warm_up(planar=True)
     links = links_of(robot, drive("rooms", 200 * SIZE), seed=1)
-    _, before = calibration.predict(links[3].measured, 0.5)
+    before = noise_of(calibration, settings, links[3])
     with CompileCounter() as compilations:
         for key, link in enumerate(links, 1):
             calibration.add(key, link)
@@ -30,7 +31,7 @@ def test_noise_told_three_times_wrong_is_corrected(ratio: float) -> None:
                 calibration.step(key, 0.3 * key)
                 calibration.settle()
     assert compilations.count == 0
-    _, after = calibration.predict(links[3].measured, 0.5)
+    after = noise_of(calibration, settings, links[3])
     assert before[5] * ratio == pytest.approx(after[5], rel=0.35)
     assert before[0] * ratio == pytest.approx(after[0], rel=0.5)
     noise = [p for p in calibration.parameters() if p.name.startswith("noise.")]
@@ -39,15 +40,16 @@ def test_noise_told_three_times_wrong_is_corrected(ratio: float) -> None:
 
 
 def test_without_translation_only_heading_is_learned() -> None:
-    calibration = Calibration(config.replace(SETTINGS, {"learning.noise_of_translation": False}))
+    settings = config.replace(SETTINGS, {"learning.noise_of_translation": False})
+    calibration = Calibration(settings)
     links = links_of(Robot(noise=3.0), drive("rooms", 20 * SIZE), seed=1)
-    _, before = calibration.predict(links[3].measured, 0.5)
+    before = noise_of(calibration, settings, links[3])
     for key, link in enumerate(links, 1):
         calibration.add(key, link)
         if key % SIZE == 0:
             calibration.step(key, 0.3 * key)
             calibration.settle()
-    _, after = calibration.predict(links[3].measured, 0.5)
+    after = noise_of(calibration, settings, links[3])
     assert after[0] == pytest.approx(before[0], rel=0.05)
     assert after[5] > 1.2 * before[5]
     names = {p.name for p in calibration.parameters() if p.name.startswith("noise.")}

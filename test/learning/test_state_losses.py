@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from robots import TOLD, Robot, drive, links_of
+from robots import TOLD, Robot, drive, links_of, noise_of
 
 from dsg_ros import config, poses
 from dsg_ros.core.theta import Theta, flatten, mask, to_float64, unflatten
@@ -140,14 +140,15 @@ def test_the_joint_loss_finds_a_calibration_too() -> None:
 def test_laplace_corrects_noise_told_three_times_wrong(ratio: float) -> None:
     more = {"learning.noise_loss": "laplace", "learning.noise_of_translation": True}
     told = {name: value * 2.0 for name, value in TOLD.items()}
-    calibration = Calibration(config.replace(config.Slam(), told | more))
+    settings = config.replace(config.Slam(), told | more)
+    calibration = Calibration(settings)
     made = links_of(Robot(noise=ratio * 2.0), drive("rooms", 2000), seed=1)
-    _, before = calibration.predict(made[3].measured, 0.5)
+    before = noise_of(calibration, settings, made[3])
     for key, link in enumerate(made, 1):
         calibration.add(key, link)
         if key % 10 == 0:
             calibration.step(key, 0.3 * key)
             calibration.settle()
-    _, after = calibration.predict(made[3].measured, 0.5)
+    after = noise_of(calibration, settings, made[3])
     assert before[5] * ratio == pytest.approx(after[5], rel=0.35)
     assert before[0] * ratio == pytest.approx(after[0], rel=0.5)
