@@ -206,8 +206,9 @@ def _change(name: str, half: int, jump: float, whole: Pass, changed: Pass) -> li
     after = int(np.searchsorted(changed.scans, half))
     found = scores.alarms(changed.keyframes, after) or []
     noticed = min((k for k in found if k >= 0), default=None)
+    silent = "no alarm" if noticed is None else ""
     rows = [
-        _row(name, f"scale {jump:+g}: keyframes to the alarm", noticed, ALARM, "", "" if noticed else "no alarm"),
+        _row(name, f"scale {jump:+g}: keyframes to the alarm", noticed, ALARM, "", silent),
         _row(name, f"scale {jump:+g}: false alarms", sum(k < 0 for k in found), 0, ""),
     ]
     before = scores.value("odometry.scale", whole.keyframes[after].parameters)

@@ -89,16 +89,17 @@ class Slam:
         """
         if not self._warm:
             self.warm_up(frame.planar)
+        self.catch_up()
         with self._stopwatch("estimate"):
             return self._processed(frame)
 
     def catch_up(self) -> None:
-        """Do what the last scan has left."""
+        """Do what the last scan has left.  Whatever asks for something else comes here first."""
         if self._left:
+            jobs, self._left = self._left, []
             with self._stopwatch("catch_up"):
-                for job in self._left:
+                for job in jobs:
                     job()
-            self._left.clear()
 
     def _later(self, job: Callable[[], None]) -> None:
         """Do it in `catch_up`."""
@@ -251,6 +252,7 @@ class Slam:
 
         Mapping goes on from there.  `UserError` where there is no map yet.
         """
+        self.catch_up()
         scans = self._map.scans
         if not len(scans):
             raise UserError("there is no map yet: no scan has come")
@@ -263,12 +265,14 @@ class Slam:
 
     def switch_learning(self, on: bool) -> None:
         """Learn from the next keyframe on, or keep the parameters as they are used now."""
+        self.catch_up()
         self._learning = on
         self._learn_at = None
         self._calibration.switch(on)
 
     def state(self) -> State:
         """Everything that mapping goes on from, as `dsg_ros.state` says."""
+        self.catch_up()
         facts = {
             "planar": self._map.planar, "travel": self._travel, "refused": self._refused, "learn_at": self._learn_at,
             "learning": self._learning, "taken": self._taken,
@@ -293,6 +297,7 @@ class Slam:
         ValueError, KeyError or TypeError for what is none; then nothing can be done with this one any more.
         """
         facts = unpacked(state["facts"])
+        self._left.clear()
         if not self._warm or facts["planar"] is not self._map.planar:
             self.warm_up(facts["planar"])
         self._travel, self._refused, self._learn_at = facts["travel"], facts["refused"], facts["learn_at"]
@@ -352,12 +357,14 @@ class Slam:
 
     def result(self) -> RunResult:
         """What the run has come to so far, without the final refinement."""
+        self.catch_up()
         return self._result(self._map.scans.on(self._map.back_end.trajectory))
 
     def finish(self) -> RunResult:
         """Solve the whole graph once more, refine keyframes and voxels, and register every scan to those around it."""
         if not len(self._map.keyframes):
             return self.result()
+        self.catch_up()
         self._learn()
         return self._result(self._map.finish(self._calibration.theta))
 

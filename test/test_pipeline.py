@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from dsg_ros.core.factors import odometry
 from dsg_ros.effect import Effect
 from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import Estimate, Frame, OccupancyGrid, Path, RunResult, VoxelUpdate
+from dsg_ros.mapping.tracking import Tracked
 from dsg_ros.pipeline import Slam
 
 Array = NDArray[np.float64]
@@ -112,6 +114,58 @@ def test_an_estimate_waits_for_nothing_that_is_for_the_map(run: Run, count: str)
     assert done.any()
     assert keyframe[:-1][done].all()  # by the estimate before
     assert not keyframe[1:][done].all()
+
+
+def test_a_tear_is_kept_until_a_keyframe_has_it(drive: Drive) -> None:
+    slam, again = Slam(still()), Slam(still())
+    for frame in drive.frames[:40]:
+        slam.process(frame)
+    slam._map.tracker.torn = True
+    slam.optimize()
+    again.restore(slam.state())
+    before, seen = len(again._map.keyframes), []
+    again._map.retirement.look = lambda *args: (seen.append(args[4]), np.zeros(0, np.int64))[1]  # type: ignore[method-assign]
+    track = again._map.tracker.track
+
+    def slips(*args: Any) -> Tracked:
+        tracked = track(*args)
+        again._map.tracker.torn |= len(again._map.keyframes) == before
+        return tracked
+
+    assert again._map.tracker.torn
+    again._map.tracker.track = slips  # type: ignore[method-assign]
+    for frame in drive.frames[40:60]:
+        again.process(frame)
+    torn = again._map.keyframes.torn.values
+    np.testing.assert_array_equal(np.flatnonzero(torn), [before])
+    assert len(seen) == len(torn) - before
+    for near, newest in zip(seen, range(before, len(torn)), strict=True):
+        np.testing.assert_array_equal(near[: newest + 1], np.arange(newest + 1) >= before)
+
+
+def test_a_job_that_fails_is_not_done_again(drive: Drive) -> None:
+    slam, calls = Slam(still()), []
+
+    def fails() -> None:
+        calls.append(1)
+        raise ValueError("for a test")
+
+    slam.process(drive.frames[0])
+    slam._left = [fails, lambda: calls.append(2)]
+    with pytest.raises(ValueError, match="for a test"):
+        slam.catch_up()
+    slam.catch_up()
+    assert calls == [1]
+
+
+def test_what_is_left_is_done_before_anything_else(drive: Drive) -> None:
+    slam = Slam(still())
+    for frame in drive.frames[:30]:
+        slam.estimate(frame)
+    done = Slam(still())
+    for frame in drive.frames[:30]:
+        done.process(frame)
+    np.testing.assert_array_equal(slam.result().trajectory, done.result().trajectory)
 
 
 def test_nothing_compiles_after_warm_up(run: Run) -> None:

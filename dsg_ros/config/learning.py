@@ -51,7 +51,11 @@ class Learning:
         float, Doc("A parameter is used once its sigma is below this share of the prior's"), Range(0.001, 1.0)
     ] = 0.2
     unobservable: Annotated[float, Doc("It is given up again above this share"), Range(0.001, 1.0)] = 0.3
-    significance: Annotated[float, Doc("It stays where it started within this many sigmas"), Range(0.0, 10.0)] = 2.0
+    significance: Annotated[
+        float,
+        Doc("It is frozen within this many sigmas of its start; a quarter more until it is learned"),
+        Range(0.0, 10.0),
+    ] = 2.0
     poisoned: Annotated[
         float, Doc("A block is forgotten if it makes the next less likely by a factor exp(this)"), Range(0.1, 1000.0)
     ] = 2.0

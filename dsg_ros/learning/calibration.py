@@ -19,7 +19,7 @@ from dsg_ros.learning.at_once import begun
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.history import History
-from dsg_ros.learning.increments import IncrementModel, Moment
+from dsg_ros.learning.increments import IncrementModel, Moment, widened
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.links import Links
 from dsg_ros.learning.losses import Score
@@ -111,8 +111,11 @@ class Calibration:
         return self._model.corrected(track, stamp)
 
     def predict(self, increment: Vector, seconds: float) -> tuple[Vector, Vector]:
-        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
-        return self._model.predict(increment, seconds)
+        """Calibrated increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad], as the
+        odometry's noise and, while it is learned, theta make them.
+        """
+        calibrated, sigmas = self._model.predict(increment, seconds)
+        return calibrated, sigmas if self._unsure is None else widened(sigmas, increment, seconds, self._unsure)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Every learned number as told to the world, then those that were given and are not learned."""
@@ -181,6 +184,7 @@ class Calibration:
         block = self._still_block(planar)
         self._cost(block, self._used)
         self._own(block, self._used)
+        self._widening()
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
@@ -295,15 +299,17 @@ class Calibration:
     def _use(self, deviation: Vector) -> None:
         self._used = deviation
         self._theta = theta_at(self._start, deviation, names=self._names)
-        self._model = IncrementModel(self._theta, self._settings.odometry, self._unsure(deviation))
+        self._model = IncrementModel(self._theta, self._settings.odometry)
+        self._unsure = self._widening() if self._on and len(self._names) else None
         self._tell()
 
-    def _unsure(self, deviation: Vector) -> Vector | None:
-        """What `IncrementModel` takes of the numbers, while they are learned: as sure as they are now."""
-        if not (self._on and len(self._names)):
-            return None
-        gained = np.asarray(map_gained(self._start, deviation, names=self._names))
-        return np.ascontiguousarray(np.moveaxis(gained * self._proposal.sigmas, -1, 0))
+    def _widening(self) -> Vector:
+        """What `widened` takes of the numbers as they are used: those that are frozen, or whose update was rolled back,
+        may be as far off as the estimate is, too.
+        """
+        gained = np.asarray(map_gained(self._start, self._used, names=self._names))
+        off = np.hypot(self._proposal.sigmas, self._proposal.estimate - self._used)
+        return np.ascontiguousarray(np.moveaxis(gained * off, -1, 0))
 
     def _tell(self) -> None:
         told = told_numbers(self._specs, self._start_vector, self._used, self._proposal, self._on)

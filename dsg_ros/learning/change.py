@@ -56,12 +56,14 @@ SURE = 3.0
 @dataclass(frozen=True)
 class Change:
     """``step`` (K,) by which the numbers seem to have changed, seen over the whole window and so too small at first,
-    ``sigmas`` (K,) its deviations, and over how many of the newest ``blocks`` there is something of it.
+    ``sigmas`` (K,) its deviations, over how many of the newest ``blocks`` there is something of it, and
+    which numbers (K,) have ``told`` of it.
     """
 
     step: Vector
     sigmas: Vector
     blocks: int
+    told: NDArray[np.bool_]
 
     @property
     def sure(self) -> NDArray[np.bool_]:
@@ -122,7 +124,7 @@ class ChangeDetector:
         if change is None:
             return None
         undiluted = self._test([seen.gradient - seen.diluted for seen in self._window])
-        if undiluted is None or not (undiluted.sure & change.sure).any():
+        if undiluted is None or not (undiluted.sure & change.sure & change.told).any():
             return None
         return replace(change, step=np.where(undiluted.sure, change.step, 0.0))
 
@@ -148,7 +150,7 @@ class ChangeDetector:
         raw = np.sum(gradients, axis=0)  # the size of a step is not to be clipped
         # There is something of it in those over which the test is clearest.
         since = 1 + int(np.argmax([_squared(t, s) for t, s in zip(totals, spreads, strict=True)]))
-        change = Change(-gain @ raw, sigmas, since)
+        change = Change(-gain @ raw, sigmas, since, told)
         large = np.abs(change.step) > self._settings.change_least * self._sigmas
         return change if (change.sure & large & told).any() else None
 

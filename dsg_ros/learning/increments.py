@@ -32,17 +32,12 @@ class Moment(NamedTuple):
 
 
 class IncrementModel:
-    """Calibrated increment and its standard deviations under one theta.
+    """Calibrated increment and its standard deviations under one theta."""
 
-    ``unsure`` (K, 7, 6): by how much the linear map changes with each of the numbers that theta is not sure of, by one
-    deviation of it.
-    """
-
-    def __init__(self, theta: Theta, noises: config.Odometry, unsure: Vector | None = None) -> None:
+    def __init__(self, theta: Theta, noises: config.Odometry) -> None:
         rows = np.asarray(linear_map(theta))
         self._map = np.ascontiguousarray(rows[:6].T)
         self._bias = rows[6].copy()
-        self._unsure = np.zeros((0, 7, 6)) if unsure is None else unsure
         self._offset = float(theta.time_offset)
         self._neutral = not self._offset and bool((rows == np.eye(7, 6)).all())
         growth = np.exp(np.asarray(theta.odometry_noise)).tolist()
@@ -90,10 +85,16 @@ class IncrementModel:
         translation = t[0] + t[1] * distance + t[2] * turn
         rotation = r[0] + r[1] * turn + r[2] * distance
         sigmas = np.array([translation, translation, translation, rotation, rotation, rotation])
-        if len(self._unsure):
-            unsure = np.append(tangent, seconds) @ self._unsure
-            sigmas = np.sqrt(sigmas**2 + np.einsum("ki,ki->i", unsure, unsure))
         return se3.exp(self._map @ tangent + self._bias * seconds), sigmas
+
+
+def widened(sigmas: Vector, increment: Vector, seconds: float, unsure: Vector) -> Vector:
+    """Deviations (6,) that the noise of a measured ``increment`` (7,) makes, and what theta is not sure of:
+    ``unsure`` (K, 7, 6) is by how much `linear_map` changes with each of its numbers, by one deviation of that.
+    """
+    by_number = np.append(se3.log(plain(increment)), seconds) @ unsure
+    found: Vector = np.sqrt(sigmas**2 + np.einsum("ki,ki->i", by_number, by_number))
+    return found
 
 
 def increment(before: Moment, after: Moment) -> tuple[Vector, Vector]:

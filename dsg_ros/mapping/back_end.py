@@ -95,6 +95,12 @@ class BackEnd:
         """Keyframe poses (k, 7), base in map."""
         return self.world.poses
 
+    @property
+    def solved_loops(self) -> NDArray[np.int64]:
+        """Those of `loops` that a solve of the whole graph has taken in; what waits for one comes last there."""
+        found: NDArray[np.int64] = self.loops.values[: len(self.loops) - len(self._fresh)]
+        return found
+
     def pose(self, key: int) -> NDArray[np.float64]:
         """Pose (7,) of one keyframe; -1 is the newest."""
         return self.world.get_pose(key % self._keyframe_count)

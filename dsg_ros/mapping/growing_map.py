@@ -24,7 +24,7 @@ from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper, merged
-from dsg_ros.mapping.loop_candidates import BRIDGE
+from dsg_ros.mapping.loop_candidates import BRIDGE, TEAR
 from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
@@ -134,6 +134,7 @@ class GrowingMap:
         is to follow.
         """
         self.keyframes.add(stamp, cloud, odometry, travel, self.tracker.torn)
+        self.tracker.torn = False
         self._begin_local_map()
         with self._stopwatch("voxels"):
             seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse)
@@ -161,7 +162,8 @@ class GrowingMap:
             return
         with self._stopwatch("retire"):
             k, back_end = self.keyframes, self.back_end
-            near = within(k.travel.values, back_end.loops.values, BRIDGE, self._settings.retirement.way)
+            travel = k.travel.values + TEAR * np.cumsum(k.torn.values)  # nothing is near across a tear
+            near = within(travel, back_end.solved_loops, BRIDGE, self._settings.retirement.way)
             window = len(k) - self._settings.window.keyframes
             means, trajectory = back_end.world.voxel_view, back_end.trajectory
             gone = self.retirement.look(k.clouds[-1], base_from_sensor[:3], means, trajectory, near, window)

@@ -73,7 +73,7 @@ class Retirement:
             (v.size, v.planar), (s.centre * v.size, s.across, s.margin * v.size, s.clear * v.size),
         )  # fmt: skip
         credit = self.credit.values
-        credit[hit] = np.minimum(credit[hit] + s.again, s.most)
+        credit[hit] = np.maximum(credit[hit], np.minimum(credit[hit] + s.again, s.most))
         credit[through] = np.maximum(credit[through] - 1, 0)
         due = np.union1d(self._waiting, through)
         due = due[(credit[due] == 0) & (v.counts.values[due] > 0)]
@@ -100,6 +100,7 @@ class Retirement:
 
     def state(self) -> State:
         """As `dsg_ros.state` says."""
+        self._grow()  # while nothing is retired nobody looks
         return {"credit": self.credit.values.copy(), "waiting": self._waiting.copy()}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -74,7 +74,9 @@ class Tracker:
         self._doubtful = 0
         self._matches, self._stood = 0, 0
         self.torn = False
-        """Whether a scan since the local map was set fitted nowhere around: odometry alone ties it to the map then."""
+        """Whether a scan fitted nowhere around, and none since then well: odometry alone ties them to the map.  Who
+        makes note of it sets it back.
+        """
         self.open = (0, np.zeros(6))
         """How many directions the newest scan left to odometry, a corridor's for example, and the widest: a tangent
         (6,) of length 1 [m, rad] in the base frame; zeros.
@@ -89,7 +91,7 @@ class Tracker:
 
     def set_map(self, local_map: LocalMap) -> None:
         """Match the scans to come against ``local_map``."""
-        self._map, self.torn = local_map, False
+        self._map = local_map
 
     def move(self, pose: NDArray[np.float64]) -> None:
         """Correct the pose of the last scan (after a solve); what went before moves along."""
@@ -197,6 +199,8 @@ class Tracker:
             if match.inliers < s.restart_below:
                 self.counts["scans_fitting_nowhere"] += 1
                 self.torn = True
+        if match.inliers > s.restart_least:
+            self.torn = False
         own, information, count, widest = self._mapper.opinion(match, held_to, prior)
         self.open = count, widest
         self.counts["scans_with_open_directions"] += count > 0

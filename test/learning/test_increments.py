@@ -12,7 +12,7 @@ from dsg_ros.core import geometry
 from dsg_ros.core.factors.odometry import calibrated, noise
 from dsg_ros.core.theta import Theta, to_float64
 from dsg_ros.interface import OdometryTrack
-from dsg_ros.learning.increments import IncrementModel, Moment, increment
+from dsg_ros.learning.increments import IncrementModel, Moment, increment, widened
 from dsg_ros.learning.programs import map_gained
 
 NUMBERS = st.lists(st.floats(-1, 1), min_size=6, max_size=6)
@@ -60,8 +60,8 @@ def test_what_theta_is_not_sure_of_adds_to_the_deviations(numbers: list[float], 
 
     gained = map_gained(THETA, np.zeros(2), names=("odometry.scale", "odometry.turn_per_metre"))
     unsure = np.moveaxis(np.asarray(gained) * sigmas, -1, 0)
-    _, told = IncrementModel(THETA, config.Odometry(), unsure).predict(poses.exp(np.array(numbers)), seconds)
     _, noise_alone = MODEL.predict(poses.exp(np.array(numbers)), seconds)
+    told = widened(noise_alone, poses.exp(np.array(numbers)), seconds, unsure)
     step = 1e-5
     by = [(of(step, 0.0) - of(-step, 0.0)) / (2 * step), (of(0.0, step) - of(0.0, -step)) / (2 * step)]
     expected = np.sqrt(noise_alone**2 + (by[0] * sigmas[0]) ** 2 + (by[1] * sigmas[1]) ** 2)

@@ -229,3 +229,10 @@ def test_state_is_all_there_is(mapped: Mapped) -> None:
     for wrong in ({"credit": state["credit"][:1]}, {"waiting": np.array([7])}, {"waiting": np.array([-1])}):
         with pytest.raises(ValueError, match="other voxels"):
             Retirement(mapped.settings.retirement, mapped.voxels).restore(state | wrong)
+
+
+def test_a_state_is_whole_where_nobody_has_looked_yet(mapped: Mapped) -> None:
+    mapped.see(poses.IDENTITY, POST)
+    other = Retirement(mapped.settings.retirement, mapped.voxels)
+    other.restore(mapped.retirement.state())
+    assert_array_equal(other.credit.values, mapped.settings.retirement.once)
