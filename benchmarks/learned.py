@@ -164,13 +164,13 @@ def _values(name: str, known: Known, whole: Pass) -> list[Row]:
         p.name
         for p in whole.result.parameters
         if p.status == LEARNED and not p.name.startswith("noise.")
-        and abs(p.value - scores.value(p.name, history[0].parameters)) < 2.0 * p.sigma
+        and abs(p.value - scores.value(p.name, history[0].parameters)) < p.sigma
     ]  # fmt: skip
     nis = np.array([step.nis for step in history])
     alarms = whole.result.counts[scores.CHANGES]
     return [
         *rows,
-        _row(name, "learned within two sigmas of nominal", len(unsure), 0, "", ", ".join(unsure)),
+        _row(name, "learned, though within a sigma of nominal", len(unsure), 0, "", ", ".join(unsure)),
         _row(name, "NIS / 3, second half", float(nis[len(nis) // 2 :].mean()), known.nis, ""),
         _row(name, "alarms", alarms, 0, ""),
     ]

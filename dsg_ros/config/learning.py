@@ -53,7 +53,7 @@ class Learning:
     unobservable: Annotated[float, Doc("It is given up again above this share"), Range(0.001, 1.0)] = 0.3
     significance: Annotated[
         float,
-        Doc("It is frozen within this many sigmas of its start; a quarter more until it is learned"),
+        Doc("It is frozen within this many sigmas of its start, half of it once it was learned"),
         Range(0.0, 10.0),
     ] = 2.0
     poisoned: Annotated[

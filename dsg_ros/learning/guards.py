@@ -16,9 +16,6 @@ from dsg_ros.state import State
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-FIRST = 1.25
-"""By how much more a number must be significant to be learned than to stay so."""
-
 LEARNED, FROZEN, UNOBSERVABLE = "learned", "frozen", "unobservable"
 
 
@@ -60,14 +57,14 @@ class Gate:
         significant again.
 
         Observable: the formal deviation is below ``observable`` prior deviations, and not again above ``unobservable``.
-        Significant: the deviation was `FIRST` times ``significance`` sandwich deviations, and not below these since.
+        Significant: the deviation is above ``significance`` sandwich deviations, and not again below half of that.
         """
         s = self.settings
         prior = np.array([spec.prior_sigma for spec in self.specs])
         ratio = np.sqrt(np.diag(np.linalg.inv(information))) / prior
         self._observable = ratio < np.where(self._observable, s.unobservable, s.observable)
         distance = np.abs(deviation) / sigmas
-        self._significant = distance > np.where(self._significant, 1.0, FIRST) * s.significance
+        self._significant = distance > np.where(self._significant, 0.5, 1.0) * s.significance
         status, reason = [], []
         for i in range(len(self.specs)):
             if not self._observable[i]:
@@ -76,7 +73,7 @@ class Gate:
                 reason.append(f"not observable, {metres:.1f} m of driving{need}{partner}")
             elif not (self._significant[i] or known[i]):
                 status.append(FROZEN)
-                reason.append(f"within {FIRST * s.significance:g} standard deviations of where it started")
+                reason.append(f"within {s.significance:g} standard deviations of where it started")
             else:
                 status.append(LEARNED)
                 reason.append("")
