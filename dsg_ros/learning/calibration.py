@@ -304,12 +304,9 @@ class Calibration:
         self._tell()
 
     def _widening(self) -> Vector:
-        """What `widened` takes of the numbers as they are used: those that are frozen, or whose update was rolled back,
-        may be as far off as the estimate is, too.
-        """
+        """What `widened` takes of the numbers as they are used: as sure as the estimate is told to be."""
         gained = np.asarray(map_gained(self._start, self._used, names=self._names))
-        off = np.hypot(self._proposal.sigmas, self._proposal.estimate - self._used)
-        return np.ascontiguousarray(np.moveaxis(gained * off, -1, 0))
+        return np.ascontiguousarray(np.moveaxis(gained * self._proposal.sigmas, -1, 0))
 
     def _tell(self) -> None:
         told = told_numbers(self._specs, self._start_vector, self._used, self._proposal, self._on)
