@@ -91,10 +91,9 @@ def run(names: Sequence[str] | None) -> Iterator[tuple[list[Row], dict[str, Any]
     folder = graphs.folder().parent / FOLDER
     for name in names or KNOWN:
         source, known = SOURCES[name], KNOWN[name]
-        truth = folder / source.truth
-        if not all((folder / file).is_file() for file in (source.log, source.truth)):
-            print(f"left out: {folder / source.log} or {truth} is not there", flush=True)
+        if not source.at_hand(folder):
             continue
+        truth = folder / source.truth
         recording = read(folder / source.log)
         whole = driven(recording)
         yield _values(name, known, whole), _details(name, "as it is", whole)
@@ -146,7 +145,7 @@ def reckoned(recording: Recording, parameters: Sequence[Parameter]) -> Array:
 
 
 def _values(name: str, known: Known, whole: Pass) -> list[Row]:
-    rows, history = [], whole.result.learning
+    rows, history, unsure = [], whole.result.learning, []
     for parameter in whole.result.parameters:
         if parameter.name.startswith("noise.") or parameter.status != LEARNED:
             continue
@@ -158,14 +157,10 @@ def _values(name: str, known: Known, whole: Pass) -> list[Row]:
             rows.append(_row(name, f"{parameter.name}: outside by", outside, 0.0, parameter.unit, note))
         start = scores.value(parameter.name, history[0].parameters)
         metres = settled([(step.metres, scores.value(parameter.name, step.parameters)) for step in history], start)
+        if abs(parameter.value - start) < parameter.sigma:
+            unsure.append(parameter.name)
         limit = known.settle.get(parameter.name)
         rows.append(_row(name, f"{parameter.name}: settled after", metres, limit, "m", told))
-    unsure = [
-        p.name
-        for p in whole.result.parameters
-        if p.status == LEARNED and not p.name.startswith("noise.")
-        and abs(p.value - scores.value(p.name, history[0].parameters)) < p.sigma
-    ]  # fmt: skip
     nis = np.array([step.nis for step in history])
     alarms = whole.result.counts[scores.CHANGES]
     return [

@@ -46,6 +46,13 @@ class Source:
     truth: str
     seconds: float = math.inf
 
+    def at_hand(self, folder: Path) -> bool:
+        """Whether both are in ``folder``; said where they are not."""
+        there = all((folder / file).is_file() for file in (self.log, self.truth))
+        if not there:
+            print(f"left out: {folder / self.log} or {self.truth} is not there", flush=True)
+        return there
+
 
 SOURCES = {
     "intel": Source("intel.clf.bz2", "intel.relations", 900.0),
@@ -74,8 +81,7 @@ def run(names: Sequence[str] | None, ways: Sequence[str] | None) -> Iterator[tup
     folder = graphs.folder().parent / FOLDER
     for name in names or SOURCES:
         source = SOURCES[name]
-        if not all((folder / file).is_file() for file in (source.log, source.truth)):
-            print(f"left out: {folder / source.log} or {source.truth} is not there", flush=True)
+        if not source.at_hand(folder):
             continue
         recording = read(folder / source.log, source.seconds)
         plain = mapped(recording)

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsg_ros import poses
 from dsg_ros.commands import optimize
 from dsg_ros.io.logs import open_log
 from dsg_ros.io.posegraph import PoseGraph
 from dsg_ros.io.posegraph_read import read_pose_graph
 from dsg_ros.io.records import OdometryRecord
 from dsg_ros.io.trajectories import read_tum
+from dsg_ros.report.evaluation import Track, score
 
 Array = NDArray[np.float64]
 
@@ -40,15 +42,6 @@ def told_way(graph: PoseGraph) -> Array:
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def aligned(found: Array, wanted: Array) -> Array:
-    """``found`` (n, 2) moved and turned as a whole onto ``wanted`` (n, 2), by least squares (Umeyama 1991)."""
-    centred, target = found - found.mean(axis=0), wanted - wanted.mean(axis=0)
-    left, _, right = np.linalg.svd(centred.T @ target)
-    turn = left @ np.diag([1.0, np.linalg.det(left @ right)]) @ right
-    moved: Array = centred @ turn + wanted.mean(axis=0)
-    return moved
-
-
 def main() -> None:
     """Print a line for each trajectory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,12 +56,13 @@ def main() -> None:
     odometry = np.array([record.pose for record in open_log(options.log) if isinstance(record, OdometryRecord)])
     way, along = travelled(odometry[:, :2]), told_way(graph)
     way *= along[-1] / way[-1]
-    places = wanted.poses[np.argsort(graph.places), :2]
+    stamps = np.arange(len(along))
+    places = Track(stamps, wanted.poses[np.argsort(graph.places)])
     for name in ("trajectory", "trajectory_causal", "trajectory_live"):
         _, track = read_tum(options.out / f"{name}.tum")
-        found = np.stack([np.interp(along, way, column) for column in track[:, :2].T], axis=1)
-        off = aligned(found, places) - places
-        print(f"{name}: positions {np.sqrt((off**2).sum(axis=1).mean()):.2f} m rms")
+        x, y = (np.interp(along, way, column) for column in track[:, :2].T)
+        found = Track(stamps, poses.from_planar(x, y, np.zeros_like(x)))
+        print(f"{name}: positions {score(found, places).ate_rmse:.2f} m rms")
 
 
 if __name__ == "__main__":

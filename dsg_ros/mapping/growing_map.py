@@ -24,7 +24,7 @@ from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper, merged
-from dsg_ros.mapping.loop_candidates import BRIDGE, TEAR
+from dsg_ros.mapping.loop_candidates import BRIDGE, lengthened
 from dsg_ros.mapping.loop_closure import LoopCloser
 from dsg_ros.mapping.mounting import MountingCheck
 from dsg_ros.mapping.occupancy import OccupancyMapper
@@ -162,7 +162,7 @@ class GrowingMap:
             return
         with self._stopwatch("retire"):
             k, back_end = self.keyframes, self.back_end
-            travel = k.travel.values + TEAR * np.cumsum(k.torn.values)  # nothing is near across a tear
+            travel = lengthened(k.travel.values, k.torn.values)  # nothing is near across a tear
             near = within(travel, back_end.solved_loops, BRIDGE, self._settings.retirement.way)
             window = len(k) - self._settings.window.keyframes
             means, trajectory = back_end.world.voxel_view, back_end.trajectory

@@ -53,11 +53,15 @@ class Ways(NamedTuple):
         """For ``travel`` (k,) driven until every keyframe, the closures ``loops`` (l, 2), and tears before the
         keyframes ``torn`` (k,), none by default.
         """
-        ends, steps = np.array(loops, np.int64).reshape(-1, 2), np.diff(travel)
-        if torn is not None:
-            steps += TEAR * torn[1:]
+        ends = np.array(loops, np.int64).reshape(-1, 2)
+        steps = np.diff(travel if torn is None else lengthened(travel, torn))
         tears, distance = np.divmod(path_lengths(steps, ends, BRIDGE), TEAR)
         return cls(travel[-1] - travel, distance, tears > 0)
+
+
+def lengthened(travel: NDArray[np.float64], torn: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """``travel`` (k,), with `TEAR` for each tear on the way: before the keyframes ``torn`` (k,)."""
+    return travel + TEAR * np.cumsum(torn)
 
 
 def within_drift(trajectory: NDArray[np.float64], ways: Ways, settings: config.LoopClosure) -> list[Candidate]:
