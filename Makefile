@@ -28,6 +28,9 @@ venv: $(RUNTIME)
 # The check runs first and stops here on an unfit machine, before anything is installed.
 $(RUNTIME):
 	@python=$$(tools/check_machine.sh) && tools/make_venv.sh "$$python" $(VENV) requirements.lock
+	@echo "compiling for this machine, which takes one to three minutes" >&2
+	@$(PYTHON_IN_VENV) -m dsg_ros compile --into $(VENV)/share/dsg_ros/compiled || \
+	    echo "not everything could be compiled; first starts take longer" >&2
 	@rm -f $(VENV)/installed-*; touch $@
 
 $(DEVELOPMENT): | $(RUNTIME)

@@ -57,7 +57,7 @@ def make(scenario: Scenario, folder: Path) -> Made:
 class _Beginning:
     """The first part of the drive as a `dsg_ros.io.records.Log`."""
 
-    paired, name = False, "simulation"
+    paired, tells_odometry, name = False, True, "simulation"
 
     def __init__(self, scenario: Scenario, robot: Robot) -> None:
         self._scenario, self._robot = scenario, robot

@@ -137,6 +137,7 @@ class Recording:
     """A drive as a `dsg_ros.io.records.Log`, which has no reference in it."""
 
     paired = False
+    tells_odometry = True
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot

@@ -50,6 +50,7 @@ class Recording:
     mirrored: bool = False
 
     paired = True
+    tells_odometry = True
 
     @property
     def counts(self) -> dict[str, int]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "calibrate": "what a recorded drive says of a robot's calibration, with standard deviations",
     "sensitivity": "how far a change of each parameter moves the poses of a run",
     "optimize": "the optimum of a pose graph file, g2o or TORO",
+    "compile": "for this machine what the node and the commands use, as part of an installation",
     "play": "publish a ROS 2 bag on its topics, with /clock",
     "simulator": "the ROS 2 node of a simulated robot, or of the tutorial; all further arguments go to rclpy",
     "node": "the ROS 2 node; all further arguments go to rclpy",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros import interface as contract
 from dsg_ros.core.compilation import compilations
-from dsg_ros.core.native import plain
+from dsg_ros.core.native import plain, se3
 from dsg_ros.errors import UserError
 from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Hint, OdometryTrack, RunResult, SavedMap
@@ -25,6 +25,7 @@ from dsg_ros.mapping import scan
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser, Located, State
+from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.reference import Reference
 from dsg_ros.mapping.warm_up import compile_localiser
 from dsg_ros.stopwatch import Stopwatch
@@ -65,6 +66,7 @@ class Localisation:
         # The points of a query lie within a sensor's reach of scans that were taken on the way here.
         reach = settings.input.max_range + settings.relocalisation.keyframes * settings.keyframes.distance
         self.reference = Reference(settings.relocalisation, self.mapper, saved.poses, clouds, reach)
+        self._source = OdometrySource(self._settings, self._calibration.predict)
         self._localiser = self.new_localiser()
         self._stopwatch = Stopwatch()
         self._stamps, self._poses, self._odometry = Rows(dtype=np.int64), Rows(7), Rows(7)
@@ -83,7 +85,7 @@ class Localisation:
 
     def new_localiser(self) -> Localiser:
         """One that knows nothing yet of where the robot is."""
-        return Localiser(self._settings, self.mapper, self.reference, self._calibration.predict)
+        return Localiser(self._settings, self.mapper, self.reference, self._source.predict)
 
     def cloud(self, frame: Frame) -> NDArray[np.float64]:
         """Points (n, 3) of a scan as they are matched: deskewed, in the base frame, thinned."""
@@ -97,6 +99,7 @@ class Localisation:
 
     def estimate(self, frame: Frame) -> Estimate:
         """One scan: deskew; then register it to the map around, or look for it in the whole map."""
+        frame = self._source.of(frame, *self._step())
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("localise"):
             cloud = self.cloud(frame)
@@ -115,17 +118,24 @@ class Localisation:
             self._stamps.append(frame.stamp)
             self._poses.append(located.pose)
             self._odometry.append(odometry)
-        return self._estimate(frame.stamp, odometry, located)
+        return self._estimate(frame.stamp, located)
+
+    def _step(self) -> tuple[NDArray[np.float64], float]:
+        """The motion (7,) between the last two scans that were localised, and the seconds that took."""
+        if len(self._stamps) < 2 or self._localiser.state is not State.LOCALISED:
+            return plain(poses.IDENTITY), 0.0
+        (before, now), stamps = self._poses.values[-2:], self._stamps.values
+        return se3.between(plain(before), plain(now)), max(0.0, float(stamps[-1] - stamps[-2]) * 1e-9)
 
     def catch_up(self) -> None:
         """Nothing: a finished map has no use for a scan beyond its estimate."""
 
-    def _estimate(self, stamp: int, odometry: NDArray[np.float64], located: Located) -> Estimate:
+    def _estimate(self, stamp: int, located: Located) -> Estimate:
         first, self._shown = not self._shown, True
         return Estimate(
             stamp=stamp,
             pose=located.pose,
-            odometry=odometry,
+            odometry=self._source.raw.copy(),
             covariance=located.covariance,
             keyframe=False,
             path=self._path() if first else None,

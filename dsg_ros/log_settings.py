@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dsg_ros import config as configuration
-from dsg_ros.io.logs import holds_clouds
+from dsg_ros.io.logs import holds_clouds, tells_odometry
 from dsg_ros.io.records import Topics
 from dsg_ros.parameter_file import apply_assignments, apply_file
 
@@ -45,7 +45,7 @@ def settings_for(
     log: Path | None, topics: Topics, file: Path | None = None, assignments: Sequence[str] = ()
 ) -> configuration.Node:
     """What the parameter ``file`` says, or without one the defaults, for a ``log`` of clouds with `LIDAR3D`; then the
-    ``assignments``.
+    ``assignments``; and that there is no odometry, where the ``log`` has none.
 
     A file written for the node also holds the node's settings, hence `Node`, which is a `Slam` with more.  `UserError`
     for what is no setting, and without a file for a path that is no log.
@@ -56,4 +56,8 @@ def settings_for(
     elif log is not None and holds_clouds(log, topics):
         _log.info("%s holds clouds: taken with the settings of config/lidar3d.yaml (--config FILE: with others)", log)
         settings = configuration.replace(settings, dict(LIDAR3D))
-    return apply_assignments(settings, assignments)
+    settings = apply_assignments(settings, assignments)
+    if log is not None and settings.input.odometry != "none" and not tells_odometry(log, topics):
+        _log.warning("%s has no odometry: how the robot moves is seen by its scans alone (input.odometry none)", log)
+        settings = configuration.replace(settings, {"input.odometry": "none"})
+    return settings

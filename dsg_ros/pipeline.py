@@ -29,6 +29,7 @@ from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping import scan
 from dsg_ros.mapping.growing_map import GrowingMap
 from dsg_ros.mapping.lost import Lost
+from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.resumption import Resumed, Resumption
 from dsg_ros.mapping.tracking import Tracked
 from dsg_ros.starting import compile_all
@@ -50,6 +51,7 @@ class Slam:
         if settings.learning.start and not parameters:
             parameters = read_learned(FilePath(settings.learning.start)).parameters
         self._calibration = Calibration(settings, parameters)
+        self._odometry = OdometrySource(settings, self._calibration.predict)
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
         self._travel = 0.0
@@ -72,7 +74,7 @@ class Slam:
         self._compiled = compilations()
 
     def _new_map(self, planar: bool) -> GrowingMap:
-        return GrowingMap(self._settings, planar, self._calibration.predict, self._stopwatch)
+        return GrowingMap(self._settings, planar, self._odometry.predict, self._stopwatch)
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
@@ -107,6 +109,8 @@ class Slam:
 
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
+        frame = self._odometry.of(frame, *self._map.tracker.step)
+        self._map.tracker.alone = self._odometry.alone
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp)
         with self._stopwatch("register"):
@@ -126,11 +130,12 @@ class Slam:
             if self._lost.search is not None:
                 found = self._lost.find(self._map, matched, there, frame.stamp)
                 if self._lost.search is not None:
-                    return self._not_found(self._lost.search, frame.stamp, odometry)
+                    return self._not_found(self._lost.search, frame.stamp)
                 if found is not None:
                     self._moment = self._calibration.moment(frame, there)
                     return self._take_up(found, frame, points, cloud, matched, odometry)
                 tracked = self._map.tracker.track(matched, there, frame.stamp)
+        self._odometry.matched(tracked.inliers)
         grows = usable and not self._map.carried.suspected
         keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked))
         if keyframe:
@@ -163,9 +168,13 @@ class Slam:
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(grown.back_end.pose(last), tracked.own)
             information = grown.mapper.registration_information(tracked.information, tracked.inliers)
-            grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
-            self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
-            grown.mounting.add(measured, relative)
+            sigmas = self._odometry.made_up(measured, seconds)
+            grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained, sigmas)
+            if sigmas is None:
+                self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
+                grown.mounting.add(measured, relative)
+            else:
+                self._calibration.interrupt()
         self._moment = moment
         theta = self._calibration.theta
         if self._learning and key % self._settings.learning.every_keyframes == 0:
@@ -220,13 +229,12 @@ class Slam:
         pose = self._map.tracker.pose
         relative = se3.between(self._map.back_end.pose(newest), pose)
         self._map.hang(frame.stamp, relative, odometry, cloud)
-        return self._told(frame.stamp, pose, odometry, relative, keyframe)
+        return self._told(frame.stamp, pose, relative, keyframe)
 
     def _told(
         self,
         stamp: int,
         pose: NDArray[np.float64],
-        odometry: NDArray[np.float64],
         relative: NDArray[np.float64],
         keyframe: bool,
     ) -> Estimate:
@@ -237,7 +245,7 @@ class Slam:
         return Estimate(
             stamp=stamp,
             pose=pose,
-            odometry=odometry,
+            odometry=self._odometry.raw.copy(),
             covariance=self._map.back_end.covariance(relative),
             keyframe=keyframe,
             path=self._map.path() if changed else None,
@@ -260,8 +268,7 @@ class Slam:
             raise UserError("the robot is not yet found again in the map that is gone on with")
         self._learn()
         relative = self._map.optimize(self._calibration.theta)
-        stamp, odometry = int(scans.stamps.values[-1]), scans.odometry.values[-1].copy()
-        return self._told(stamp, self._map.tracker.pose, odometry, relative, keyframe=True)
+        return self._told(int(scans.stamps.values[-1]), self._map.tracker.pose, relative, keyframe=True)
 
     def switch_learning(self, on: bool) -> None:
         """Learn from the next keyframe on, or keep the parameters as they are used now."""
@@ -283,6 +290,7 @@ class Slam:
             "facts": packed(facts),
             "moment": moment,
             **calibration,
+            **nested(odometry=self._odometry.state()),
             **self._lost.state(self._map),
             **self._map.state(),
         }
@@ -304,6 +312,7 @@ class Slam:
         self._learning, self._taken = facts["learning"], facts["taken"]
         self._moment = Moment(plain(state["moment"][:7]), np.array(state["moment"][7:13]), float(state["moment"][13]))
         self._calibration.restore(part(state, "calibration"))
+        self._odometry.restore(part(state, "odometry"))
         self._map.restore(state)
         self._lost.restore(state, self._map)
         self._compiled = compilations()
@@ -317,10 +326,10 @@ class Slam:
             self._lost.resume(self._map)
             self._compiled = compilations()
 
-    def _not_found(self, resumption: Resumption, stamp: int, odometry: NDArray[np.float64]) -> Estimate:
+    def _not_found(self, resumption: Resumption, stamp: int) -> Estimate:
         located = resumption.located
         assert located is not None, "a scan was looked at"
-        told = self._told(stamp, located.pose, odometry, plain(poses.IDENTITY), keyframe=False)
+        told = self._told(stamp, located.pose, plain(poses.IDENTITY), keyframe=False)
         return dataclasses.replace(told, covariance=located.covariance, localisation=located.state.value)
 
     def _take_up(
@@ -396,5 +405,5 @@ class Slam:
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
-        totals |= self._lost.counts | m.back_end.sightings.counts
+        totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts
         return totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts

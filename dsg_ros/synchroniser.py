@@ -65,6 +65,7 @@ class Synchroniser:
         self._stamps: list[int] = []
         self._poses: list[NDArray[np.float64]] = []
         self._trimmed = False
+        self._newest = -(2**62)
         self._pending: deque[_Scan] = deque()
         self._admitted = 0
         self._latest_scan: dict[str, int] = {}
@@ -108,11 +109,13 @@ class Synchroniser:
         source: str = "scan",
     ) -> list[Frame]:
         """Take points (n, 3) [m] in the sensor frame, measured at ``stamp`` [ns] + ``times`` (n,) [s], from topic
-        ``source``.
+        ``source``.  Of a robot without odometry it is ready at once, with a base that stands at the origin.
         """
         scan = self._admit(stamp, points, times, base_from_sensor, planar, source)
         if scan is None:
             return []
+        if self._settings.odometry == "none":
+            return [self._alone(scan)]
         self._pending.append(scan)
         if self._stamps and scan.start - self._stamps[-1] > self._settings.odometry_timeout * _SECOND:
             behind = (scan.start - self._stamps[-1]) / _SECOND
@@ -125,6 +128,16 @@ class Synchroniser:
             why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
             self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
         return self._ready()
+
+    def _alone(self, scan: _Scan) -> Frame:
+        """The frame of a scan that no odometry is waited for; its stamps tell whether the clock jumped back."""
+        back = (self._newest - scan.frame.stamp) / _SECOND
+        if back > self._settings.clock_jump:
+            self._jump(scan.frame.stamp, back, scan.source)
+            self._newest = scan.frame.stamp
+        self._newest = max(self._newest, scan.frame.stamp)
+        self.counts["frames"] += 1
+        return _framed(scan, [scan.frame.stamp], [poses.IDENTITY])
 
     def add_paired(
         self,

@@ -264,6 +264,22 @@ def test_a_clock_that_jumps_back_starts_over(policy, resets):
     assert _stamps(room.scan(10)) == [10]
 
 
+@pytest.mark.parametrize(("policy", "resets"), [("reset", 1), ("continue", 0)])
+def test_scans_of_a_robot_without_odometry_wait_for_nothing_and_tell_of_the_clock(policy, resets):
+    room = Room(odometry="none", on_clock_jump=policy)
+    for stamp in (100_000, 99_990, 100_200):  # a little out of order is no jump
+        (frame,) = room.scan(stamp)
+        assert _stamps([frame]) == _track(frame) == [stamp]
+        np.testing.assert_array_equal(frame.odometry.poses, poses.IDENTITY[None])
+    assert room.sync.waiting == 0
+    assert _stamps(room.scan(10)) == [10]
+    assert room.sync.resets == resets
+    assert room.counts == {"scans_received": 4, "frames": 4, "clock_jumped_back": 1}
+    assert "jumped back by 100.2 s" in room.said[0]
+    assert len(room.scan(30)) == 1
+    assert room.counts["clock_jumped_back"] == 1
+
+
 def test_silent_odometry_is_told_while_scans_go_on():
     room = Room()
     room.odom(0)

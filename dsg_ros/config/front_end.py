@@ -22,6 +22,10 @@ class Input:
         Literal["auto", "s", "ms", "us", "ns", "none"],
         Doc("Unit of the times of a cloud's points; auto: as sweeps are long; none: times are not used"),
     ] = "auto"
+    odometry: Annotated[
+        Literal["measured", "none"],
+        Doc("none: the robot tells no odometry, how it moves is seen by its scans alone; nothing is learned of it"),
+    ] = "measured"
     queue: Annotated[int, Doc("Scans that may wait for their odometry; the oldest is dropped"), Range(1, 10000)] = 50
     odometry_timeout: Annotated[
         float, Doc("Odometry this much older than a scan counts as silent"), Range(0.05, 60.0, "s")
@@ -59,6 +63,10 @@ class Odometry:
     sigma_rotation: Annotated[float, Doc("Floor of the rotation"), Range(1e-5, 1.0, "rad")] = 0.0052
     rotation_per_metre: Annotated[float, Doc("Rotation, per metre driven"), Range(0.0, 1.0, "rad/m")] = 0.02
     rotation_per_radian: Annotated[float, Doc("Rotation, per radian turned"), Range(0.0, 1.0, "rad/rad")] = 0.05
+    acceleration: Annotated[
+        float, Doc("Of a robot without odometry, standard deviation: it goes on as it did"), Range(0.01, 100.0, "m/s^2")
+    ] = 1.0
+    angular_acceleration: Annotated[float, Doc("Likewise, of its turning"), Range(0.01, 100.0, "rad/s^2")] = 3.0
     robust_scale: Annotated[
         float, Doc("Cauchy kernel of increments in doubt, in sigmas: they slip, and come late"), Range(0.1, 1000.0)
     ] = 3.0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +17,9 @@ import jax
 
 CACHE_VARIABLE = "DSG_ROS_CACHE"
 """Environment variable naming the cache folder; set but empty, nothing is kept on disk."""
+
+BUILT_VARIABLE = "DSG_ROS_BUILT"
+"""Environment variable naming the folder of what was compiled when the package was installed; empty: there is none."""
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _log = logging.getLogger(__name__)
@@ -25,6 +32,36 @@ def cache_folder() -> Path | None:
         return Path(chosen).expanduser() if chosen else None
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "dsg_ros" / "xla"
+
+
+def built_folder() -> Path | None:
+    """What ``python -m dsg_ros compile`` left: $DSG_ROS_BUILT, else share/dsg_ros/compiled of the environment."""
+    chosen = os.environ.get(BUILT_VARIABLE)
+    if chosen is not None:
+        return Path(chosen).expanduser() if chosen else None
+    return Path(sys.prefix, "share", "dsg_ros", "compiled")
+
+
+def adopt(folder: Path, version: str) -> None:
+    """Copy what was built at installation into the cache ``folder``, if that has nothing of this ``version`` yet.
+
+    ``version`` names the folder of native code: what was built from other sources is of no use.  A copy, for a cache
+    is written to, and an installation may be another user's.  Another process may do the same at the same time.
+    `OSError` where it cannot be read or written.
+    """
+    built = built_folder()
+    if built is None or (folder / version).exists() or not (built / version).is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adopted-", dir=folder) as place:
+        copy = Path(shutil.copytree(built, Path(place, "built")))
+        loose = [path for path in copy.rglob("*") if path.is_file() and version not in path.relative_to(copy).parts]
+        for path in loose:
+            target = folder / path.relative_to(copy)
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
+        with contextlib.suppress(OSError):  # somebody else's came first, and is as good
+            (copy / version).rename(folder / version)
 
 
 def enable_cache() -> None:

@@ -34,8 +34,8 @@ class BagLog:
     """Odometry, scans and clouds in order of bag time, each with its header's stamp.
 
     Scans and clouds carry base_from_sensor as /tf_static tells it (failing that, the first messages on /tf), where
-    "base" is the odometry's child frame; None where no chain of transforms joins the two.  Raises `UserError` where a
-    named topic, or any odometry or scan, is missing, listing the topics there are.
+    "base" is the odometry's child frame; None where no chain of transforms joins the two, or there is no odometry.
+    Raises `UserError` where a named topic, or any scan, is missing, listing the topics there are.
     """
 
     paired = False
@@ -44,7 +44,8 @@ class BagLog:
         self._path, self._point_time_unit = path, point_time_unit
         self._counts: Counter[str] = Counter()
         with RawBag(path) as bag:
-            self.odometry = _choose(bag, ODOMETRY, topics.odom, "odometry")
+            self.tells_odometry = bool(topics.odom or bag.find(ODOMETRY))
+            self.odometry = _choose(bag, ODOMETRY, topics.odom, "odometry") if self.tells_odometry else None
             self.sensors = _sensors(bag, topics)
             self._mounts = _Mounts(bag)
 
@@ -64,7 +65,8 @@ class BagLog:
         times = PointTimes(self._point_time_unit)
         base = ""
         with RawBag(self._path) as bag:
-            for topic, time, data in bag.messages([self.odometry, *self.sensors]):
+            topics = self.sensors if self.odometry is None else [self.odometry, *self.sensors]
+            for topic, time, data in bag.messages(topics):
                 try:
                     message = bag.deserialize(data, topic.msgtype)
                     record: Record
@@ -210,6 +212,14 @@ def takes_clouds(path: Path, topics: Topics) -> bool:
         return not topics.scan
     with RawBag(path) as bag:
         return bool(bag.find(CLOUD)) and not bag.find(SCAN)
+
+
+def tells_odometry(path: Path, topics: Topics) -> bool:
+    """Whether a `BagLog` of these topics has odometry."""
+    if topics.odom:
+        return True
+    with RawBag(path) as bag:
+        return bool(bag.find(ODOMETRY))
 
 
 def _listing(bag: RawBag) -> str:

@@ -47,6 +47,7 @@ class CarmenLog:
     """
 
     paired = True
+    tells_odometry = True
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path

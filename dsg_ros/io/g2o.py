@@ -36,6 +36,7 @@ class G2oLog:
     """Scans in file order, each preceded by its odometry: the sequential edges chained from the identity."""
 
     paired = True
+    tells_odometry = True
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path

@@ -86,6 +86,16 @@ def holds_clouds(path: Path, topics: Topics) -> bool:
     return takes_clouds(path, topics)
 
 
+def tells_odometry(path: Path, topics: Topics) -> bool:
+    """Whether the log at ``path`` tells how the robot moved; `UserError` where it is none."""
+    head = check_log(path)
+    if not (path.is_dir() or bag_kind(head)):
+        return True
+    from dsg_ros.io import bags
+
+    return bags.tells_odometry(path, topics)
+
+
 def _foreign(path: Path, data: bytes) -> str:
     return f"{path}: not a log this program knows (it begins with {data[:24]!r}); accepted is {ACCEPTED}"
 
@@ -105,6 +115,9 @@ class Frames(Iterator[Frame]):
         self.synchroniser = Synchroniser(replace(settings, odometry_margin=margin), report)
         self.scans_read = 0
         self._times = PointTimes(settings.point_time_unit)
+        self._alone = settings.odometry == "none"
+        if not self._alone and not log.tells_odometry:
+            raise UserError(f"{log.name}: it has no odometry; --set input.odometry=none maps by the scans alone")
         self._counts: Counter[str] = Counter()
         self._frames = self._paired() if log.paired else self._bracketed()
 
@@ -141,6 +154,8 @@ class Frames(Iterator[Frame]):
     def _bracketed(self) -> Iterator[Frame]:
         for record in self.log:
             if isinstance(record, OdometryRecord):
+                if self._alone:
+                    continue
                 yield from self.synchroniser.add_odometry(record.stamp, record.pose, record.topic or "odom")
             elif isinstance(record, ScanRecord):
                 self.scans_read += 1
@@ -172,7 +187,7 @@ class Frames(Iterator[Frame]):
 
     def _extrinsic(self, record: ScanRecord | CloudRecord) -> NDArray[np.float64]:
         if record.base_from_sensor is None:
-            self._counts["scans_without_extrinsic"] += 1
+            self._counts["scans_without_extrinsic"] += not self._alone  # without odometry the sensor is the base
             return poses.IDENTITY
         return record.base_from_sensor
 

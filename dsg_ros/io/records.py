@@ -100,6 +100,7 @@ class Log(Protocol):
     ``len`` is the number of scans and clouds that iterating is going to yield, for progress (an upper bound where
     lines or messages are damaged).  ``counts`` says what the latest iteration met: ignored, malformed, unreadable.
     ``paired``: each scan directly follows its own odometry record of the same stamp, and stamps may run backwards.
+    ``tells_odometry``: it has any at all.
     """
 
     @property
@@ -107,6 +108,9 @@ class Log(Protocol):
 
     @property
     def paired(self) -> bool: ...
+
+    @property
+    def tells_odometry(self) -> bool: ...
 
     @property
     def counts(self) -> dict[str, int]: ...

@@ -122,6 +122,7 @@ class BackEnd:
         information: NDArray[np.float64],
         doubtful: bool = False,
         rate: NDArray[np.float64] | None = None,
+        sigmas: NDArray[np.float64] | None = None,
     ) -> None:
         """What ties ``key`` to the keyframe before: raw odometry ``increment`` (7,) over ``seconds`` with its ``rate``
         (6,), and the scan matcher's opinion ``relative`` (7,) with its ``information`` (6, 6).
@@ -132,6 +133,8 @@ class BackEnd:
         o = self._settings.odometry
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
+        if sigmas is not None:
+            translation, rotation = (float(sigmas[0]), 0.0, 0.0), (float(sigmas[3]), 0.0, 0.0)
         fields = noise(increment, translation, rotation) | {"rate": np.zeros(6) if rate is None else rate}
         odometry = self.world.add(
             OdomSE3, previous=key - 1, current=key, duration=seconds,
@@ -141,8 +144,8 @@ class BackEnd:
             Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information)
         )
         self._links.append((odometry, registration))
-        sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
-        link = np.linalg.inv(np.diag(1.0 / sigmas**2) + information)
+        deviations = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
+        link = np.linalg.inv(np.diag(1.0 / deviations**2) + information)
         self._covariance = se3.carried(plain(relative), plain(self._covariance)) + self._moving @ link @ self._moving
 
     def add_gap(self, closure: Closure) -> None:

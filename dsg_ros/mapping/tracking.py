@@ -23,10 +23,6 @@ PAST = 12
 """Scans back to which odometry may have come late."""
 APART_TRANSLATION, APART_ROTATION = 0.1, 0.09
 """How far [m, rad] apart two starts are, to be two."""
-STANDING, SAME = 40, 1e-9
-"""Scans in a row that do not fit the map while the odometry stands still, until that is told; its numbers may differ by
-rounding.
-"""
 ALL_IN_DOUBT = 30
 """First matches that are all in doubt before that is told: then it is the settings or the sensor, not the place."""
 
@@ -67,16 +63,18 @@ class Tracker:
         self._predict = predict
         self._map: LocalMap | None = None
         self._odometry: NDArray[np.float64] | None = None
-        self._stamp = 0
+        self._stamp, self._seconds = 0, 0.0
         self.pose = poses.IDENTITY.copy()
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
-        self._matches, self._stood = 0, 0
+        self._matches = 0
         self.torn = False
         """Whether a scan fitted nowhere around, and none since then well: odometry alone ties them to the map.  Who
         makes note of it sets it back.
         """
+        self.alone = False
+        """Whether no odometry tells of the motion to the next scan."""
         self.open = (0, np.zeros(6))
         """How many directions the newest scan left to odometry, a corridor's for example, and the widest: a tangent
         (6,) of length 1 [m, rad] in the base frame; zeros.
@@ -86,7 +84,7 @@ class Tracker:
         self._covariance = np.zeros((6, 6))
         self.counts = {
             "restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0,
-            "odometry_stands_still": 0, "scans_with_open_directions": 0, "scans_fitting_nowhere": 0,
+            "scans_with_open_directions": 0, "scans_fitting_nowhere": 0,
         }  # fmt: skip
 
     def set_map(self, local_map: LocalMap) -> None:
@@ -105,6 +103,13 @@ class Tracker:
         self._past.clear()
         self._doubtful = 0
         self._covariance = np.zeros((6, 6))
+
+    @property
+    def step(self) -> tuple[NDArray[np.float64], float]:
+        """The motion (7,) between the last two scans, and the seconds it took; none before there are two."""
+        if not self._past:
+            return poses.IDENTITY, 0.0
+        return se3.between(self._past[-1][1], self.pose), self._seconds
 
     def state(self) -> State:
         """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
@@ -133,32 +138,20 @@ class Tracker:
         """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
         odometry = plain(odometry)
         if self._odometry is None:
-            measured, seconds, stands = poses.IDENTITY.copy(), 0.0, False
+            measured, seconds = poses.IDENTITY.copy(), 0.0
         else:
             # Stamps of some logs run backwards; an increment over no time has no bias, all that time is used for.
             measured, seconds = se3.between(self._odometry, odometry), max(0.0, (stamp - self._stamp) * 1e-9)
-            stands = bool(np.abs(odometry - self._odometry).max() < SAME)
             self._past.append((self._odometry, self.pose))
         self._odometry, self._stamp = odometry, stamp
+        self._seconds = seconds
         increment, sigmas = self._predict(measured, seconds)
         prediction = se3.compose(self.pose, increment)
         grown = se3.carried(plain(increment), plain(self._covariance)) + np.diag(sigmas**2)
         self._covariance = self._moving @ grown @ self._moving
         tracked = self._match(points, prediction, increment, sigmas)
         self.pose = tracked.pose
-        self._mind_the_odometry(stands and tracked.inliers < self._settings.registration.restart_below)
         return tracked
-
-    def _mind_the_odometry(self, in_vain: bool) -> None:
-        """Warn of odometry that stands still although scan after scan does not fit the map."""
-        self._stood = self._stood + 1 if in_vain else 0
-        if self._stood == STANDING:
-            self.counts["odometry_stands_still"] += 1
-            _log.warning(
-                "the odometry has not moved for %d scans, of which none fits the map: it stands still while the robot "
-                "moves, or all that is around has changed",
-                STANDING,
-            )
 
     def _match(
         self,
@@ -175,7 +168,7 @@ class Tracker:
             nothing = np.zeros((6, 6))
             return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
         prior, held_to = np.diag(1.0 / sigmas**2), prediction
-        match = self._mapper.register(self._map, points, prediction[None], prediction, prior)
+        match = self._mapper.register(self._map, points, self._starts(prediction), prediction, prior)
         restarted = False
         away = se3.log(se3.between(prediction, match.pose))
         if match.inliers < s.restart_below or away @ prior @ away > s.restart_beyond**2:
@@ -216,6 +209,18 @@ class Tracker:
         innovation = se3.log(se3.between(prediction, own))
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
+
+    def _starts(self, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where to match from (s, 7): without odometry also from where the robot was, as it may have stopped, and from
+        as far on as the step before, as stamps may be unsteady.
+        """
+        if not self.alone or not self._past:
+            return prediction[None]
+        before = self._past[-1][1]
+        starts = [prediction, before]
+        if len(self._past) > 1:
+            starts.append(se3.compose(before, se3.between(self._past[-2][1], before)))
+        return np.stack(starts)
 
     def _tell_of_doubt(self) -> None:
         _log.warning(

@@ -252,7 +252,7 @@ class HeroNode(LifecycleNode):
         if self._checkpoints.on and self.state == "running":
             wait([self._checkpoints.ask()], checkpoints.LAST_WAIT)
         command = saving.command(self.config, refine=True)
-        if command and self.sensors.inputs["odom"].received and self.worker.status().submitted:
+        if command and self.sensors.heard and self.worker.status().submitted:
             self.state = "saving"
             self.get_logger().info(f"final refinement, then saving to {saving.folders(command)}")
             try:

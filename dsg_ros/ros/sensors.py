@@ -74,7 +74,10 @@ class Sensors:
         self.latencies = Latencies()
         self._times = PointTimes(config().input.point_time_unit, say)
         self.points: Counter[str] = Counter()
-        self.odom_frame, self.base_frame = config().odom_frame, config().base_frame
+        self._alone = config().input.odometry == "none"
+        self.base_frame = config().base_frame
+        self.odom_frame = self.base_frame if self._alone else config().odom_frame
+        """Of a robot without odometry that of its base: the map is its parent."""
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
         self.mounting: Mounting | None = None
@@ -88,6 +91,11 @@ class Sensors:
         }
 
     @property
+    def heard(self) -> bool:
+        """Whether what moves the robot on has come: its odometry, or of one without any a scan."""
+        return any(source.received for name, source in self.inputs.items() if self._alone or name == "odom")
+
+    @property
     def waiting(self) -> int:
         """Scans that wait for a transform or for odometry."""
         return len(self._held) + self.synchroniser.waiting
@@ -98,7 +106,8 @@ class Sensors:
         types = {"odom": (Odometry, qos.odom), "scan": (LaserScan, qos.scan), "points": (PointCloud2, qos.points)}
         self._since = time.monotonic()
         for name, source in self.inputs.items():
-            source.subscribe(node, *types[name])
+            if not (self._alone and name == "odom"):
+                source.subscribe(node, *types[name])
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening; what waits stays."""
@@ -114,9 +123,9 @@ class Sensors:
         if time.monotonic() - self._since < _PATIENCE:
             return
         scans = [source for name, source in self.inputs.items() if name != "odom"]
-        silent = [source for source in self.inputs.values() if not source.received]
-        if any(source.received for source in scans):
-            silent = [source for source in silent if source.name == "odom"]
+        odometry = [] if self._alone else [self.inputs["odom"]]
+        any_scan = any(source.received for source in scans)
+        silent = [source for source in odometry + ([] if any_scan else scans) if not source.received]
         for source in silent:
             publishers = source.publishers
             why = f"publishers: {publishers}; check their QoS" if publishers else "nobody publishes it"
@@ -128,18 +137,24 @@ class Sensors:
         self.odom_frame = config.odom_frame or message.header.frame_id or "odom"
         self.base_frame = config.base_frame or message.child_frame_id or "base_link"
         counts = self.synchroniser.counts
-        resets, jumps = self.synchroniser.resets, counts["clock_jumped_back"]
         unfit = sum(counts[cause] for cause in _NOT_FOR_TF)
+        before = counts["clock_jumped_back"], self.synchroniser.resets
         ready = self.synchroniser.add_odometry(stamp, pose, self.inputs["odom"].topic)
-        if counts["clock_jumped_back"] != jumps:
+        if self._jumped(*before):
             self._count_held("dropped_clock_jump")
-            self._on_jump(self.synchroniser.resets != resets)
         self._emit(ready)
         self._release()
         if sum(counts[cause] for cause in _NOT_FOR_TF) == unfit:
             checked = np.array(pose)
             checked[3:] /= np.linalg.norm(checked[3:])
             self._on_odometry(stamp, checked)
+
+    def _jumped(self, jumps: int, resets: int) -> bool:
+        """Tell where the clock has jumped back since there were so many ``jumps`` and ``resets``; whether it has."""
+        if self.synchroniser.counts["clock_jumped_back"] == jumps:
+            return False
+        self._on_jump(self.synchroniser.resets != resets)
+        return True
 
     def _scan(self, message: LaserScan) -> None:
         points = convert.scan_points(message, self._times_of("scan", message.header))
@@ -156,6 +171,8 @@ class Sensors:
         if self.paused:
             source.refused["paused"] += 1
             return
+        if self._alone and not self.base_frame:
+            self.odom_frame = self.base_frame = header.frame_id
         for cause, count in points.dropped.items():
             self.points[f"points_{cause}"] += count
         self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))
@@ -188,11 +205,12 @@ class Sensors:
     def _hand_over(self, scan: _Held, extrinsic: NDArray[np.float64]) -> None:
         points = scan.points
         self.mounting = Mounting(self.base_frame, scan.frame, extrinsic)
-        self._emit(
-            self.synchroniser.add_scan(
-                scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
-            )
+        before = self.synchroniser.counts["clock_jumped_back"], self.synchroniser.resets
+        ready = self.synchroniser.add_scan(
+            scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
         )
+        self._jumped(*before)
+        self._emit(ready)
 
     def _extrinsic(self, scan: _Held) -> NDArray[np.float64] | None:
         """``base_from_sensor``, or None, with a message, while it is not known."""

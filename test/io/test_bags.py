@@ -16,6 +16,7 @@ from dsg_ros.io.bagwriter import BagWriter, RunWriter, offered_qos
 from dsg_ros.io.logs import frames, holds_clouds, open_log
 from dsg_ros.io.rawbag import RawBag
 from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord, Topics
+from dsg_ros.log_settings import settings_for
 
 SECOND = 1_000_000_000
 MOUNT = poses.from_planar(0.2, -0.1, 0.3)
@@ -219,6 +220,37 @@ def test_missing_topics_are_refused_with_those_there_are(tmp_path, recordings):
         open_log(bag, Topics(odom="/scan"))
     with pytest.raises(UserError, match=r"no scans .*and no points .*/imu/data"):
         open_log(recordings / "bags" / "robot_localization_test1.bag")
+
+
+def test_a_bag_without_odometry_is_mapped_by_its_scans(tmp_path, caplog):
+    with BagWriter(tmp_path / "run") as bag:
+        writer = RunWriter(bag)
+        for index in range(5):
+            writer.scan(scan(index), "laser")
+    path = tmp_path / "run"
+    log = open_log(path)
+    assert not log.tells_odometry
+    with pytest.raises(UserError, match=r"run: it has no odometry; --set input.odometry=none maps by the scans alone"):
+        frames(log, Input())
+    settings = settings_for(path, Topics())
+    assert settings.input.odometry == "none"
+    assert "has no odometry" in caplog.text
+    stream = frames(log, settings.input)
+    found = list(stream)
+    assert [frame.stamp for frame in found] == [scan(index).stamp for index in range(5)]
+    for frame in found:
+        np.testing.assert_array_equal(frame.odometry.poses, poses.IDENTITY[None])
+        np.testing.assert_array_equal(frame.base_from_sensor, poses.IDENTITY)
+    assert stream.counts.get("scans_without_extrinsic", 0) == 0
+
+
+def test_odometry_that_is_not_wanted_is_not_taken(tmp_path):
+    log = open_log(write_run(tmp_path / "run"))
+    assert settings_for(tmp_path / "run", Topics()).input.odometry == "measured"
+    stream = frames(log, Input(odometry="none"))
+    assert all(np.array_equal(frame.odometry.poses, poses.IDENTITY[None]) for frame in stream)
+    assert stream.counts["frames"] == 30
+    assert stream.counts.get("odometry_received", 0) == 0
 
 
 @pytest.mark.parametrize(

@@ -273,18 +273,3 @@ def test_matches_in_doubt_hold_a_robot_that_stands_where_it_is(
     assert abs(tracked.pose[0]) < off
     assert tracker.counts["matches_in_doubt"] > 390
     assert caplog.text.count("each of the first 30 matches is in doubt") == 1
-
-
-def test_odometry_that_stands_still_is_told(
-    tracker: Tracker, mapper: LocalMapper, in_room: LocalMap, caplog: pytest.LogCaptureFixture
-) -> None:
-    tracker.set_map(in_room)
-    rng = np.random.default_rng(0)
-    told = poses.exp(np.array([3.7, -12.1, 0.2, 0.02, -0.03, 0.1]))  # between it and itself there is rounding
-    for number in range(70):
-        cloud = cloud_at(poses.IDENTITY, mapper)
-        if number >= 20:  # the robot is elsewhere: nothing of the room is seen
-            cloud = rng.uniform(-6.0, 6.0, cloud.shape) * [1.0, 1.0, 0.0]
-        tracker.track(cloud, told, number)
-        assert ("the odometry has not moved for 40 scans" in caplog.text) == (number >= 59)
-    assert tracker.counts["odometry_stands_still"] == 1

@@ -44,6 +44,27 @@ def test_what_overflows_is_counted_by_what_it_waited_for(odometry, cause):
     assert sum(f"[{cause}]" in text for _, text in robot.said) == 1  # throttled
 
 
+def test_scans_of_a_robot_without_odometry_need_no_more_than_a_frame():
+    robot = Robot(**{"input.odometry": "none"})
+    robot.scan(START, "laser")
+    robot.scan(START + SECOND, "laser")
+    assert [frame.stamp for frame in robot.frames] == [START, START + SECOND]
+    assert (robot.sensors.odom_frame, robot.sensors.base_frame) == ("laser", "laser")  # the map is its parent
+    assert robot.sensors.heard
+    robot.scan(START - 100 * SECOND, "laser")
+    assert robot.jumps == [True]
+    assert [frame.stamp for frame in robot.frames][2:] == [START - 100 * SECOND]
+    assert robot.sensors.inputs["scan"].refused == {}
+
+
+def test_a_robot_without_odometry_may_have_a_base_that_tf_knows():
+    robot = Robot(**{"input.odometry": "none", "base_frame": "base_link", "input.queue": 3})
+    robot.scan(START, "laser")
+    assert robot.frames == []
+    assert "waiting for the transform from 'base_link' to 'laser'" in robot.text()
+    assert robot.sensors.odom_frame == "base_link"
+
+
 def test_a_child_frame_that_changes_is_said_and_counted():
     robot = Robot()
     robot.drive(START)

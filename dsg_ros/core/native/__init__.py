@@ -11,6 +11,7 @@ kernels call functions of their own file and of this package only, and the cache
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -21,27 +22,31 @@ import numpy as np
 from numba.core.bytecode import FunctionIdentity
 from numpy.typing import NDArray
 
-from dsg_ros.core.compilation import cache_folder, native_counters
+from dsg_ros.core.compilation import adopt, cache_folder, native_counters
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_log = logging.getLogger(__name__)
+
+
+_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+_VERSION = f"native-{hashlib.sha256(b''.join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]}"
+
 
 def _folder() -> Path | None:
+    """The folder of this version's kernels, with what was built at installation; None where nothing can be kept."""
     base = cache_folder()
     if base is None:
         return None
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return base / f"native-{digest}"
-
-
-def _writable(folder: Path | None) -> bool:
     try:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        adopt(base, _VERSION)
+    except OSError as error:
+        _log.warning("what was compiled at installation cannot be used, and is compiled again: %s", error)
+    try:
+        (base / _VERSION).mkdir(parents=True, exist_ok=True)
     except OSError:  # reported for the folder above, by dsg_ros.core.compilation
-        return False
-    return folder is not None
+        return None
+    return base / _VERSION
 
 
 # A compiled function's name carries a number that Numba counts from one in each process.  In kernels that different
@@ -51,8 +56,7 @@ def _writable(folder: Path | None) -> bool:
 FunctionIdentity._unique_ids = iter(lambda: secrets.randbits(62), None)  # type: ignore[assignment]
 
 _FOLDER = _folder()
-_KEPT = _writable(_FOLDER)
-if _KEPT:
+if _FOLDER is not None:
     numba.config.CACHE_DIR = str(_FOLDER)  # type: ignore[attr-defined]
 
 
@@ -60,9 +64,12 @@ COMPILING = "compiling, as nothing is kept of this version here yet: one to thre
 """To be told where all is `cold`."""
 
 
+_COLD = _FOLDER is None or next(_FOLDER.rglob("*.nbc"), None) is None
+
+
 def cold() -> bool:
-    """Whether nothing has been compiled for this version of the kernels yet, here: what is used first takes minutes."""
-    return not _KEPT or _FOLDER is None or next(_FOLDER.rglob("*.nbc"), None) is None
+    """Whether nothing was kept of these kernels when this process began: what is used first takes minutes."""
+    return _COLD
 
 
 def compiled(function: Function) -> Function:
@@ -70,8 +77,8 @@ def compiled(function: Function) -> Function:
 
     Division by zero gives infinities, as in NumPy.  The interpreter's lock is released while it runs.
     """
-    kernel = numba.njit(cache=_KEPT, nogil=True, error_model="numpy")(function)
-    if _KEPT:
+    kernel = numba.njit(cache=_FOLDER is not None, nogil=True, error_model="numpy")(function)
+    if _FOLDER is not None:
         kept = cast(Any, kernel)._cache._cache_file
         kept._data_name_pattern = _Names(kept._index_name.removesuffix(".nbi"))
     _overloads.append(kernel.overloads)

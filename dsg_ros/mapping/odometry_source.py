@@ -1,0 +1,125 @@
+"""The odometry that scans are mapped with: the robot's own, or what scans tell where it has none or that is dead."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config, poses
+from dsg_ros.core.native import plain, se3
+from dsg_ros.interface import Frame, OdometryTrack
+from dsg_ros.mapping.scan_odometry import ScanOdometry
+from dsg_ros.mapping.tracking import Prediction
+from dsg_ros.state import State, nested, packed, part, unpacked
+
+_log = logging.getLogger(__name__)
+
+SAME = 1e-9
+"""Odometry that stands still tells the same numbers, but for rounding [m, rad]."""
+STILL, STOOD = 10, 2
+"""Scans in a row, and keyframes among them, to which odometry told no motion at all, until it is dead."""
+IN_VAIN = 40
+"""Scans in a row, of which none fits the map either, until it is."""
+
+
+class OdometrySource:
+    """Hands on the robot's odometry, or goes on from it with `ScanOdometry` while that is dead: what it tells never
+    jumps.
+
+    ``calibrated(increment, seconds)`` is what is made of the robot's own, as for `Tracker`.
+    """
+
+    def __init__(self, settings: config.Slam, calibrated: Callable[[NDArray[np.float64], float], Prediction]) -> None:
+        self._settings, self._calibrated = settings, calibrated
+        self.absent = settings.input.odometry == "none"
+        self.alone = self.absent
+        """Whether scans alone tell how the robot moves, now."""
+        self.raw = plain(poses.IDENTITY)
+        """What the robot's own odometry was (7,) at the newest scan."""
+        self.counts = {"odometry_stands_still": 0}
+        self._scans = ScanOdometry(settings.odometry)
+        self._pose, self._from_raw = plain(poses.IDENTITY), plain(poses.IDENTITY)
+        self._stamp: int | None = None
+        self._still, self._stood, self._in_vain = 0, 0, 0
+        self._made_up, self._moves_again = self.absent, False
+
+    def of(self, frame: Frame, step: NDArray[np.float64], took: float) -> Frame:
+        """``frame`` with the odometry to map it with; ``step`` (7,) over ``took`` seconds is the motion between the two
+        scans before, as they were matched.
+        """
+        if self._moves_again:
+            self._believe_again()
+        raw, before = plain(frame.odometry.at(frame.stamp)), self._stamp
+        stands = before is not None and bool(np.abs(raw - self.raw).max() < SAME)
+        self._still = self._still + 1 if stands else 0
+        self._scans.saw(step, took)
+        self._moves_again = self.alone and not self.absent and not stands
+        track = frame.odometry
+        if self.alone:
+            seconds = 0.0 if before is None else max(0.0, (frame.stamp - before) * 1e-9)
+            track = self._scans.track(self._pose, seconds, frame)
+        elif not np.array_equal(self._from_raw, poses.IDENTITY):
+            track = OdometryTrack(track.stamps, poses.compose(self._from_raw, track.poses))
+        self.raw, self._pose, self._stamp = raw, plain(track.at(frame.stamp)), frame.stamp
+        self._made_up = self._made_up or self.alone
+        return dataclasses.replace(frame, odometry=track)
+
+    def predict(self, increment: NDArray[np.float64], seconds: float) -> Prediction:
+        """Increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
+        return (increment, self._scans.sigmas(seconds)) if self.alone else self._calibrated(increment, seconds)
+
+    def matched(self, inliers: float) -> None:
+        """A share of ``inliers`` of the newest scan fits the map."""
+        fits = inliers >= self._settings.registration.restart_below
+        self._in_vain = self._in_vain + 1 if self._still and not fits else 0
+        if self._in_vain >= IN_VAIN and not self.alone:
+            self._give_up(f"for {self._still} scans, of which {IN_VAIN} do not fit the map")
+
+    def made_up(self, measured: NDArray[np.float64], seconds: float) -> NDArray[np.float64] | None:
+        """Deviations (6,) [m, rad] of the motion ``measured`` (7,) from the keyframe before to a new one, in
+        ``seconds``, where scans told of it; None where the robot's own odometry did.
+        """
+        self._stood = self._stood + 1 if np.abs(se3.log(plain(measured))).max() < SAME else 0
+        if self._stood >= STOOD and self._still >= STILL and not self.alone:
+            self._give_up(f"for {self._still} scans, while these tell of way or turn to {self._stood} keyframes")
+        made_up, self._made_up = self._made_up, self.alone
+        return self._scans.sigmas(seconds) if made_up else None
+
+    def _give_up(self, why: str) -> None:
+        self.alone = True
+        self.counts["odometry_stands_still"] += 1
+        _log.warning(
+            "the odometry stands still %s: until it moves, the robot is taken to go on as scans see it move, and "
+            "nothing is learned", why,
+        )  # fmt: skip
+
+    def _believe_again(self) -> None:
+        """From the newest scan on: how far the odometry has moved up to it may be all that it did not tell before."""
+        self.alone = self._moves_again = False
+        self._stood = self._in_vain = 0
+        self._from_raw = se3.compose(self._pose, se3.between(self.raw, plain(poses.IDENTITY)))
+        _log.warning("the odometry moves again, and is believed again")
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says."""
+        facts = {
+            "alone": self.alone, "stamp": self._stamp, "still": self._still, "stood": self._stood,
+            "in_vain": self._in_vain, "made_up": self._made_up, "moves_again": self._moves_again,
+            "counts": self.counts,
+        }  # fmt: skip
+        told = np.stack([self.raw, self._pose, self._from_raw])
+        return {"facts": packed(facts), "poses": told, **nested(scans=self._scans.state())}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        facts = unpacked(state["facts"])
+        self.alone, self._stamp, self._made_up = facts["alone"], facts["stamp"], facts["made_up"]
+        self._still, self._stood, self._in_vain = facts["still"], facts["stood"], facts["in_vain"]
+        self._moves_again, self.counts = facts["moves_again"], facts["counts"]
+        self.raw, self._pose, self._from_raw = (plain(pose) for pose in state["poses"])
+        self._scans.restore(part(state, "scans"))

@@ -1,0 +1,75 @@
+"""Motion as scans tell it: a robot is taken to go on as the last of them have seen it move."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsg_ros import config
+from dsg_ros.core.native import plain, se3
+from dsg_ros.interface import Frame, OdometryTrack
+from dsg_ros.state import State
+
+SPAN = 0.5
+"""Seconds over which a velocity is taken at least: the noise of single matches fades, and that of unsteady stamps."""
+LONGEST = 2.0
+"""Seconds between two scans beyond which the velocity before them is forgotten."""
+
+
+class ScanOdometry:
+    """Constant velocity, which accelerations change at random (Bar-Shalom, Li and Kirubarajan 2001, 6.2.2)."""
+
+    def __init__(self, settings: config.Odometry) -> None:
+        self._accelerations = np.repeat([settings.acceleration, settings.angular_acceleration], 3)
+        self._floors = np.repeat([settings.sigma_translation, settings.sigma_rotation], 3)
+        self._steps: deque[tuple[NDArray[np.float64], float]] = deque()
+
+    def saw(self, step: NDArray[np.float64], took: float) -> None:
+        """The motion (7,) between two scans, as they were matched, ``took`` seconds."""
+        if took > LONGEST:
+            self._steps.clear()
+            return
+        self._steps.append((se3.log(step), took))
+        while len(self._steps) > 1 and self._reach - self._steps[0][1] >= SPAN:
+            self._steps.popleft()
+
+    @property
+    def _reach(self) -> float:
+        return sum(took for _, took in self._steps)
+
+    @property
+    def velocity(self) -> NDArray[np.float64]:
+        """Of the base in its own frame (6,) [m/s, rad/s]; smaller than it is until it was seen to move for `SPAN`."""
+        return sum((step for step, _ in self._steps), np.zeros(6)) / max(SPAN, self._reach)
+
+    def track(self, before: NDArray[np.float64], seconds: float, frame: Frame) -> OdometryTrack:
+        """The way during the scan of ``frame``, stamped ``seconds`` after the base was at ``before`` (7,)."""
+        velocity, stamps = self.velocity, _stamps(frame)
+        pose = se3.compose(before, se3.exp(velocity * min(seconds, LONGEST)))
+        way = [se3.compose(pose, se3.exp(velocity * ((stamp - frame.stamp) * 1e-9))) for stamp in stamps]
+        return OdometryTrack(np.array(stamps, np.int64), np.array(way))
+
+    def sigmas(self, seconds: float) -> NDArray[np.float64]:
+        """Deviations (6,) [m, rad] of the motion told over ``seconds``, from a velocity that is the mean of a while."""
+        found: NDArray[np.float64] = self._floors + self._accelerations * seconds * (seconds + 0.5 * self._reach)
+        return found
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says."""
+        return {"steps": np.array([np.append(step, took) for step, took in self._steps]).reshape(-1, 7)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over."""
+        self._steps = deque((plain(row[:6]), float(row[6])) for row in np.array(state["steps"]))
+
+
+def _stamps(frame: Frame) -> list[int]:
+    """When the first and the last of a scan's points were measured [ns], and what it is stamped."""
+    if frame.times is None or not len(frame.times):
+        return [frame.stamp]
+    ends = (frame.stamp + round(1e9 * float(end)) for end in (frame.times.min(), frame.times.max()))
+    return sorted({frame.stamp, *ends})
