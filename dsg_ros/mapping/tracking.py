@@ -108,7 +108,7 @@ class Tracker:
     def step(self) -> tuple[NDArray[np.float64], float]:
         """The motion (7,) between the last two scans, and the seconds it took; none before there are two."""
         if not self._past:
-            return poses.IDENTITY, 0.0
+            return plain(poses.IDENTITY), 0.0
         return se3.between(self._past[-1][1], self.pose), self._seconds
 
     def state(self) -> State:
