@@ -1,0 +1,92 @@
+"""What an installation compiles is fetched by whoever starts with an empty cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsg_ros.commands import compile as command
+from dsg_ros.core import compilation
+from dsg_ros.errors import UserError
+
+TUTORIAL = (("tutorial", "hero --steps 1"),)
+KERNEL = """
+import numpy as np
+from dsg_ros.core import native
+from dsg_ros.core.native import se3
+se3.rotate(np.array([0, 0, 0, 1.0]), np.ones(3))
+print(native.cold(), sum(se3.rotate.stats.cache_hits.values()))
+"""
+
+
+def started(program: str, cache: Path | str, built: Path | str) -> list[str]:
+    """Words that ``program`` prints with these folders."""
+    environment = os.environ | {"DSG_ROS_CACHE": str(cache), "DSG_ROS_BUILT": str(built)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout.split()
+
+
+def test_what_was_built_is_taken_over_where_nothing_was_kept_yet(tmp_path: Path) -> None:
+    built, cache = tmp_path / "built", tmp_path / "cache"
+    assert started(KERNEL, built, "") == ["True", "0"]
+    (built / "programs").mkdir()
+    (built / "programs" / "one").write_bytes(b"a program")
+    before = {path.relative_to(built) for path in built.rglob("*") if path.is_file()}
+    assert started(KERNEL, cache, built) == ["False", "1"]
+    assert before <= {path.relative_to(cache) for path in cache.rglob("*") if path.is_file()}
+    assert not list(cache.glob(".adopted-*"))
+    assert started(KERNEL, tmp_path / "other", "") == ["True", "0"]
+
+
+def test_what_is_there_stays_and_what_is_of_other_sources_is_of_no_use(tmp_path: Path) -> None:
+    built, cache = tmp_path / "built", tmp_path / "cache"
+    (built / "native-old").mkdir(parents=True)
+    (built / "native-now").mkdir()
+    (built / "native-now" / "kernel.nbc").write_text("built")
+    (cache / "native-now").mkdir(parents=True)
+    for version in ("native-now", "native-new"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(compilation.BUILT_VARIABLE, str(built))
+            compilation.adopt(cache, version)
+    assert [path.name for path in cache.rglob("*")] == ["native-now"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(compilation.BUILT_VARIABLE, str(built))
+        compilation.adopt(tmp_path / "empty", "native-now")
+    assert (tmp_path / "empty" / "native-now" / "kernel.nbc").read_text() == "built"
+
+
+def test_an_installation_that_cannot_be_read_costs_time_alone(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    started(KERNEL, built, "")
+    (version,) = built.glob("native-*")
+    (version / "gone").symlink_to(tmp_path / "nowhere")
+    assert started(KERNEL, tmp_path / "cache", built) == ["True", "0"]
+
+
+def test_the_command_does_every_step_and_tells_what_failed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(command, "STEPS", (*TUTORIAL, ("nothing", "run {place}/nowhere --out {place}/out")))
+    assert command.main(command.Options(into=tmp_path / "built", json=True)) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] == ["nothing"]
+    assert told["files"] == sum(path.is_file() for path in (tmp_path / "built").rglob("*")) > 3
+    assert "nothing: it ended with code 2" in caplog.text
+    assert (tmp_path / "built" / "programs").is_dir()
+    monkeypatch.setattr(command, "STEPS", TUTORIAL)
+    assert command.main(command.Options(into=tmp_path / "built")) == 0
+
+
+def test_where_nothing_is_kept_there_is_nothing_to_compile_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(compilation.CACHE_VARIABLE, "")
+    with pytest.raises(UserError, match="nothing is kept; name a folder with --into"):
+        command.main(command.Options())
