@@ -27,8 +27,8 @@ class Manager:
         self.sister = ""
         self._instance = str(uuid.uuid4())
         self._publisher = graph.node.create_publisher(Status, topic, 5)
-        self._subscription = graph.node.create_subscription(Status, topic, self._take, 100)
-        self._timer = graph.node.create_timer(HEARTBEAT, self._tick)
+        graph.node.create_subscription(Status, topic, self._take, 100)
+        graph.node.create_timer(HEARTBEAT, self._tick)
 
     def wait(self, state: str, timeout: float) -> None:
         wait_until(lambda: self.state == state, f"bond that is {state}", timeout, lambda: self.state)
@@ -38,13 +38,12 @@ class Manager:
         return max(later - earlier for earlier, later in pairwise([*self.beats, time.monotonic()]))
 
     def close(self) -> None:
-        """As its destructor does: a farewell, whether or not it is answered."""
+        """Say farewell, and no more."""
+        self.state = "closed"
         self._say(False)
-        self.graph.node.destroy_timer(self._timer)
-        self.graph.node.destroy_subscription(self._subscription)
 
     def _take(self, message: Status) -> None:
-        if message.id != self.name or message.instance_id == self._instance:
+        if message.id != self.name or message.instance_id == self._instance or self.state == "closed":
             return
         self.sister = self.sister or message.instance_id
         assert message.instance_id == self.sister, "more than two share a bond"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 import rclpy
@@ -13,10 +14,16 @@ from dds import Graph, NodeProgram, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from managers import Manager
+from nav_msgs.msg import Odometry
 from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import LaserScan
 
+from dsg_ros import poses
 from dsg_ros.processes import free_domain
+from dsg_ros.ros import convert
 from dsg_ros.ros.manager_bond import Bond
+
+SECOND = 1_000_000_000
 
 
 @pytest.fixture
@@ -32,44 +39,66 @@ def change(graph: Graph, node: NodeProgram, *transitions: int) -> None:
         assert graph.call("/robot/hero/change_state", ChangeState, request).success, node.text
 
 
+def load(graph: Graph) -> None:
+    """Odometry at 500 Hz and scans at 50 Hz, from now on."""
+    odom = graph.node.create_publisher(Odometry, "/robot/odom", 10)
+    scans = graph.node.create_publisher(LaserScan, "/robot/scan", 10)
+    scan = LaserScan(angle_increment=0.001, range_min=0.1, range_max=50.0, ranges=[2.0] * 1000)
+    numbers = count()
+
+    def drive() -> None:
+        number = next(numbers)
+        stamp = SECOND * 1000 + number * SECOND // 500
+        odom.publish(convert.odometry("odom", "base_link", stamp, poses.from_planar(0.001 * number, 0.0, 0.0)))
+        if number % 10 == 0:
+            scan.header = convert.header(stamp, "base_link")
+            scans.publish(scan)
+
+    graph.node.create_timer(0.002, drive)
+
+
 def test_it_forms_with_each_activation_and_ends_with_the_nodes_word(graph, tmp_path, fake_node):
-    """In a namespace, and with a ROS clock that stands still."""
-    domain = graph.context.get_domain_id()
+    """In a namespace, under load, and with a ROS clock that stands still."""
     program = [*fake_node, "--ros-args", "-r", "__ns:=/robot"]
     parameters = {"autostart": "false", "use_sim_time": "true", "bond_heartbeat_period": 0.05}
     graph.listen("/robot/bond", Status, 100)
-    with NodeProgram(program, tmp_path / "out", domain, **parameters) as node:
-        change(graph, node, Transition.TRANSITION_CONFIGURE)
-        sisters = []
-        for last in ("deactivate", "shut down"):
-            time.sleep(0.3)
-            assert not any(m.active for m in graph.messages("/robot/bond") if m.id == "hero")
+    load(graph)
+    with NodeProgram(program, tmp_path / "out", graph.context.get_domain_id(), **parameters) as node:
+        sisters = set()
+        for before, end in PASSES:
+            graph.heard["/robot/bond"].clear()
+            change(graph, node, *before)
+            assert not [m for m in graph.messages("/robot/bond") if m.id == "hero" and m.active]
             change(graph, node, Transition.TRANSITION_ACTIVATE)
             manager = Manager(graph, "/robot/bond", "hero", timeout=4.0)
             manager.wait("alive", 2.0)  # half its timeout: as long as Nav2's waits
             wait_until(lambda m=manager: len(m.beats) > 5, "heartbeats", 5.0)
-            if last == "deactivate":
-                change(graph, node, Transition.TRANSITION_DEACTIVATE)
-            else:
-                change(graph, node, Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            change(graph, node, end)
             manager.wait("broken", 1.0)
-            sisters.append(manager.sister)
+            sisters.add(manager.sister)
             manager.close()
-            graph.heard["/robot/bond"].clear()
-        assert sisters[0] != sisters[1]
+        assert len(sisters) == len(PASSES)
+        node.wait(lambda s: s["odometry"]["received"] and s["scans"]["received"], "load")
         assert "Traceback" not in node.text
 
 
-@pytest.mark.parametrize(("number", "end"), [(signal.SIGINT, "broken"), (signal.SIGKILL, "lost")])
-def test_the_manager_learns_of_the_process_end(graph, tmp_path, fake_node, number, end):
+PASSES = (
+    ([Transition.TRANSITION_CONFIGURE], Transition.TRANSITION_DEACTIVATE),
+    ([], Transition.TRANSITION_DEACTIVATE),
+    # Nav2's reset of all nodes when one of them is lost, and its start when that is there again.
+    ([Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE], Transition.TRANSITION_ACTIVE_SHUTDOWN),
+)
+
+
+def test_the_manager_notices_that_the_process_is_gone(graph, tmp_path, fake_node):
     with NodeProgram(fake_node, tmp_path / "out", graph.context.get_domain_id()) as node:
         node.wait(lambda s: s["state"] == "ready", "active node")
         manager = Manager(graph, "/bond", "hero", timeout=1.0)
         manager.wait("alive", 2.0)
-        time.sleep(1.0)
+        wait_until(lambda: len(manager.beats) > 3, "heartbeats", 5.0)
         assert manager.silence() < 0.8
-        assert node.interrupt(number) == (0 if number == signal.SIGINT else -number)
-        manager.wait(end, 1.5)
+        node.interrupt(signal.SIGKILL)
+        manager.wait("lost", 1.5)
 
 
 def test_a_node_that_hangs_is_silent(graph):
