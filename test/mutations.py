@@ -129,7 +129,7 @@ def whole(draw: st.DrawFn, topic: str) -> Any:
 
 
 def _cloud(draw: st.DrawFn, message: PointCloud2) -> None:
-    size = st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1))
+    size = st.one_of(st.integers(0, 40), st.sampled_from([0, 2**31 - 1, 2**31, 2**32 - 1]), st.integers(0, 2**32 - 1))
     for field in ("height", "width", "point_step", "row_step"):
         if draw(st.booleans()):
             setattr(message, field, draw(size))
@@ -144,4 +144,4 @@ def _cloud(draw: st.DrawFn, message: PointCloud2) -> None:
     for place, value in edits:
         message.data[place] = value
     if draw(st.integers(0, 9)) == 0:
-        message.data = message.data[: draw(st.integers(0, len(message.data)))]
+        message.data = message.data[: draw(st.one_of(st.just(0), st.integers(0, len(message.data))))]

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dsg_ros"
 MODULES = modules(PACKAGE)
 EDGES = [(name, line, target) for name, path in MODULES.items() for line, target in imported(name, path, set(MODULES))]
 
-ROS = r"(rclpy|rosidl\w*|rosbag2_py|tf2?_\w+|ament_\w+|launch(_\w+)?|\w+_(msgs|srvs|msgs_py|interfaces))"
+ROS = r"(rclpy|bond|rosidl\w*|rosbag2_py|tf2?_\w+|ament_\w+|launch(_\w+)?|\w+_(msgs|srvs|msgs_py|interfaces))"
 
 
 @dataclass(frozen=True)

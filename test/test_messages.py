@@ -1,4 +1,4 @@
-"""tf2_msgs and map_msgs as `make venv` builds them, or as ROS 2 brings them: the same checks on both."""
+"""tf2_msgs, map_msgs and bond as `make venv` builds them, or as ROS 2 brings them: the same checks on both."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ UPDATE = """
     message.header.frame_id = "map"
     """
 
+STATUS = """
+    from bond.msg import Status as Message
+
+    message = Message(id="hero", instance_id="1", active=True, heartbeat_timeout=4.0, heartbeat_period=0.25)
+    """
+
 # One message there and back over DDS, and what the wire says of its type.
 ROUND_TRIP = """
     import json, os, time
@@ -59,7 +65,9 @@ def build() -> dict[str, Any]:
     return runpy.run_path(str(BUILD))
 
 
-@pytest.mark.parametrize(("number", "made"), [(0, TRANSFORMS), (1, UPDATE)], ids=["tf2_msgs", "map_msgs"])
+@pytest.mark.parametrize(
+    ("number", "made"), [(0, TRANSFORMS), (1, UPDATE), (2, STATUS)], ids=["tf2_msgs", "map_msgs", "bond"]
+)
 def test_messages_travel_under_the_type_of_ros(build: dict[str, Any], number: int, made: str) -> None:
     package = build["PACKAGES"][number]
     command = [sys.executable, "-c", dedent(made) + dedent(ROUND_TRIP)]

@@ -64,6 +64,9 @@ class Node(Slam):
         bool, Doc("Take base and sensor as one frame where TF has no transform between them")
     ] = False
     autostart: Annotated[bool, Doc("Configure and activate without a lifecycle manager")] = True
+    bond_heartbeat_period: Annotated[
+        float, Doc("Between heartbeats to Nav2's lifecycle manager, of an active node; 0: none"), Range(0.0, 10.0, "s")
+    ] = 0.25
     output_folder: Annotated[str, Doc("Where ~/save writes; empty: saving is refused with that reason")] = ""
     map_folder: Annotated[
         str,

@@ -84,7 +84,11 @@ class _Kept:
         name = f"{self._function.__module__}.{self._function.__qualname__}"
         digest = hashlib.sha256(f"{_versions()} {_sources(self._function)} {what}".encode()).hexdigest()
         path = cache_folder() and Path(cache_folder() or "", "programs", f"{name}-{digest[:24]}")
-        program = (path and _load(path)) or self._traced(arrays, tree, static)
+        program = path and _load(path)
+        if program:
+            _find_lapack()
+        else:
+            program = self._traced(arrays, tree, static)
         if path and not path.exists():
             _save(path, program)
         return program
@@ -102,6 +106,15 @@ class _Kept:
         flat.__name__ = self._function.__name__
         lowered = export.export(jax.jit(flat))(*arrays).serialize()
         return _Program(lowered, example, self._options())
+
+
+@cache
+def _find_lapack() -> None:
+    """Until JAX 0.8 the functions of LAPACK are looked up where a program that calls them is lowered, and one that was
+    lowered by another process calls a null pointer (jax-ml/jax#29610).  So one is lowered here.
+    """
+    if jax.__version_info__ < (0, 9):
+        jax.jit(jax.lax.linalg.cholesky).lower(np.eye(1))
 
 
 def _load(path: Path) -> _Program | None:

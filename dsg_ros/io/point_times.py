@@ -84,7 +84,8 @@ class SensorTimes:
         numbers that are not finite, and steps too coarse for the sweep (float32 seconds since 1970); "foreign_clock"
         are absolute times of another clock than the stamp's (sensor uptime), which count from their earliest.
         """
-        values = raw.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN warns where it is cast; it is refused below, as any NaN
+            values = raw.astype(np.float64)
         if not len(values) or self._told == "none":
             return None
         low, high = float(values.min()), float(values.max())

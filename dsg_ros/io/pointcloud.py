@@ -17,6 +17,9 @@ _NAMES = {1: "INT8", 2: "UINT8", 3: "INT16", 4: "UINT16", 5: "INT32", 6: "UINT32
 _TIME_FIELDS = ("t", "time", "timestamp", "time_stamp", "timeStamp", "time_offset", "offset_time", "t_offset")
 _TIME_NAMES = (*_TIME_FIELDS, *(f"{name}_{unit}" for name in _TIME_FIELDS for unit in UNITS))
 
+_LONGEST = 2**31 - 1
+"""Bytes of a NumPy record, at most; the points of an empty cloud may claim more."""
+
 FIELDS = ("x", "y", "z", "time")
 """The fields of clouds that this package writes, all FLOAT32: `rows`."""
 
@@ -97,7 +100,7 @@ def _rows(cloud: PointCloud2) -> NDArray[np.uint8]:
     """The points' bytes, (width * height * point_step,), without what pads the rows."""
     data = np.frombuffer(cloud.data, np.uint8) if len(cloud.data) else np.empty(0, np.uint8)
     used = cloud.width * cloud.point_step
-    if cloud.point_step <= 0 and cloud.width * cloud.height:
+    if cloud.point_step > _LONGEST or (cloud.point_step <= 0 and cloud.width * cloud.height):
         raise MalformedMessage(f"point_step is {cloud.point_step}")
     if cloud.row_step < used and cloud.height:
         raise MalformedMessage(

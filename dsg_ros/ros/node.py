@@ -26,6 +26,7 @@ from dsg_ros.interface import Estimate, Frame
 from dsg_ros.ros import beginning, checkpoints, frames, parameters, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.latencies import Answers
+from dsg_ros.ros.manager_bond import Bond
 from dsg_ros.ros.map_outputs import MapOutputs
 from dsg_ros.ros.reference_input import ReferenceInput
 from dsg_ros.ros.reporting import Reporter
@@ -62,6 +63,7 @@ class HeroNode(LifecycleNode):
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
+        self._bond = Bond(self, self.config.bond_heartbeat_period)
 
     @property
     def active(self) -> bool:
@@ -113,6 +115,7 @@ class HeroNode(LifecycleNode):
         if self.config.localisation:
             self._initial_pose.subscribe(self)
         self._reference.subscribe(self)
+        self._bond.open()
         topics = ", ".join(source.topic for source in self.sensors.inputs.values())
         self.get_logger().info(f"active: listening to {topics}")
         return TransitionCallbackReturn.SUCCESS
@@ -120,6 +123,7 @@ class HeroNode(LifecycleNode):
     @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent; the map is kept."""
+        self._bond.close()
         self.sensors.unsubscribe(self)
         self._initial_pose.unsubscribe(self)
         self._reference.unsubscribe(self)
@@ -268,6 +272,7 @@ class HeroNode(LifecycleNode):
 
     def _tear_down(self) -> None:
         """Nothing runs, listens or is remembered any more; from whatever state."""
+        self._bond.close()
         self.tf.stop()
         if self.worker is not None:
             self._reports.stop()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -51,6 +54,22 @@ def test_a_program_on_disk_is_not_traced_again(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 1
     check(programs.kept()(moved)(*arguments(), times=3.0))  # as another process would, with nothing in memory
     assert calls == ["traced"]
+
+
+def test_another_process_runs_it(tmp_path: Path) -> None:
+    """It calls LAPACK, which JAX 0.6 has to be told to find (a segmentation fault, else)."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import jax, numpy as np\n"
+        "from dsg_ros.core import programs\n"
+        "def solved(a, b): return jax.numpy.linalg.solve(a, b)\n"
+        "print(programs.kept()(solved)(np.eye(2) * 2.0, np.ones(2)))\n"
+    )
+    environment = {**os.environ, "DSG_ROS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(2):
+        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=100)
+        assert (done.returncode, done.stdout) == (0, "[0.5 0.5]\n"), done.stderr
+    assert len(list((tmp_path / "cache" / "programs").iterdir())) == 1
 
 
 def test_one_program_serves_arrays_of_the_host_and_of_the_device(folder: Path) -> None:

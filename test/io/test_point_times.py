@@ -112,3 +112,13 @@ def test_sensors_are_told_apart_and_not_kept_without_end():
     for k in range(16):
         times.of("points", f"{k}", 3)
     assert times.of("points", "front", 4) is not first
+
+
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0xFF800001])
+def test_no_kind_of_nan_is_more_than_a_time_that_is_refused(bits):
+    """A signalling NaN raises a warning where it is cast, an error in these tests."""
+    raw = np.array([0, bits], np.uint32).view(np.float32)
+    found, dropped, said = told("f4", lambda now: raw, count=1)
+    assert found is None
+    assert dropped == {"time_refused": 2}
+    assert "nan" in said[0][1]

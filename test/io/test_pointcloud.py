@@ -126,6 +126,7 @@ def test_empty_clouds_are_fine(height):
         ),
         ({"fields": [Field("x", 0, 7), Field("y", 4, 7), Field("z", 8, 7), Field("t", 0, 9)]}, "unknown datatype 9"),
         ({"point_step": 0}, "point_step is 0"),
+        ({"point_step": 2**31, "width": 0, "row_step": 0, "data": b""}, "point_step is 2147483648"),
         ({"row_step": 44}, "row_step 44 is less than width 3 x point_step 15 = 45"),
         ({"data": bytes(44)}, "data has 44 bytes, row_step 45 x height 1 makes 45"),
         ({"height": 2}, "data has 45 bytes, row_step 45 x height 2 makes 90"),

@@ -61,7 +61,7 @@ class Callbacks:
 
     def check(self) -> None:
         sensors, counts = self.robot.sensors, self.robot.sensors.synchroniser.counts
-        assert "unexpected" not in " ".join(f"{cause}" for i in sensors.inputs.values() for cause in i.refused)
+        assert not any("unexpected" in i.refused for i in sensors.inputs.values()), self.robot.text()
         assert all("unexpected" not in account.refused for account in self.accounts.values()), self.robot.text()
         odom, scans = sensors.inputs["odom"], [sensors.inputs["scan"], sensors.inputs["points"]]
         assert odom.received == counts["odometry_received"] + sum(odom.refused.values())

@@ -14,6 +14,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from managers import Manager
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
@@ -76,9 +77,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with NodeProgram(NODE, folder / "out", domain, map_folder=folder / "map", **RELIABLE) as node:
         node.wait(lambda s: s["state"] == "ready", "ready node")
         robot.wait()
+        manager = Manager(graph, "/bond", "hero", timeout=4.0)
         robot.drive(MAPPED, worlds.biased(MAPPED))
         status = node.wait(lambda s: s["scans"]["processed"] >= robot.sent, "every scan processed")
         assert status["localisation"] == ""
+        assert graph.call("/hero/optimize", Trigger, Trigger.Request()).success
         refused = graph.call("/hero/load", Trigger, Trigger.Request())
         assert not refused.success
         assert "localisation:=true" in refused.message
@@ -89,7 +92,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert len(live.stamps) == status["keyframes"]
         assert (folder / "out" / "trajectory.tum").exists()
         written = (folder / "map" / MANIFEST).stat().st_mtime_ns
+        assert manager.state == "alive"
+        assert manager.silence() < 1.0  # while it mapped, solved the whole graph and saved
         assert node.interrupt() == 0
+        manager.wait("broken", 2.0)
         assert "Traceback" not in node.text
     graph.close()
     assert (folder / "map" / MANIFEST).stat().st_mtime_ns > written  # at the end it is saved once more, refined

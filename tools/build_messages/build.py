@@ -1,11 +1,11 @@
-"""Generate, compile and install ``tf2_msgs`` and ``map_msgs`` into the virtual environment whose Python runs this file.
+"""Generate, compile and install ``tf2_msgs``, ``map_msgs`` and ``bond`` into the virtual environment of this Python.
 
 PyPI has rclpy and the common interfaces of ROS 2 Jazzy, but not tf2_msgs, without which nothing can speak on /tf, nor
-map_msgs, which updates of maps are told in.  Of each one message is needed, so these are generated here from their
-definitions with Jazzy's own generators.  These come as some fifty wheels and are needed once: they go to a temporary
-folder, and only the result is kept.
+map_msgs, which updates of maps are told in, nor bond, by which Nav2's lifecycle manager knows that a node lives.  Of
+each one message is needed, so these are generated here from their definitions with Jazzy's own generators.  These come
+as some fifty wheels and are needed once: they go to a temporary folder, and only the result is kept.
 
-In a ROS installation both are there already: this file then does nothing, and COLCON_IGNORE keeps colcon away.
+In a ROS installation all are there already: this file then does nothing, and COLCON_IGNORE keeps colcon away.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ PACKAGES = (
     Package(
         "map_msgs", "OccupancyGridUpdate", "RIHS01_c4095b0be2e4363f8978a1570e0293ee093436f1e1c61d99b48502ac317025e8"
     ),
+    Package("bond", "Status", "RIHS01_87eaccffa254ffffadc0b61600452e8251740f06c25659a2dbda4927fdb1f70a"),
 )
 
 
