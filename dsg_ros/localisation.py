@@ -89,9 +89,8 @@ class Localisation:
 
     def cloud(self, frame: Frame) -> NDArray[np.float64]:
         """Points (n, 3) of a scan as they are matched: deskewed, in the base frame, thinned."""
-        return scan.thin(
-            scan.deskew(frame, self._calibration.corrected), self._settings.input.cell, self._settings.input.max_points
-        )
+        correct = None if self._source.alone else self._calibration.corrected
+        return scan.thin(scan.deskew(frame, correct), self._settings.input.cell, self._settings.input.max_points)
 
     def hint(self, pose: NDArray[np.float64], radius: float, turn: float) -> None:
         """From the next scan on look for the robot within ``radius`` [m], ``turn`` [rad] of ``pose`` (7,) in map."""
@@ -109,7 +108,7 @@ class Localisation:
             elif frame.planar:
                 self.mapper.range_noise.hear(frame.points)
             before = self._localiser.state
-            there = self._calibration.there(frame, odometry)
+            there = odometry if self._source.alone else self._calibration.there(frame, odometry)
             located = self._localiser.track(cloud, there, frame.stamp)
         if located.state is not before:
             _tell(frame.stamp, located)

@@ -51,8 +51,11 @@ def match_drive(
     """Run the pipeline over the log at ``path``, from ``parameters``.
 
     It learns as it goes, so that odometry that is far off does not lead the matching astray.  Its map is not corrected
-    by loop closures: links are between neighbours.  `UserError` for a path that is no log, or holds no usable scan.
+    by loop closures: links are between neighbours.  `UserError` for a path that is no log, or holds no usable scan or
+    no odometry.
     """
+    if settings.input.odometry == "none":
+        raise UserError(f"{path}: it has no odometry: there is nothing to calibrate")
     settings = config.replace(settings, _NOT_NEEDED)
     with reading(path, topics, settings.input) as stream:
         first = next(stream, None)
@@ -69,8 +72,10 @@ def match_drive(
         counts = dict(stream.counts)
     found = slam.saved_map()
     odometry, matches = found.rows["OdomSE3"], found.rows["Registration"]
-    increments = poses.exp(np.asarray(odometry["measured"], float).reshape(-1, 6))
-    roots = np.asarray(matches["sqrt_info"], float).reshape(-1, 6, 6)
+    # Where the odometry was dead, scans alone told of the way: nothing can be learned of that.
+    told = np.asarray(odometry["weight"], float) > 0.0
+    increments = poses.exp(np.asarray(odometry["measured"], float).reshape(-1, 6) * told[:, None])
+    roots = np.asarray(matches["sqrt_info"], float).reshape(-1, 6, 6) * told[:, None, None]
     links = tuple(
         Link(increment, float(seconds), relative, root.T @ root, rate)
         for increment, seconds, rate, relative, root in zip(

@@ -110,12 +110,12 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
         frame = self._odometry.of(frame, *self._map.tracker.step)
-        self._map.tracker.alone = self._odometry.alone
+        self._map.tracker.alone = alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp)
         with self._stopwatch("register"):
-            there = self._calibration.there(frame, odometry)
-            points = scan.deskew(frame, self._calibration.corrected)
+            there = odometry if alone else self._calibration.there(frame, odometry)
+            points = scan.deskew(frame, None if alone else self._calibration.corrected)
             cloud = scan.thin(points, self._settings.input.cell, self._settings.input.max_points)
             usable = frame.planar == self._map.planar  # the kernels are for one kind of scan
             if not usable:
@@ -169,11 +169,12 @@ class Slam:
             relative = se3.between(grown.back_end.pose(last), tracked.own)
             information = grown.mapper.registration_information(tracked.information, tracked.inliers)
             sigmas = self._odometry.made_up(measured, seconds)
-            grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained, sigmas)
             if sigmas is None:
+                grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
                 self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
                 grown.mounting.add(measured, relative)
             else:
+                grown.back_end.add_seen_link(key, measured, sigmas, relative, information)
                 self._calibration.interrupt()
         self._moment = moment
         theta = self._calibration.theta

@@ -237,3 +237,17 @@ def test_a_map_without_keyframes_is_refused(tmp_path: Path) -> None:
     write_map(tmp_path / "map", Slam(config.Slam()).saved_map())
     with pytest.raises(UserError, match="no keyframe"):
         from_folder(replace(config.Node(), map_folder=str(tmp_path / "map")))
+
+
+def test_a_robot_without_odometry_is_found_and_followed(made: tuple[Slam, Array], saved: SavedMap) -> None:
+    inside = Localisation(config.replace(config.Slam(), {"input.odometry": "none"}), saved)
+    inside.warm_up(planar=True)
+    truth = drive((3.0, 5.5), (3.2, 2.5), (7.0, 1.5), (7.0, 3.0), (2.0, 1.0))
+    with CompileCounter() as compilations:
+        estimates = [inside.estimate(frame) for frame in frames(truth)]
+    off = errors(estimates, in_map(made, truth))
+    first = int(np.argmax(np.isfinite(off)))
+    assert np.isfinite(off[first:]).all()
+    assert np.nanmax(off) < 0.1
+    assert first < 60
+    assert compilations.count == 0

@@ -122,7 +122,6 @@ class BackEnd:
         information: NDArray[np.float64],
         doubtful: bool = False,
         rate: NDArray[np.float64] | None = None,
-        sigmas: NDArray[np.float64] | None = None,
     ) -> None:
         """What ties ``key`` to the keyframe before: raw odometry ``increment`` (7,) over ``seconds`` with its ``rate``
         (6,), and the scan matcher's opinion ``relative`` (7,) with its ``information`` (6, 6).
@@ -133,19 +132,50 @@ class BackEnd:
         o = self._settings.odometry
         translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
         rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
-        if sigmas is not None:
-            translation, rotation = (float(sigmas[0]), 0.0, 0.0), (float(sigmas[3]), 0.0, 0.0)
         fields = noise(increment, translation, rotation) | {"rate": np.zeros(6) if rate is None else rate}
         odometry = self.world.add(
             OdomSE3, previous=key - 1, current=key, duration=seconds,
             kernel=int(Kernel.CAUCHY if doubtful else Kernel.NONE), kernel_width=o.robust_scale, **fields,
         )  # fmt: skip
+        sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
+        self._add_registration(odometry, key, relative, information, np.diag(sigmas**-2.0))
+
+    def add_seen_link(
+        self,
+        key: int,
+        expected: NDArray[np.float64],
+        sigmas: NDArray[np.float64],
+        relative: NDArray[np.float64],
+        information: NDArray[np.float64],
+    ) -> None:
+        """What ties ``key`` to the keyframe before where no odometry tells of the way: the scan matcher's opinion
+        ``relative`` (7,) with its ``information`` (6, 6), and where that is nothing the motion ``expected`` (7,), to
+        deviations ``sigmas`` (6,).
+        """
+        prior = np.diag(sigmas**-2.0)
+        away = se3.log(se3.between(plain(relative), plain(expected)))
+        toward: NDArray[np.float64] = np.linalg.inv(prior + information) @ prior @ away
+        both = se3.compose(plain(relative), se3.exp(toward))
+        self._add_registration(self._no_odometry(key, both), key, both, prior + information, np.zeros((6, 6)))
+
+    def _no_odometry(self, key: int, relative: NDArray[np.float64]) -> int:
+        """Every link has a row of odometry; this one has no weight."""
+        return self.world.add(OdomSE3, previous=key - 1, current=key, weight=0.0, **noise(relative))
+
+    def _add_registration(
+        self,
+        odometry: int,
+        key: int,
+        relative: NDArray[np.float64],
+        information: NDArray[np.float64],
+        besides: NDArray[np.float64],
+    ) -> None:
+        """The other row of the link of ``odometry``, which has ``besides`` (6, 6) of information."""
         registration = self.world.add(
             Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information)
         )
         self._links.append((odometry, registration))
-        deviations = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
-        link = np.linalg.inv(np.diag(1.0 / deviations**2) + information)
+        link = np.linalg.inv(besides + information)
         self._covariance = se3.carried(plain(relative), plain(self._covariance)) + self._moving @ link @ self._moving
 
     def add_gap(self, closure: Closure) -> None:
@@ -154,8 +184,7 @@ class BackEnd:
         """
         key = closure.newer
         relative = poses.between(self.pose(key - 1), self.pose(key))
-        # Every link has a row of odometry; this one has no weight.
-        odometry = self.world.add(OdomSE3, previous=key - 1, current=key, weight=0.0, **noise(relative))
+        odometry = self._no_odometry(key, relative)
         registration = self.world.add(
             Registration, first=key - 1, second=key, measured=relative, sqrt_info=np.diag(1.0 / GAP_SIGMAS)
         )
