@@ -108,7 +108,7 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
         odometry = plain(frame.odometry.at(frame.stamp))
-        self._calibration.hear(frame.reference, frame.stamp)
+        self._calibration.hear(frame.reference, frame.stamp, frame.odometry)
         with self._stopwatch("register"):
             there = self._calibration.there(frame, odometry)
             points = scan.deskew(frame, self._calibration.corrected)
