@@ -20,7 +20,7 @@ from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.theta import SPECS
 from dsg_ros.interface import Estimate, Frame, Parameter, ReferencePosition, RunResult
 from dsg_ros.io.logs import frames
-from dsg_ros.io.records import Record
+from dsg_ros.io.records import FixRecord, Record
 from dsg_ros.learning.guards import LEARNED
 from dsg_ros.learning.parameters import PLACES
 from dsg_ros.parameter_file import apply_assignments
@@ -155,7 +155,7 @@ class Recording:
 
     def __iter__(self) -> Iterator[Record]:
         for _, record in self._robot.records():
-            if not isinstance(record, Reference):
+            if not isinstance(record, Reference | FixRecord):
                 yield record
 
 

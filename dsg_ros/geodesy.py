@@ -45,3 +45,19 @@ class LocalFrame:
     def enu(self, geodetic: ArrayLike) -> Array:
         """Positions (..., 3) [m] east, north and up of the origin of ``geodetic`` (..., 3)."""
         return np.asarray((ecef(geodetic) - self._centre) @ self._axes.T)
+
+    def geodetic(self, enu: ArrayLike) -> Array:
+        """Inverse of `enu`: latitude and longitude [deg] and height [m] (..., 3), by fixed-point iteration, which ends
+        below a micrometre within 100 km of the ellipsoid (Hofmann-Wellenhof et al., "GNSS", 2008, section 8.2.1).
+        """
+        x, y, z = np.moveaxis(np.asarray(enu, np.float64) @ self._axes + self._centre, -1, 0)
+        across = np.hypot(x, y)
+        latitude = np.arctan2(z, across * (1.0 - _ECCENTRICITY_SQUARED))
+        for _ in range(8):
+            sin = np.sin(latitude)
+            normal = SEMI_MAJOR / np.sqrt(1.0 - _ECCENTRICITY_SQUARED * sin**2)
+            latitude = np.arctan2(z + _ECCENTRICITY_SQUARED * normal * sin, across)
+        sin, cos = np.sin(latitude), np.cos(latitude)
+        # A form of the height that divides by nothing, at the poles and at the equator alike.
+        height = across * cos + z * sin - SEMI_MAJOR * np.sqrt(1.0 - _ECCENTRICITY_SQUARED * sin**2)
+        return np.stack([np.degrees(latitude), np.degrees(np.arctan2(y, x)), height], axis=-1)
