@@ -43,7 +43,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
     return [
         Case(
             seed, options.world, metres, options.told, options.jump, tuple(options.set), tuple(options.robot),
-            options.fixes, options.fix_rate,
+            options.fixes, options.fix_rate, options.fix_memory,
         )
         for seed in range(options.seeds)
     ]  # fmt: skip
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> Iterator[tuple[list[Row], dict[str, Any]
     """Rows over all drives, with each of them behind."""
     outcomes = driven(cases(options), cores())
     print(table(outcomes), flush=True)
-    asked = ("world", "told", "jump", "set", "robot", "fixes", "fix_rate")
+    asked = ("world", "told", "jump", "set", "robot", "fixes", "fix_rate", "fix_memory")
     details = {
         "options": {name: getattr(options, name) for name in asked},
         "drives": [dataclasses.asdict(outcome) for outcome in outcomes],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.signal import lfilter
 
 from benchmarks import scores
 from benchmarks.log_level import at_level
@@ -50,7 +51,7 @@ class Case:
     """What to drive: ``told`` is how many times too large the told deviations of the odometry are, ``jump`` the share
     by which the wheels' scale jumps halfway, ``settings`` and ``robot`` assignments NAME=VALUE to the settings of the
     pipeline and of the simulation.  With ``fixes`` [m] it is positions with this deviation that teach, ``fix_rate`` a
-    second, instead of the scans.
+    second, instead of the scans; their errors are white, or with ``fix_memory`` [s] a Gauss-Markov process.
     """
 
     seed: int
@@ -62,6 +63,7 @@ class Case:
     robot: tuple[str, ...] = ()
     fixes: float = 0.0
     fix_rate: float = 5.0
+    fix_memory: float = 0.0
 
     def simulation(self) -> config.Simulation:
         """The robot of the case."""
@@ -184,7 +186,10 @@ def fixes(case: Case, robot: Robot) -> list[ReferencePosition]:
     seconds = np.arange(0.3 / case.fix_rate, robot.sweeps / case.simulation().scanner.rate, 1.0 / case.fix_rate)
     base = poses.compose(robot.truth(seconds), assumed_base(case.simulation().mounting))
     places = poses.compose(base, np.concatenate([ANTENNA, poses.IDENTITY[3:]]))[:, :3]
-    places = places + case.fixes * random.standard_normal(places.shape)
+    kept = math.exp(-1.0 / (case.fix_rate * case.fix_memory)) if case.fix_memory else 0.0
+    drawn = random.standard_normal(places.shape)
+    drawn[1:] *= math.sqrt(1.0 - kept**2)
+    places = places + case.fixes * lfilter([1.0], [1.0, -kept], drawn, axis=0)
     covariance = case.fixes**2 * np.eye(3)
     return [
         ReferencePosition(round(1e9 * at), place, covariance, ANTENNA)
