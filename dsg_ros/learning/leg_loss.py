@@ -85,8 +85,12 @@ class Foretold(NamedTuple):
     covariance: Vector
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused, and needs no warning besides
 def foretell(leg: Leg, model: Model, lower: Matrix | None = None) -> Foretold:
-    """The leg's rows, at fixed S where its factor ``lower`` (2m, 2m) is given."""
+    """The leg's rows, at fixed S where its factor ``lower`` (2m, 2m) is given.
+
+    LinAlgError or ValueError where it cannot be told how the leg lies, or its numbers are not finite.
+    """
     steps, parts, covariance = _increments(leg, model)
     nodes = chain(steps)
     at = after(Moved(nodes.pose[leg.link], nodes.gained[leg.link]), parts)
@@ -106,14 +110,21 @@ def score(leg: Leg, model: Model, width: float, lower: Matrix | None = None) -> 
     """`Score` of a leg; its cost has one Cauchy kernel, ``width`` deviations a direction wide, for all of the leg: rows
     that share their errors cannot be doubted one by one (those that stand out are gone: `dsg_ros.learning.snooping`).
     """
-    return _score(leg, foretell(leg, model, lower), width)
+    return score_and_dilution(leg, model, width, lower)[0]
 
 
-def score_and_dilution(leg: Leg, model: Model, width: float) -> tuple[Score, Vector]:
+def score_and_dilution(leg: Leg, model: Model, width: float, lower: Matrix | None = None) -> tuple[Score, Vector]:
     """`score`, and what noise in the measured increments adds to its gradient in the gains (2,), as
     `dsg_ros.learning.losses.dilution` has it.
+
+    Where it cannot be told how the leg lies, or its numbers are not finite, the cost is infinite.
     """
-    foretold = foretell(leg, model)
+    try:
+        foretold = foretell(leg, model, lower)
+    except (np.linalg.LinAlgError, ValueError):
+        count = len(model.offset_gained)
+        wrong: tuple[Any, ...] = (np.inf, np.inf, np.full(count, np.nan), np.full((count, count), np.nan), np.inf)
+        return Score(*wrong), np.zeros(2)
     weight, _ = _weight(leg, foretold.u, width)
     # A^T S^-1 r: what the rows pull at each link's error, by those behind it.
     pulled = solve_triangular(foretold.lower, foretold.u, lower=True, trans=1).reshape(-1, 2)

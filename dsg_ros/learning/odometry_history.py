@@ -11,8 +11,8 @@ from dsg_ros.interface import OdometryTrack
 
 Vector = NDArray[np.float64]
 
-KEPT = 40_000
-"""Newest samples kept: over three minutes at 200 Hz, over an hour of a scanner's."""
+KEPT = 20_000
+"""Newest samples kept: over six minutes at 50 Hz."""
 BEHIND = 1_000_000_000
 """Nanoseconds before the newest sample at which odometry is taken to begin anew."""
 AROUND = 250_000_000
@@ -35,7 +35,7 @@ class OdometryHistory:
         newest = self._stamps[-1] if self._stamps else stamps[0] - 1
         first = bisect.bisect_right(stamps, newest)
         self._stamps += stamps[first:]
-        self._poses += list(track.poses[first:])
+        self._poses += list(track.poses[first:].copy())  # not views, which would keep whole tracks
         if len(self._stamps) > 2 * KEPT:
             del self._stamps[:-KEPT], self._poses[:-KEPT]
 

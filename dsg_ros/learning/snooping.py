@@ -69,9 +69,12 @@ def snoop(leg: Leg, model: Model, prior: Vector) -> Snooped:
     """Leave out what stands out, where theta may be ``prior`` (K,) away from that of ``model``."""
     count = len(leg.link)
     for dropped in range(int(MOST * count) + 1):
-        found = _foretold_by_others(leg, model, prior)
+        try:
+            found = _foretold_by_others(leg, model, prior)
+        except (np.linalg.LinAlgError, ValueError):
+            found = np.full(count, np.nan)
         if not np.isfinite(found).all():
-            return Snooped(leg, dropped, "its numbers are not finite")
+            return Snooped(leg, dropped, "it cannot be told how they lie")
         scale = max(1.0, float(np.median(found)) / USUAL)
         if scale > LOOSEST:
             return Snooped(leg, dropped, f"they are {np.sqrt(scale):.1f} times as far from it as their deviations tell")

@@ -111,6 +111,15 @@ def test_a_leg_that_steps_in_the_middle_teaches_nothing() -> None:
     assert snoop(dataclasses.replace(made, position=position), model(np.zeros(len(NAMES))), PRIOR).wrong
 
 
+def test_a_leg_that_goes_nowhere_or_is_not_finite_costs_more_than_all() -> None:
+    made = leg(20, 0.02, 5)
+    still = dataclasses.replace(made, measured=0 * made.measured, part=0 * made.part, antenna=0 * made.antenna)
+    wild = dataclasses.replace(made, part=np.full_like(made.part, np.inf))
+    for each in (still, wild):
+        assert not np.isfinite(float(leg_loss.score(each, model(TRUTH), 3.0).cost))
+        assert "how they lie" in snoop(each, model(TRUTH), PRIOR).wrong
+
+
 class Drive:
     """A drive with its odometry, its fixes ``every`` some links, and a `Calibration` that hears both."""
 
