@@ -126,8 +126,8 @@ def positions(world: str, outcomes: Sequence[Outcome], *, jumped: bool) -> list[
         found.append(_row(world, f"{name}: beyond 3 sigmas", beyond, BEYOND, note=_states(each)))
     away = [abs(outcome.parameters["odometry.scale"].error) for outcome in outcomes]
     found.append(_row(world, "odometry.scale: mean error", float(np.mean(away)), None, note=f"worst {max(away):.4f}"))
-    nis = [outcome.nis for outcome in outcomes]
-    found.append(_row(world, "NIS", float(np.mean(nis)), None, note=f"{min(nis):.2f} to {max(nis):.2f}"))
+    nis = [outcome.nis_second_half for outcome in outcomes]
+    found.append(_row(world, "NIS, second half", float(np.mean(nis)), None, note=f"{min(nis):.2f} to {max(nis):.2f}"))
     return [*found, _theta_nees(world, outcomes), *_false_alarms(world, outcomes, jumped)]
 
 

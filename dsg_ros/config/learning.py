@@ -44,6 +44,10 @@ class Learning:
     reference_position: Annotated[
         float, Doc("Deviation of a position alone (NavSatFix) where it tells none itself"), Range(1e-3, 100.0, "m")
     ] = 2.0
+    position_memory: Annotated[
+        float, Doc("How long a receiver's errors last: as large ones as it tells, besides white ones; 0: white alone"),
+        Range(0.0, 3600.0, "s"),
+    ] = 60.0  # fmt: skip
     leg_length: Annotated[
         float, Doc("Positions alone are scored along ways of this length, or less where they are good"),
         Range(2.0, 2000.0, "m"),

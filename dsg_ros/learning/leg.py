@@ -25,9 +25,9 @@ PLANAR = np.array([0, 1, 5])
 
 
 class Fix(NamedTuple):
-    """A position told while a link was driven: ``position`` (2,) and ``covariance`` (2, 2) [m] of the ``antenna`` (2,)
-    in the base.  ``part`` (6,) is the tangent of the raw increment from the link's beginning to it, over ``seconds``,
-    and ``rate`` (6,) what that gains a second when odometry is taken later at both ends.
+    """A position told while a link was driven, at ``time`` [s]: ``position`` (2,) and ``covariance`` (2, 2) [m] of the
+    ``antenna`` (2,) in the base.  ``part`` (6,) is the tangent of the raw increment from the link's beginning to it, over
+    ``seconds``, and ``rate`` (6,) what that gains a second when odometry is taken later at both ends.
     """
 
     position: Vector
@@ -36,6 +36,7 @@ class Fix(NamedTuple):
     part: Vector
     rate: Vector
     seconds: float
+    time: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Leg:
     ``measured`` and ``rate`` (n, 6) are raw increments as tangents over ``duration`` (n,) [s], with the parts of their
     deviations (n, 3) as `OdomSE3` has them; ``seen`` (n, 3) what the scan matcher says of the same motions, as planar
     tangents, with ``information`` (n, 3, 3), zero where scans do not teach.  Of the fixes: ``link`` (m,), ascending, in
-    which each lies, ``share`` (m,) of it that was driven, and the fields of `Fix`.
+    which each lies, ``share`` (m,) of it that was driven, and the fields of `Fix`.  Their errors are white and, with
+    ``memory`` () > 0 [s], as large ones besides that last so long.
     """
 
     measured: Vector
@@ -63,6 +65,8 @@ class Leg:
     part: Vector
     part_rate: Vector
     part_duration: Vector
+    time: Vector
+    memory: Vector
 
     @property
     def freedom(self) -> int:
@@ -85,11 +89,15 @@ class Leg:
         return cls(**{f.name: np.array(state[f.name]) for f in fields(cls)})
 
 
-_OF_FIXES = ("link", "share", "position", "covariance", "antenna", "part", "part_rate", "part_duration")
+_OF_FIXES = ("link", "share", "position", "covariance", "antenna", "part", "part_rate", "part_duration", "time")
 
 
-def make_leg(links: Sequence[Link], told: Sequence[tuple[int, Fix]], noises: config.Odometry, scans: bool) -> Leg:
-    """A leg of ``links`` with the fixes ``told``, each with the number of its link; ``scans`` teach too."""
+def make_leg(
+    links: Sequence[Link], told: Sequence[tuple[int, Fix]], noises: config.Odometry, scans: bool, memory: float = 0.0
+) -> Leg:
+    """A leg of ``links`` with the fixes ``told``, each with the number of its link, whose errors last for ``memory`` [s];
+    ``scans`` teach too.
+    """
     measured = np.stack([link.measured for link in links])
     translation = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
     rotation = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
@@ -112,4 +120,6 @@ def make_leg(links: Sequence[Link], told: Sequence[tuple[int, Fix]], noises: con
         part=np.stack([fix.part for fix in fixes]),
         part_rate=np.stack([fix.rate for fix in fixes]),
         part_duration=part_duration,
+        time=np.array([fix.time for fix in fixes]),
+        memory=np.array(memory),
     )

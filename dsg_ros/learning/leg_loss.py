@@ -7,10 +7,14 @@ them has already::
 
     S_jk = R [1, x_j^] C_min(j,k) [1, x_k^]^T R^T + delta_jk Sigma_k,    C_k = sum Ad(X_i) Sigma_i Ad(X_i)^T
 
-with ``x^ = (-y, x)``.  In ``u = L^-1 r``, ``L L^T = S``, every error counts once.  t and psi have no prior: the cost is
-at its minimum over them, and what they could explain is projected out of the derivatives (the Schur complement; Golub
-and Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems whose variables separate",
-1973).  S is held fixed in the derivative, as in `dsg_ros.learning.losses`.
+with ``x^ = (-y, x)``.  What receivers err lasts, and they do not tell for how long: ``delta_jk Sigma_k`` are white
+errors, and a Gauss-Markov process as large is added, ``exp(-|t_j - t_k| / memory)``.  Whichever of the two there is, S is no
+smaller than the true one, and theta is told no surer than it is.
+
+In ``u = L^-1 r``, ``L L^T = S``, every error counts once.  t and psi have no prior: the cost is at its minimum over
+them, and what they could explain is projected out of the derivatives (the Schur complement; Golub and Pereyra, "The
+differentiation of pseudo-inverses and nonlinear least squares problems whose variables separate", 1973).  S is held
+fixed in the derivative, as in `dsg_ros.learning.losses`.
 
 Where scans teach too, they have already said of each increment what its odometry erred.  The chain is then that of both
 fused, ``z + W (scan - z)`` with ``W = Sigma (Sigma + R)^-1`` and the covariance of that: it is the likelihood of the
@@ -203,6 +207,10 @@ def _spread(leg: Leg, nodes: Vector, way: Vector, covariance: Vector, heading: f
     spread = np.einsum("jia,jkab,klb->jikl", rows, walk[first], rows, optimize=True)
     index = np.arange(count)
     spread[index, :, index, :] += leg.covariance
+    if leg.memory > 0.0:
+        roots = np.linalg.cholesky(leg.covariance)
+        alike = np.exp(-np.abs(np.subtract.outer(leg.time, leg.time)) / leg.memory)
+        spread += np.einsum("jia,kla->jikl", roots, roots) * alike[:, None, :, None]
     return spread.reshape(2 * count, 2 * count)
 
 

@@ -71,7 +71,8 @@ class Positions:
 
     ``counts`` are counted up: reference_positions, reference_not_used (no position, not newer than the one before, of
     another time, repeated to the last digit while the robot drove, or odometry is missing around it), of links
-    reference_missing (none came in time) and of legs legs_refused.
+    reference_missing (none came in time) and links_refused (not finite, or not next to each other), and of legs
+    legs_refused.
     """
 
     def __init__(self, settings: config.Slam, counts: dict[str, int]) -> None:
@@ -79,7 +80,8 @@ class Positions:
         self._scans = settings.learning.teacher == "both"
         self.planar = True
         self.counts = counts
-        for name in ("reference_positions", "reference_not_used", "reference_missing", "legs_refused"):
+        names = ("reference_positions", "reference_not_used", "reference_missing", "legs_refused", "links_refused")
+        for name in names:
             counts.setdefault(name, 0)
         self._history = OdometryHistory()
         self._told: list[ReferencePosition] = []
@@ -93,8 +95,9 @@ class Positions:
 
     @property
     def waiting(self) -> int:
-        """Links that wait for positions, and those of the leg begun."""
-        return len(self._waiting) + len(self._growing.links)
+        """Links that wait for positions, and those of legs that nothing has learned from."""
+        legs = len(self._growing.links) + sum(len(leg.duration) for leg in self._done)
+        return len(self._waiting) + legs
 
     def follow(self, track: OdometryTrack) -> None:
         """Raw odometry around a scan."""
@@ -165,13 +168,16 @@ class Positions:
         link, self._gathered = next_.link, next_.end
         follows = self._last_key is None or next_.key == self._last_key + 1
         self._last_key = next_.key
-        if not follows:
+        if not (follows and link.valid):
+            if not self._scans:  # else they are counted where these teach
+                self.counts["links_refused"] += 1 + len(self._growing.links)
+            why = "does not follow the one before" if link.valid else "has invalid numbers"
+            self._throttled("warning", "link", f"reference: keyframe {next_.key} {why}: the leg ends there")
             self._drop("")
-        if not link.valid or not self.planar:
-            self._drop("")
-            if not self.planar:
-                text = "reference: positions alone teach robots in the plane; a robot in 3D: not built"
-                self._throttled("warning", "3d", text)
+        if not self.planar:
+            text = "reference: positions alone teach robots in the plane; a robot in 3D: not built"
+            self._throttled("warning", "3d", text)
+        if not (link.valid and self.planar):
             return
         fixes, leg = self._fixes(next_), self._growing
         if not (leg.links or fixes):
@@ -194,7 +200,8 @@ class Positions:
         if len(leg.told) < FEWEST:
             self._drop(f"tells {len(leg.told)} positions only, not {FEWEST}")
             return
-        self._done.append(make_leg(leg.links, leg.told, self._settings.odometry, self._scans))
+        memory = self._learning.position_memory
+        self._done.append(make_leg(leg.links, leg.told, self._settings.odometry, self._scans, memory))
         self._growing = _Growing()
 
     def _drop(self, why: str) -> None:
@@ -225,7 +232,7 @@ class Positions:
             part = se3.between(plain(begun[0]), plain(there[0]))
             gained, seconds = rate(part, begun[1], there[1]), (told.stamp - of.start) * 1e-9
             place, antenna = told.position[:2].copy(), told.antenna[:2].copy()
-            found.append(Fix(place, self._covariance(told), antenna, se3.log(part), gained, seconds))
+            found.append(Fix(place, self._covariance(told), antenna, se3.log(part), gained, seconds, told.stamp * 1e-9))
         return found
 
     def _covariance(self, told: ReferencePosition) -> Vector:

@@ -42,7 +42,7 @@ def chain(links: list[Link]) -> np.ndarray:
     return np.stack(found)
 
 
-def leg(count: int, sigma: float, seed: int, scans: bool = False) -> Leg:
+def leg(count: int, sigma: float, seed: int, scans: bool = False, memory: float = 0.0) -> Leg:
     """With a fix in every link, somewhere in it; scans err by what links_of gives them."""
     links, rng = links_of(TRUE, drive("rooms", count), seed), np.random.default_rng(seed + 100)
     where, told = chain(links), []
@@ -51,8 +51,10 @@ def leg(count: int, sigma: float, seed: int, scans: bool = False) -> Leg:
         at = poses.compose(where[i], poses.exp(share * poses.log(link.relative)))
         place = poses.transform(at, ANTENNA[None])[0, :2] + sigma * rng.standard_normal(2)
         part = share * poses.log(link.measured)
-        told.append((i, Fix(place, sigma**2 * np.eye(2), ANTENNA[:2], part, share * link.rate, share * SECONDS)))
-    return make_leg(links, told, SETTINGS.odometry, scans)
+        told.append(
+            (i, Fix(place, sigma**2 * np.eye(2), ANTENNA[:2], part, share * link.rate, share * SECONDS, i * SECONDS))
+        )
+    return make_leg(links, told, SETTINGS.odometry, scans, memory)
 
 
 @pytest.mark.parametrize("scans", [False, True])
@@ -73,6 +75,16 @@ def test_the_told_spread_is_the_one_there_is() -> None:
     """Odometry's errors add up along the way, and each counts once: chi squared is what it should be."""
     told = [float(leg_loss.score(leg(40, 0.02, seed), model(TRUTH), 3.0).nis) for seed in range(30)]
     assert np.mean(told) == pytest.approx(1.0, abs=0.12)
+
+
+def test_errors_that_last_are_those_of_a_gauss_markov_process() -> None:
+    """Positions alone, of a robot whose odometry does not err: the spread is that of what was drawn."""
+    made = leg(30, 0.5, 2, memory=10.0)
+    exact = dataclasses.replace(made, sigma_translation=0 * made.sigma_translation + 1e-9, sigma_rotation=made.seen * 0)
+    lower = leg_loss.foretell(exact, model(TRUTH)).lower
+    spread = (lower @ lower.T)[::2, ::2]
+    apart = SECONDS * np.abs(np.subtract.outer(np.arange(30), np.arange(30)))
+    np.testing.assert_allclose(spread, 0.25 * (np.eye(30) + np.exp(-apart / 10.0)), atol=1e-6)
 
 
 def test_where_a_leg_lies_and_what_heading_it_has_says_nothing() -> None:
@@ -200,6 +212,13 @@ def test_fixes_that_do_not_come_are_waited_for_and_then_missed() -> None:
     made.learn()
     assert made.calibration.counts["reference_missing"] > 60
     assert made.calibration.counts["reference_not_used"] > 20
+
+
+def test_a_keyframe_that_is_missing_ends_a_leg() -> None:
+    made = Drive(200, seed=6)
+    made.links[30] = dataclasses.replace(made.links[30], measured=np.full(7, np.nan))
+    right(made.learn(), "odometry.scale")
+    assert 1 <= made.calibration.counts["links_refused"] < 40
 
 
 def test_a_robot_in_space_is_refused_by_name(caplog: pytest.LogCaptureFixture) -> None:
