@@ -26,8 +26,8 @@ PLANAR = np.array([0, 1, 5])
 
 class Fix(NamedTuple):
     """A position told while a link was driven, at ``time`` [s]: ``position`` (2,) and ``covariance`` (2, 2) [m] of the
-    ``antenna`` (2,) in the base.  ``part`` (6,) is the tangent of the raw increment from the link's beginning to it, over
-    ``seconds``, and ``rate`` (6,) what that gains a second when odometry is taken later at both ends.
+    ``antenna`` (2,) in the base.  ``part`` (6,) is the tangent of the raw increment from the link's beginning to it,
+    over ``seconds``, and ``rate`` (6,) what that gains a second when odometry is taken later at both ends.
     """
 
     position: Vector
@@ -95,8 +95,8 @@ _OF_FIXES = ("link", "share", "position", "covariance", "antenna", "part", "part
 def make_leg(
     links: Sequence[Link], told: Sequence[tuple[int, Fix]], noises: config.Odometry, scans: bool, memory: float = 0.0
 ) -> Leg:
-    """A leg of ``links`` with the fixes ``told``, each with the number of its link, whose errors last for ``memory`` [s];
-    ``scans`` teach too.
+    """A leg of ``links`` with the fixes ``told``, each with the number of its link, whose errors last for ``memory``
+    [s]; ``scans`` teach too.
     """
     measured = np.stack([link.measured for link in links])
     translation = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)

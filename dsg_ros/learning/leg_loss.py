@@ -8,8 +8,8 @@ them has already::
     S_jk = R [1, x_j^] C_min(j,k) [1, x_k^]^T R^T + delta_jk Sigma_k,    C_k = sum Ad(X_i) Sigma_i Ad(X_i)^T
 
 with ``x^ = (-y, x)``.  What receivers err lasts, and they do not tell for how long: ``delta_jk Sigma_k`` are white
-errors, and a Gauss-Markov process as large is added, ``exp(-|t_j - t_k| / memory)``.  Whichever of the two there is, S is no
-smaller than the true one, and theta is told no surer than it is.
+errors, and a Gauss-Markov process as large is added, ``exp(-|t_j - t_k| / memory)``.  Whichever of the two there is, S
+is no smaller than the true one, and theta is told no surer than it is.
 
 In ``u = L^-1 r``, ``L L^T = S``, every error counts once.  t and psi have no prior: the cost is at its minimum over
 them, and what they could explain is projected out of the derivatives (the Schur complement; Golub and Pereyra, "The
