@@ -113,6 +113,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     told += ["--figures", str(options.figures)] if options.figures else []
     told += ["--seeds", str(options.seeds), "--world", options.world, "--told", str(options.told)]
     told += ["--jump", str(options.jump), *(["--metres", str(options.metres)] if options.metres is not None else [])]
+    told += ["--fixes", str(options.fixes), "--fix-rate", str(options.fix_rate)]
+    told += ["--fix-memory", str(options.fix_memory)]
     told += [word for name in ("set", "robot") for value in getattr(options, name) for word in (f"--{name}", value)]
     told += ["--graphs", *options.graphs] if options.graphs else []
     told += ["--recordings", *options.recordings] if options.recordings else []

@@ -41,21 +41,25 @@ def cases(options: argparse.Namespace) -> list[Case]:
     """What the options ask for, a case a seed."""
     metres = METRES[options.world] if options.metres is None else options.metres
     return [
-        Case(seed, options.world, metres, options.told, options.jump, tuple(options.set), tuple(options.robot))
+        Case(
+            seed, options.world, metres, options.told, options.jump, tuple(options.set), tuple(options.robot),
+            options.fixes, options.fix_rate, options.fix_memory,
+        )
         for seed in range(options.seeds)
-    ]
+    ]  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Rows over all drives, with each of them behind."""
     outcomes = driven(cases(options), cores())
     print(table(outcomes), flush=True)
-    asked = ("world", "told", "jump", "set", "robot")
+    asked = ("world", "told", "jump", "set", "robot", "fixes", "fix_rate", "fix_memory")
     details = {
         "options": {name: getattr(options, name) for name in asked},
         "drives": [dataclasses.asdict(outcome) for outcome in outcomes],
     }
-    yield rows(options.world, outcomes, jumped=bool(options.jump)), details
+    found = positions if options.fixes else rows
+    yield found(options.world, outcomes, jumped=bool(options.jump)), details
 
 
 def driven(wanted: Sequence[Case], workers: int, one: Callable[[Case], Outcome] = drive) -> list[Outcome]:
@@ -111,6 +115,20 @@ def rows(world: str, outcomes: Sequence[Outcome], *, jumped: bool) -> list[Row]:
         *_ate(world, outcomes),
         *_false_alarms(world, outcomes, jumped),
     ]
+
+
+def positions(world: str, outcomes: Sequence[Outcome], *, jumped: bool) -> list[Row]:
+    """`rows` of drives that positions alone have taught."""
+    found = []
+    for name in outcomes[0].parameters:
+        each = [outcome.parameters[name] for outcome in outcomes]
+        beyond = sum(not parameter.within for parameter in each if parameter.status == LEARNED) / len(each)
+        found.append(_row(world, f"{name}: beyond 3 sigmas", beyond, BEYOND, note=_states(each)))
+    away = [abs(outcome.parameters["odometry.scale"].error) for outcome in outcomes]
+    found.append(_row(world, "odometry.scale: mean error", float(np.mean(away)), None, note=f"worst {max(away):.4f}"))
+    nis = [outcome.nis_second_half for outcome in outcomes]
+    found.append(_row(world, "NIS, second half", float(np.mean(nis)), None, note=f"{min(nis):.2f} to {max(nis):.2f}"))
+    return [*found, _theta_nees(world, outcomes), *_false_alarms(world, outcomes, jumped)]
 
 
 def band(numbers: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dsg_ros import config
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.io.checkpoint import CheckpointWriter
 from dsg_ros.io.logs import frames
-from dsg_ros.io.records import Record
+from dsg_ros.io.records import FixRecord, Record
 from dsg_ros.pipeline import Slam
 from dsg_ros.simulation.robot import Reference, Robot
 from dsg_ros.worker.checkpoints import compared
@@ -50,7 +50,7 @@ def make(scenario: Scenario, folder: Path) -> Made:
     about = slam.about()
     CheckpointWriter().write(folder, slam.state(), compared(settings), about)
     goes_on = robot.records(scenario.seconds, scenario.seconds + scenario.live)
-    live = tuple((time, record) for time, record in goes_on if not isinstance(record, Reference))
+    live = tuple((time, record) for time, record in goes_on if not isinstance(record, Reference | FixRecord))
     return Made(about["keyframes"], voxels, live)
 
 
@@ -68,7 +68,7 @@ class _Beginning:
 
     def __iter__(self) -> Iterator[Record]:
         for _, record in self._slower().records(end=self._scenario.seconds):
-            if not isinstance(record, Reference):
+            if not isinstance(record, Reference | FixRecord):
                 yield record
 
     def _slower(self) -> Robot:

@@ -51,6 +51,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     drives.add_argument(
         "--robot", action="append", default=[], metavar="NAME=VALUE", help="a setting of the robot, as of `simulate`"
     )
+    drives.add_argument(
+        "--fixes", type=float, default=0.0, metavar="M", help="positions with this deviation [m] teach, scans do not"
+    )
+    drives.add_argument("--fix-rate", type=float, default=5.0, metavar="HZ", help="so many a second (default 5)")
+    drives.add_argument(
+        "--fix-memory", type=float, default=0.0, metavar="S", help="time constant of their errors (default: white)"
+    )
     worse = parser.add_argument_group("worsened and learned", "recordings of real robots")
     worse.add_argument("--recordings", nargs="+", metavar="NAME", help="only these: intel, aces, mit-csail")
     worse.add_argument("--worse", nargs="+", metavar="HOW", help="worsened: only so, of benchmarks/worsening.py")

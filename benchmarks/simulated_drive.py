@@ -11,22 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.signal import lfilter
 
 from benchmarks import scores
 from benchmarks.log_level import at_level
-from dsg_ros import config
+from dsg_ros import config, poses
+from dsg_ros.commands._run_teaching import with_teaching
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.theta import SPECS
-from dsg_ros.interface import Estimate, Frame, Parameter, RunResult
+from dsg_ros.interface import Estimate, Frame, Parameter, ReferencePosition, RunResult
 from dsg_ros.io.logs import frames
-from dsg_ros.io.records import Record
+from dsg_ros.io.records import FixRecord, Record
 from dsg_ros.learning.guards import LEARNED
 from dsg_ros.learning.parameters import PLACES
 from dsg_ros.parameter_file import apply_assignments
 from dsg_ros.pipeline import Slam
 from dsg_ros.report.evaluation import Track, score
 from dsg_ros.simulation.robot import Reference, Robot
-from dsg_ros.simulation.truth import true_parameters
+from dsg_ros.simulation.truth import assumed_base, true_parameters
 
 INCREMENTS = ((0.26, 0.0), (0.32, 0.0), (0.26, 0.1), (0.2, 0.2), (0.16, 0.32), (0.13, 0.26))
 """Way [m] and turn [rad] from one keyframe to the next, for which the told deviations are right."""
@@ -38,6 +40,8 @@ WHEELS = config.SimulatedWheels(
 )  # fmt: skip
 MOUNTING = config.SimulatedMounting(x=0.05, y=-0.03, yaw=math.radians(2.0))
 SCANNER = config.SimulatedScanner(rate=5.0)
+ANTENNA = np.array([0.3, 0.1, 0.5])
+"""Of the receiver, in the base [m]."""
 SETTLE = 120
 """Keyframes after a jump at which the scale is looked at."""
 
@@ -46,7 +50,8 @@ SETTLE = 120
 class Case:
     """What to drive: ``told`` is how many times too large the told deviations of the odometry are, ``jump`` the share
     by which the wheels' scale jumps halfway, ``settings`` and ``robot`` assignments NAME=VALUE to the settings of the
-    pipeline and of the simulation.
+    pipeline and of the simulation.  With ``fixes`` [m] it is positions with this deviation that teach, ``fix_rate`` a
+    second, instead of the scans; their errors are white, or with ``fix_memory`` [s] a Gauss-Markov process.
     """
 
     seed: int
@@ -56,13 +61,17 @@ class Case:
     jump: float = 0.0
     settings: tuple[str, ...] = ()
     robot: tuple[str, ...] = ()
+    fixes: float = 0.0
+    fix_rate: float = 5.0
+    fix_memory: float = 0.0
 
     def simulation(self) -> config.Simulation:
         """The robot of the case."""
         plain = config.Simulation(
             drive=config.SimulatedDrive(self.metres, SPEED, TURN_RATE),
             scanner=SCANNER,
-            mounting=MOUNTING,
+            # By positions alone the angle is not told apart from where the antenna is.
+            mounting=dataclasses.replace(MOUNTING, yaw=0.0) if self.fixes else MOUNTING,
             wheels=dataclasses.replace(WHEELS, scale_jump=self.jump),
         )
         named: config.Simulation = config.replace(plain, {"world": self.world, "seed": self.seed})
@@ -71,11 +80,12 @@ class Case:
     def pipeline(self, told: float) -> config.Slam:
         """Settings with deviations ``told`` times those of the wheels.
 
-        The mounting's angle is learned too; what only a finished run needs is off.
+        The mounting's angle is learned too, of scans; what only a finished run needs is off.
         """
+        learning = config.Learning(parameters=f"{config.Learning().parameters}, odometry.lever.rz")
         plain = config.Slam(
             odometry=told_noise(self.simulation().wheels, told),
-            learning=config.Learning(parameters=f"{config.Learning().parameters}, odometry.lever.rz"),
+            learning=config.Learning(teacher="reference") if self.fixes else learning,
             refinement=config.Refinement(enabled=False),
             grid=config.Grid(enabled=False),
         )
@@ -148,7 +158,7 @@ class Recording:
 
     def __iter__(self) -> Iterator[Record]:
         for _, record in self._robot.records():
-            if not isinstance(record, Reference):
+            if not isinstance(record, Reference | FixRecord):
                 yield record
 
 
@@ -171,6 +181,23 @@ def told_noise(wheels: config.SimulatedWheels, factor: float) -> config.Odometry
     return config.Odometry(*translation, *rotation)
 
 
+def fixes(case: Case, robot: Robot) -> list[ReferencePosition]:
+    """Positions of an antenna at `ANTENNA` in the base, which is believed to be where the mounting has it."""
+    random = np.random.default_rng([case.seed, 7])
+    seconds = np.arange(0.3 / case.fix_rate, robot.sweeps / case.simulation().scanner.rate, 1.0 / case.fix_rate)
+    base = poses.compose(robot.truth(seconds), assumed_base(case.simulation().mounting))
+    places = poses.compose(base, np.concatenate([ANTENNA, poses.IDENTITY[3:]]))[:, :3]
+    kept = math.exp(-1.0 / (case.fix_rate * case.fix_memory)) if case.fix_memory else 0.0
+    drawn = random.standard_normal(places.shape)
+    drawn[1:] *= math.sqrt(1.0 - kept**2)
+    places = places + case.fixes * lfilter([1.0], [1.0, -kept], drawn, axis=0)
+    covariance = case.fixes**2 * np.eye(3)
+    return [
+        ReferencePosition(round(1e9 * at), place, covariance, ANTENNA)
+        for at, place in zip(seconds.tolist(), places, strict=True)
+    ]
+
+
 def drive(case: Case) -> Outcome:
     """Simulate, map and learn, and compare."""
     with at_level("dsg_ros", logging.ERROR):  # what goes wrong in a hundred drives is a figure here
@@ -184,6 +211,8 @@ def _driven(case: Case) -> Outcome:
     robot = Robot(simulation)
     settings = case.pipeline(case.told)
     seen = list(frames(Recording(robot), settings.input))
+    if case.fixes:
+        seen = list(with_teaching(seen, fixes(case, robot), 0.0))
     slam, estimates = mapped(settings, seen)
     result = slam.finish()
     kept = slam.saved_map()
@@ -201,10 +230,10 @@ def _driven(case: Case) -> Outcome:
         theta_nees=squared,
         theta_numbers=numbers,
         pose_nees=scores.pose_nees(keyframes),
-        nis=float(nis.mean()),
-        nis_second_half=float(nis[len(nis) // 2 :].mean()),
+        nis=float(nis.mean()) if len(nis) else math.nan,
+        nis_second_half=float(nis[len(nis) // 2 :].mean()) if len(nis) else math.nan,
         noise=scores.noise_ratios(keyframes, robot, simulation, settings, result.parameters),
-        ate=_ate(case, robot, simulation, seen, result) if case.world != "corridor" else {},
+        ate=_ate(case, robot, simulation, seen, result) if case.world != "corridor" and not case.fixes else {},
         alarms=scores.alarms(keyframes.estimates, after[0]),
         settled=_settled(keyframes, after[0], simulation) if case.jump else None,
         seconds=time.perf_counter() - began,

@@ -98,13 +98,30 @@ class ReferencePose:
 
 
 @dataclass(frozen=True)
+class ReferencePosition:
+    """Where something better says the antenna was: ``position`` (3,) [m] east, north and up in a frame of its own at
+    ``stamp`` [ns], with ``covariance`` (3, 3) in these axes; all zero: not told.  ``antenna`` (3,) is its place in the
+    base frame.
+    """
+
+    stamp: int
+    position: NDArray[np.float64]
+    covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
+    antenna: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+
+
+Told = ReferencePose | ReferencePosition
+"""What teaches beside the scans, or instead of them."""
+
+
+@dataclass(frozen=True)
 class Frame:
     """One scan with the odometry that spans it.
 
     ``points`` (n, 3) float32 in the sensor frame, finite, inside the configured ranges.  ``times`` (n,) float32 seconds
     after ``stamp`` at which each point was measured, or None for an instantaneous scan.  ``base_from_sensor`` (7,).
     ``planar``: the points come from a LaserScan, so height, roll and pitch cannot be observed from them.
-    ``reference`` are poses to learn from that came since the frame before; they may be of any time.
+    ``reference`` are poses or positions to learn from that came since the frame before; they may be of any time.
     """
 
     stamp: int
@@ -113,7 +130,7 @@ class Frame:
     base_from_sensor: NDArray[np.float64] = field(default_factory=poses.IDENTITY.copy)
     times: NDArray[np.float32] | None = None
     planar: bool = False
-    reference: tuple[ReferencePose, ...] = ()
+    reference: tuple[Told, ...] = ()
 
     @property
     def sweep(self) -> int:

@@ -112,7 +112,7 @@ class Slam:
         frame = self._odometry.of(frame, *self._map.tracker.step)
         self._map.tracker.alone = alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
-        self._calibration.hear(frame.reference, frame.stamp)
+        self._calibration.hear(frame.reference, frame.stamp, frame.odometry)
         with self._stopwatch("register"):
             there = odometry if alone else self._calibration.there(frame, odometry)
             points = scan.deskew(frame, None if alone else self._calibration.corrected)

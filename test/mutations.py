@@ -11,16 +11,18 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import LaserScan, PointCloud2, PointField
+from sensor_msgs.msg import LaserScan, NavSatFix, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import poses
+from dsg_ros.io.records import FixRecord
 from dsg_ros.ros import convert
 
 SECOND = 1_000_000_000
 KINDS = {
     "odom": Odometry, "scan": LaserScan, "points": PointCloud2, "tf": TFMessage,
     "initialpose": PoseWithCovarianceStamped, "reference": PoseWithCovarianceStamped, "what_if": KeyValue,
+    "fix": NavSatFix,
 }  # fmt: skip
 BASE, LASER = "base_link", "laser"
 
@@ -41,6 +43,8 @@ def good(topic: str, stamp: int) -> Any:
         return TFMessage(transforms=[convert.transform(BASE, LASER, stamp, poses.from_planar(0.1, 0.0, 0.0))])
     if topic in ("initialpose", "reference"):
         return convert.pose_with_covariance("map", stamp, poses.from_planar(1.0, 2.0, 0.3), np.eye(6))
+    if topic == "fix":
+        return convert.fix(FixRecord(stamp, np.array([48.0, 11.0, 500.0]), np.ones(3), poses.IDENTITY, LASER))
     return KeyValue(key="scale", value="0.1")
 
 
@@ -119,6 +123,10 @@ def whole(draw: st.DrawFn, topic: str) -> Any:
         message.pose.covariance = np.array(draw(st.lists(_double, min_size=36, max_size=36)))
         if topic == "odom":
             message.child_frame_id = draw(_text)
+    elif topic == "fix":
+        _fill(draw, message, "latitude longitude altitude", _double)
+        message.status.status, message.position_covariance_type = draw(st.integers(-1, 2)), draw(st.integers(0, 3))
+        message.position_covariance = np.array(draw(st.lists(_double, min_size=9, max_size=9)))
     elif topic == "scan":
         fields = "angle_min angle_increment range_min range_max time_increment scan_time"
         _fill(draw, message, fields, _single)

@@ -11,7 +11,11 @@ import time
 import numpy as np
 import pytest
 
+from dsg_ros import config
+from dsg_ros.commands._run_teaching import read_teaching
 from dsg_ros.commands.run import Options, main
+from dsg_ros.commands.simulate import Options as Simulated
+from dsg_ros.commands.simulate import main as simulate
 from dsg_ros.effect import with_margin
 from dsg_ros.errors import UserError
 from dsg_ros.io.trajectories import read_tum, write_tum
@@ -168,6 +172,9 @@ def test_ctrl_c_leaves_whole_files_of_what_was_done(room):
         ({"config": "absent.yaml"}, "absent.yaml"),
         ({"reference": "absent.tum"}, "absent.tum"),
         ({"freeze_theta": "truth.tum"}, "truth.tum"),
+        ({"antenna": (0.1, 0.0, 0.0)}, "--antenna: they are about what --teach names"),
+        ({"teach": "truth.tum", "antenna": (0.1, 0.0, 0.0)}, "poses of the base, not positions"),
+        ({"teach": "truth.tum", "teach_topic": "/fix"}, "is no bag"),
         ({"out": "."}, "not a run of dsg_ros"),
         ({"map": "absent"}, "absent: there is no such folder"),
         ({"map": "."}, "no map: manifest.json is missing"),
@@ -179,6 +186,52 @@ def test_what_cannot_work_is_refused_before_anything_is_written(room, wrong, mes
     with pytest.raises(UserError, match=message):
         main(options)
     assert not (room / "refused").exists()
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    """A bag of a robot with a receiver in the office."""
+    path = tmp_path_factory.mktemp("bags") / "bag"
+    world = config.Simulation(
+        world="office",
+        drive=config.SimulatedDrive(metres=24.0),
+        scanner=config.SimulatedScanner(rate=5.0),
+        receiver=config.SimulatedReceiver(rate=5.0, deviation=0.02),
+    )
+    assert simulate(Simulated(path, world)) == 0
+    return path
+
+
+def test_the_fixes_of_a_bag_teach_its_run(bag, tmp_path):
+    assert main(Options(bag, tmp_path / "out", teach=bag)) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    counts = report["counts"]
+    assert counts["reference_positions"] > 100
+    assert counts["reference_not_used"] + counts["reference_missing"] + counts["positions_jump"] < 10
+    scale = next(p for p in report["parameters"] if p["name"] == "odometry.scale")
+    assert scale["sigma"] < 0.02  # of 0.05 where nothing has taught it
+
+
+def test_positions_are_read_from_bags_and_text(bag, tmp_path):
+    fixes = read_teaching(bag, "", None)
+    np.testing.assert_allclose(fixes.told[0].antenna, [0.2, 0.1, 1.0], atol=1e-9)
+    np.testing.assert_allclose(read_teaching(bag, "/fix", (1.0, 2.0, 3.0)).told[0].antenna, [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(np.diag(fixes.told[3].covariance), [4e-4, 4e-4, 16e-4])
+    stamps, true = read_tum(bag.with_name("bag.tum"))
+    way = np.array([told.position[:2] for told in fixes.told])
+    there = np.array([true[np.argmin(np.abs(stamps - told.stamp)), :2] for told in fixes.told])
+    apart = np.linalg.norm(way - way[0], axis=1) - np.linalg.norm(there - there[0], axis=1)
+    assert np.abs(apart).max() < 0.5, "metres, as the truth has them"
+    with pytest.raises(UserError, match="no topic /gps"):
+        read_teaching(bag, "/gps", None)
+    text = tmp_path / "track.txt"
+    text.write_text("# stamp x y z\n1.5 1 2 3\n1.25, 4, 5, 6\n")
+    told = read_teaching(text, "", (0.1, 0.2, 0.3)).told
+    assert [each.stamp for each in told] == [1_250_000_000, 1_500_000_000]
+    assert told[0].position.tolist() == [4.0, 5.0, 6.0]
+    text.write_text("1.5 1 2 3\n1.6 1 2\n")
+    with pytest.raises(UserError, match=r"track\.txt:2: expected stamp x y z"):
+        read_teaching(text, "", None)
 
 
 def test_a_log_without_a_usable_scan_says_what_was_left_out(tmp_path):

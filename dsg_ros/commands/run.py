@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +18,10 @@ from dsg_ros import config as configuration
 from dsg_ros.commands._run_clock import Clock
 from dsg_ros.commands._run_outcome import tell
 from dsg_ros.commands._run_sensitivity import sensitivities
-from dsg_ros.commands._run_teaching import teaching, with_teaching
+from dsg_ros.commands._run_teaching import Teaching, read_teaching, with_teaching
 from dsg_ros.commands._settings import (
     FILE,
+    TOPIC,
     Assignments,
     OdomTopic,
     ParameterFile,
@@ -29,7 +30,7 @@ from dsg_ros.commands._settings import (
 )
 from dsg_ros.commands._view import View, Watched, watching
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, Frame, ReferencePose, SavedMap
+from dsg_ros.interface import Estimate, Frame, SavedMap
 from dsg_ros.interruption import INTERRUPTED, Interrupt
 from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
@@ -76,8 +77,17 @@ class Options:
         Path | None,
         FILE,
         Doc("Poses of the base from elsewhere, in a file as --reference takes, to learn the calibration from instead of"
-            " the scans, or, with --set learning.teacher=both, beside them"),
+            " the scans, or, with --set learning.teacher=both, beside them; or positions alone: a bag with NavSatFix"
+            " (LOG itself, too), or a text file of stamp x y z"),
     ] = None  # fmt: skip
+    teach_topic: Annotated[
+        str, TOPIC, Doc("Topic of the fixes in the bag that teaches; default: the first of its type")
+    ] = ""
+    antenna: Annotated[
+        tuple[float, float, float] | None,
+        arg(metavar="X Y Z"),
+        Doc("Where the antenna of such positions is in the base frame [m]; default: as the bag's transforms have it"),
+    ] = None
     view: Annotated[
         View, Doc("web: watch it in a browser; where is set by view_host and view_port. It stays until Ctrl-C")
     ] = "none"
@@ -95,7 +105,7 @@ def main(options: Options) -> int:
     _check(options, settings)
     saved = None if options.map is None else read_map(options.map)
     reference = None if options.reference is None else read_reference(options.reference)
-    taught = None if options.teach is None else teaching(read_reference(options.teach))
+    taught = None if options.teach is None else read_teaching(options.teach, options.teach_topic, options.antenna)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
     with watching(options.view, settings) as watched, reading(options.log, topics, settings.input) as stream:
         return _run(options, settings, saved, theta, stream, watched, reference, taught)
@@ -109,7 +119,7 @@ def _run(
     stream: Stream,
     watched: Watched | None,
     reference: Reference | None,
-    taught: Sequence[ReferencePose] | None,
+    taught: Teaching | None,
 ) -> int:
     clock = Clock()
     slam: Slam | Localisation
@@ -123,9 +133,8 @@ def _run(
         first = next(stream, None)
     if first is None:
         raise UserError(f"{options.log}: no scan could be used: {_listed(stream.counts) or 'the log holds none'}")
-    if taught and taught[-1].stamp < first.stamp:
-        ends, begins = taught[-1].stamp * 1e-9, first.stamp * 1e-9
-        raise UserError(f"{options.teach}: its poses end at {ends:.3f} s, before the log begins at {begins:.3f} s")
+    if taught is not None:
+        taught.check(first)
     with clock.phase("start_up"):
         if native.cold():
             log.info(native.COMPILING)
@@ -137,12 +146,12 @@ def _run(
         with clock.phase("processing"):
             scans: Iterator[Frame] = itertools.chain([first], stream)
             if taught is not None:
-                scans = with_teaching(scans, taught, settings.learning.reference_gap)
+                scans = with_teaching(scans, taught.told, settings.learning.reference_gap)
             _process(slam, scans, stream, options.limit, clock, interrupt, watched)
         with clock.phase("finish"):
             result = slam.result() if interrupt.asked else slam.finish()
-        if taught and not result.counts["reference_poses"]:
-            log.warning("%s: none of its poses is of a time within the log: nothing was learned", options.teach)
+        if taught is not None and not result.counts["reference_poses"] + result.counts["reference_positions"]:
+            log.warning("%s: nothing in it is of a time within the log: nothing was learned", options.teach)
         if watched is not None:
             watched.finish(result)
         figures = clock.metrics() | {
@@ -153,7 +162,7 @@ def _run(
             result,
             source=options.log.name,
             metrics={**result.metrics, **figures},
-            counts={**stream.counts, **result.counts},
+            counts={**stream.counts, **(taught.counts if taught else {}), **result.counts},
         )
         begun = draw(of_run, result)
         grown = slam.saved_map(options.log.name) if isinstance(slam, Slam) else None
@@ -191,6 +200,8 @@ def _check(options: Options, settings: configuration.Node) -> None:
         raise UserError(f"learning.teacher is {settings.learning.teacher}: name the poses to learn from with --teach")
     if options.teach is not None and not learns:
         raise UserError("--teach with --map, --freeze-theta or learning.enabled=false: nothing is learned there")
+    if options.teach is None and (options.teach_topic or options.antenna is not None):
+        raise UserError("--teach-topic, --antenna: they are about what --teach names, and it names nothing")
     check_folder(options.out)
     check_map_folder(options.out / IN_RUN)
 

@@ -16,7 +16,7 @@ from dsg_ros import config
 from dsg_ros.errors import UserError
 from dsg_ros.io.bagwriter import BagWriter, RunWriter
 from dsg_ros.io.learned import write_learned
-from dsg_ros.io.records import CloudRecord, OdometryRecord
+from dsg_ros.io.records import CloudRecord, FixRecord, OdometryRecord
 from dsg_ros.io.trajectories import write_tum
 from dsg_ros.progress import progress
 
@@ -31,9 +31,10 @@ class Options:
     """Drive a robot with a laser through a world that does not exist; record it as a ROS 2 bag.
 
     A building with pillars, corridors and ramps, a flat office, or a corridor without features. /points of a spinning
-    lidar with the time of every point, or /scan of a planar scanner; /odom of wheels that err as they are told to. The
-    exact pose, as /reference and as a TUM file beside the bag; and a file with the calibration that would undo the
-    errors, which run --freeze-theta takes. The same settings make the same bag.
+    lidar with the time of every point, or /scan of a planar scanner; /odom of wheels that err as they are told to; with
+    --receiver.rate /fix of a satellite receiver. The exact pose, as /reference and as a TUM file beside the bag; and a
+    file with the calibration that would undo the errors, which run --freeze-theta takes. The same settings make the
+    same bag.
     """
 
     bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BAG")]
@@ -69,7 +70,7 @@ def main(options: Options) -> int:
     poses: dict[int, np.ndarray] = {}
     sweeps = returns = 0
     with BagWriter(options.bag, options.storage, source="simulation") as bag:
-        writer = RunWriter(bag, clouds=not robot.planar, reference=True)
+        writer = RunWriter(bag, clouds=not robot.planar, reference=True, fixes=bool(options.simulation.receiver.rate))
         with progress(f"simulating {robot.metres:.0f} m", robot.sweeps) as advance:
             for came, record in robot.records():
                 if isinstance(record, OdometryRecord):
@@ -77,6 +78,8 @@ def main(options: Options) -> int:
                 elif isinstance(record, Reference):
                     writer.reference(record.stamp, record.pose, WORLD, came)
                     poses[record.stamp] = record.pose
+                elif isinstance(record, FixRecord):
+                    writer.fix(record, "base_link", came)
                 else:
                     if isinstance(record, CloudRecord):
                         writer.cloud(record, "base_link", came)

@@ -32,12 +32,26 @@ class Learning:
     ] = "predictive"
     teacher: Annotated[
         Literal["scans", "reference", "both"],
-        Doc("What calibrated odometry is held to: scans, poses from elsewhere (topic reference, run --teach), or both"),
+        Doc(
+            "What calibrated odometry is held to: scans, poses or positions from elsewhere (topic reference, "
+            "run --teach), or both"
+        ),
     ] = "scans"
     reference_translation: Annotated[
         float, Doc("Deviation of such a pose's position where it tells none itself"), Range(1e-4, 10.0, "m")
     ] = 0.02
     reference_rotation: Annotated[float, Doc("And of its orientation"), Range(1e-4, 1.0, "rad")] = 0.01
+    reference_position: Annotated[
+        float, Doc("Deviation of a position alone (NavSatFix) where it tells none itself"), Range(1e-3, 100.0, "m")
+    ] = 2.0
+    position_memory: Annotated[
+        float, Doc("How long a receiver's errors last: as large ones as it tells, besides white ones; 0: white alone"),
+        Range(0.0, 3600.0, "s"),
+    ] = 60.0  # fmt: skip
+    leg_length: Annotated[
+        float, Doc("Positions alone are scored along ways of this length, or less where they are good"),
+        Range(2.0, 2000.0, "m"),
+    ] = 100.0  # fmt: skip
     reference_gap: Annotated[
         float, Doc("Poses farther apart are not interpolated between"), Range(0.01, 10.0, "s")
     ] = 0.5  # fmt: skip

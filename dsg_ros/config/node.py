@@ -57,8 +57,11 @@ class Node(Slam):
         Doc("Topics to map with; auto listens to both, expects scan and compiles again if points come first"),
     ] = "auto"
     reference_message: Annotated[
-        Literal["pose", "odometry"],
-        Doc("Type of the topic reference: PoseWithCovarianceStamped or Odometry; heard where learning.teacher says so"),
+        Literal["pose", "odometry", "navsat"],
+        Doc(
+            "Type of the topic reference: PoseWithCovarianceStamped, Odometry or NavSatFix; heard where "
+            "learning.teacher says so"
+        ),
     ] = "pose"
     identity_extrinsic: Annotated[
         bool, Doc("Take base and sensor as one frame where TF has no transform between them")

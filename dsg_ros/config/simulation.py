@@ -94,6 +94,16 @@ class SimulatedWheels:
 
 
 @dataclass(frozen=True)
+class SimulatedReceiver:
+    """Its satellite receiver, whose errors are white: a real one's last for minutes."""
+
+    rate: Annotated[float, Doc("Fixes a second (topic fix); 0: it has none"), Range(0.0, 100.0, "Hz")] = 0.0
+    deviation: Annotated[
+        float, Doc("Standard deviation of a fix east and north, twice that in height"), Range(1e-4, 100.0, "m")
+    ] = 0.02
+
+
+@dataclass(frozen=True)
 class Simulation:
     """A robot with a laser in a world that does not exist: that of `simulate` and of hero_simulator."""
 
@@ -111,6 +121,7 @@ class Simulation:
     scanner: SimulatedScanner = SimulatedScanner()
     mounting: SimulatedMounting = SimulatedMounting()
     wheels: SimulatedWheels = SimulatedWheels()
+    receiver: SimulatedReceiver = SimulatedReceiver()
 
 
 @dataclass(frozen=True)

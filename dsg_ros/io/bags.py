@@ -45,9 +45,9 @@ class BagLog:
         self._counts: Counter[str] = Counter()
         with RawBag(path) as bag:
             self.tells_odometry = bool(topics.odom or bag.find(ODOMETRY))
-            self.odometry = _choose(bag, ODOMETRY, topics.odom, "odometry") if self.tells_odometry else None
+            self.odometry = choose_topic(bag, ODOMETRY, topics.odom, "odometry") if self.tells_odometry else None
             self.sensors = _sensors(bag, topics)
-            self._mounts = _Mounts(bag)
+            self._mounts = Mounts(bag)
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ class BagLog:
             self._counts.update(bag.counts)
 
     def _sensor(self, message: Any, topic: Topic, base: str, times: PointTimes) -> Record:
-        stamp, frame = _stamp(message.header), str(message.header.frame_id)
+        stamp, frame = header_stamp(message.header), str(message.header.frame_id)
         mount = self._mounts.base_from(base, frame) if base else None
         if topic.msgtype == CLOUD:
             cloud = pointcloud.decode(message, stamp, times.of(topic.name, frame, stamp))
@@ -114,7 +114,7 @@ class BagLog:
             _log.warning("%s: %s at bag time %.6f: skipped: %s", self._path, topic.name, time / 1e9, error)
 
 
-class _Mounts:
+class Mounts:
     """Where sensors stand on the robot, from the bag's transforms."""
 
     def __init__(self, bag: RawBag) -> None:
@@ -175,7 +175,8 @@ class _Mounts:
                     self._parents.setdefault(_plain(each.child_frame_id), (_plain(each.header.frame_id), pose))
 
 
-def _choose(bag: RawBag, msgtype: str, name: str, what: str) -> Topic:
+def choose_topic(bag: RawBag, msgtype: str, name: str, what: str) -> Topic:
+    """The topic ``name`` of this type, or the first of it; `UserError`, with what there is, where there is none."""
     found = bag.find(msgtype)
     if name:
         found = [topic for topic in found if _plain(topic.name) == _plain(name)]
@@ -190,9 +191,9 @@ def _choose(bag: RawBag, msgtype: str, name: str, what: str) -> Topic:
 def _sensors(bag: RawBag, topics: Topics) -> list[Topic]:
     chosen = []
     if topics.scan:
-        chosen.append(_choose(bag, SCAN, topics.scan, "scans"))
+        chosen.append(choose_topic(bag, SCAN, topics.scan, "scans"))
     if topics.points:
-        chosen.append(_choose(bag, CLOUD, topics.points, "points"))
+        chosen.append(choose_topic(bag, CLOUD, topics.points, "points"))
     if chosen:
         return chosen
     scans, clouds = bag.find(SCAN), bag.find(CLOUD)
@@ -202,8 +203,8 @@ def _sensors(bag: RawBag, topics: Topics) -> list[Topic]:
         names = ", ".join(topic.name for topic in clouds)
         _log.info("%s: its scans are taken; also there, to be named as the topic of points: %s", bag.path, names)
         clouds = []
-    chosen = [_choose(bag, SCAN, "", "scans")] if scans else []
-    return chosen + ([_choose(bag, CLOUD, "", "points")] if clouds else [])
+    chosen = [choose_topic(bag, SCAN, "", "scans")] if scans else []
+    return chosen + ([choose_topic(bag, CLOUD, "", "points")] if clouds else [])
 
 
 def takes_clouds(path: Path, topics: Topics) -> bool:
@@ -231,7 +232,7 @@ def _odometry(message: Any, topic: str) -> OdometryRecord:
     linear, angular = message.twist.twist.linear, message.twist.twist.angular
     q = orientation
     return OdometryRecord(
-        _stamp(message.header),
+        header_stamp(message.header),
         np.array([position.x, position.y, position.z, q.x, q.y, q.z, q.w], float),
         str(message.header.frame_id),
         str(message.child_frame_id),
@@ -241,7 +242,8 @@ def _odometry(message: Any, topic: str) -> OdometryRecord:
     )
 
 
-def _stamp(header: Any) -> int:
+def header_stamp(header: Any) -> int:
+    """In nanoseconds."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 

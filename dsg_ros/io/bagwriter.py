@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from rosbags.typesys.store import Typestore
 
 from dsg_ros.errors import UserError
 from dsg_ros.io import pointcloud
-from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord
+from dsg_ros.io.records import CloudRecord, FixRecord, OdometryRecord, ScanRecord
 
 Storage = Literal["mcap", "sqlite3"]
 
@@ -126,13 +127,13 @@ class BagWriter:
 
 class RunWriter:
     """Writes a run's records as the topics a robot has: /odom, /scan or (with ``clouds``) /points, /tf (odom to base)
-    and /tf_static (base to sensor); with ``reference`` also /reference, the exact pose.
+    and /tf_static (base to sensor); with ``reference`` also /reference, the exact pose, with ``fixes`` /fix.
     """
 
-    def __init__(self, bag: BagWriter, *, clouds: bool = False, reference: bool = False) -> None:
+    def __init__(self, bag: BagWriter, *, clouds: bool = False, reference: bool = False, fixes: bool = False) -> None:
         self._bag = bag
         self._types: dict[str, Any] = bag.typestore.types
-        self._mount: NDArray[np.float64] | None = None
+        self._mounts: dict[str, NDArray[np.float64]] = {}
         bag.add_topic("/odom", "nav_msgs/msg/Odometry", offered_qos())
         if clouds:
             bag.add_topic("/points", "sensor_msgs/msg/PointCloud2", offered_qos())
@@ -140,6 +141,8 @@ class RunWriter:
             bag.add_topic("/scan", "sensor_msgs/msg/LaserScan", offered_qos())
         if reference:
             bag.add_topic("/reference", "geometry_msgs/msg/PoseWithCovarianceStamped", offered_qos())
+        if fixes:
+            bag.add_topic("/fix", "sensor_msgs/msg/NavSatFix", offered_qos())
         bag.add_topic("/tf", "tf2_msgs/msg/TFMessage", offered_qos(depth=100))
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", offered_qos(depth=1, latched=True))
 
@@ -164,7 +167,7 @@ class RunWriter:
 
     def scan(self, record: ScanRecord, base_frame: str, came: int | None = None) -> None:
         """Write the scan and, where it is new, the sensor's place on the robot."""
-        self._mounted(record, base_frame)
+        self._mounted(record.base_from_sensor, record, base_frame)
         message = self._make(
             "sensor_msgs/msg/LaserScan",
             header=self._header(record.stamp, record.frame),
@@ -182,7 +185,7 @@ class RunWriter:
 
     def cloud(self, record: CloudRecord, base_frame: str, came: int | None = None) -> None:
         """Write the cloud as `scan` does a scan."""
-        self._mounted(record, base_frame)
+        self._mounted(record.base_from_sensor, record, base_frame)
         data = pointcloud.rows(record.points, record.times)
         message = self._make(
             "sensor_msgs/msg/PointCloud2",
@@ -209,6 +212,22 @@ class RunWriter:
         )
         self._write("/reference", stamp, message, came)
 
+    def fix(self, record: FixRecord, base_frame: str, came: int | None = None) -> None:
+        """Write the fix as /fix, and where its antenna is."""
+        self._mounted(record.base_from_antenna, record, base_frame)
+        latitude, longitude, altitude = record.geodetic.tolist()
+        message = self._make(
+            "sensor_msgs/msg/NavSatFix",
+            header=self._header(record.stamp, record.frame),
+            status=self._make("sensor_msgs/msg/NavSatStatus", status=0, service=1),
+            latitude=latitude,
+            longitude=longitude,
+            altitude=altitude,
+            position_covariance=np.diag(record.deviations**2).ravel(),
+            position_covariance_type=2,
+        )
+        self._write("/fix", record.stamp, message, came)
+
     def transform(
         self,
         stamp: int,
@@ -219,26 +238,33 @@ class RunWriter:
         came: int | None = None,
     ) -> None:
         """Write the pose (7,) of ``child_frame`` in ``frame`` on /tf_static or /tf."""
-        transform = self._make(
-            "geometry_msgs/msg/Transform",
-            translation=self._vector(pose[:3]),
-            rotation=self._rotation(pose[3:]),
-        )
-        stamped = self._make(
-            "geometry_msgs/msg/TransformStamped",
-            header=self._header(stamp, frame),
-            child_frame_id=child_frame,
-            transform=transform,
-        )
-        message = self._make("tf2_msgs/msg/TFMessage", transforms=[stamped])
-        self._write("/tf_static" if static else "/tf", stamp, message, came)
+        self._write("/tf_static" if static else "/tf", stamp, self._transforms(stamp, frame, {child_frame: pose}), came)
 
-    def _mounted(self, record: ScanRecord | CloudRecord, base_frame: str) -> None:
-        """Tell the sensor's place on the robot where it is new or has changed."""
-        mount = record.base_from_sensor
-        if mount is not None and (self._mount is None or not np.array_equal(mount, self._mount)):
-            self._mount = mount
-            self.transform(record.stamp, mount, base_frame, record.frame, static=True)
+    def _transforms(self, stamp: int, frame: str, poses: Mapping[str, NDArray[np.float64]]) -> Any:
+        stamped = [
+            self._make(
+                "geometry_msgs/msg/TransformStamped",
+                header=self._header(stamp, frame),
+                child_frame_id=child,
+                transform=self._make(
+                    "geometry_msgs/msg/Transform",
+                    translation=self._vector(pose[:3]),
+                    rotation=self._rotation(pose[3:]),
+                ),
+            )
+            for child, pose in poses.items()
+        ]
+        return self._make("tf2_msgs/msg/TFMessage", transforms=stamped)
+
+    def _mounted(
+        self, mount: NDArray[np.float64] | None, record: ScanRecord | CloudRecord | FixRecord, base_frame: str
+    ) -> None:
+        """Tell the sensor's place on the robot where it is new or has changed, and the others' with it: who comes late
+        is told the last message alone.
+        """
+        if mount is not None and not np.array_equal(mount, self._mounts.get(record.frame, ())):
+            self._mounts[record.frame] = mount
+            self._write("/tf_static", record.stamp, self._transforms(record.stamp, base_frame, self._mounts))
 
     def _write(self, topic: str, stamp: int, message: Any, came: int | None = None) -> None:
         self._bag.write(

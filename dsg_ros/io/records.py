@@ -66,6 +66,19 @@ class CloudRecord:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FixRecord:
+    """A satellite receiver's fix: ``geodetic`` (3,) latitude, longitude [deg] and height [m] of its antenna, which is
+    at ``base_from_antenna`` (7,), with ``deviations`` (3,) [m] east, north and up.
+    """
+
+    stamp: int
+    geodetic: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+    base_from_antenna: NDArray[np.float64]
+    frame: str = "gps"
+
+
 Record = OdometryRecord | ScanRecord | CloudRecord
 
 

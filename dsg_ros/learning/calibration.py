@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.theta import SPECS, Theta, specs, to_float64
-from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, ReferencePose
-from dsg_ros.learning import guards, losses, parameters
+from dsg_ros.interface import Frame, LearningStep, OdometryTrack, Parameter, Told
+from dsg_ros.learning import guards, leg_loss, losses, parameters
 from dsg_ros.learning.at_once import begun
 from dsg_ros.learning.block import Block, Link, make_block, pairs_of
 from dsg_ros.learning.change import Change, ChangeDetector
 from dsg_ros.learning.history import History
 from dsg_ros.learning.increments import IncrementModel, Moment, widened
 from dsg_ros.learning.learner import Accumulator, minimiser
+from dsg_ros.learning.leg import Leg
 from dsg_ros.learning.links import Links
 from dsg_ros.learning.losses import Score
 from dsg_ros.learning.programs import map_gained, own_at, score_at, theta_at
 from dsg_ros.learning.proposal import Proposal, nothing_known
+from dsg_ros.learning.snooping import Snooper
 from dsg_ros.learning.told import told_noise, told_numbers
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -70,7 +72,8 @@ class Calibration:
         self._history = History()
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self.counts["changes_detected"] = 0
-        self._links = Links(settings.learning, self.counts)
+        self._links = Links(settings, self.counts)
+        self._snooper = Snooper(prior, self.counts) if settings.learning.teacher != "scans" else None
         self._use(self._used)
 
     @property
@@ -188,9 +191,9 @@ class Calibration:
         if self._noise:
             _noise_learner(self._start, self._settings.learning).step(block, self._theta)
 
-    def hear(self, told: Sequence[ReferencePose], now: int) -> None:
-        """Poses from elsewhere, for odometry to be held to; ``now`` is the newest scan's stamp [ns]."""
-        self._links.hear(told, now)
+    def hear(self, told: Sequence[Told], now: int, track: OdometryTrack | None = None) -> None:
+        """Poses or positions from elsewhere, for odometry to be held to, as `Links.hear` takes them."""
+        self._links.hear(told, now, track)
 
     def add(self, key: int, link: Link, start: int = 0, end: int = 0) -> None:
         """What is known between keyframes ``key - 1`` and ``key``, as `Links.add` takes it, while learning is on."""
@@ -205,7 +208,17 @@ class Calibration:
         last = None
         while self._on and len(self._specs) and (links := self._links.block()):
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
+        while self._on and len(self._specs) and (leg := self._leg()):
+            last = self._update(leg, False, stamp, travel) or last
         return last
+
+    def _leg(self) -> Leg | None:
+        """The oldest leg of positions that fits together, without those that do not."""
+        while self._snooper and (leg := self._links.leg()):
+            model = leg_loss.model_at(self._start, self._used, self._names)
+            if left := self._snooper.left(leg, model):
+                return left
+        return None
 
     @property
     def unsettled(self) -> bool:
@@ -224,12 +237,13 @@ class Calibration:
         """What the last step works out, once it has: until then the accumulated blocks are another thread's."""
         return self._coming() if self._coming else None
 
-    def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
+    def _update(self, block: Block | Leg, moves: bool, stamp: int, travel: float) -> LearningStep | None:
         """Judge the last update by this block, which it has not seen; then learn from the block.
 
-        A block in which nothing ``moves`` says nothing of how noise grows; one in which nothing was seen, nothing.
+        A block in which nothing ``moves`` says nothing of how noise grows, nor does a leg of positions; one in which
+        nothing was seen, nothing.
         """
-        if not block.directions.any():
+        if isinstance(block, Block) and not block.directions.any():
             return None
         self.settle()
         coming = begun(partial(self._own, block, self._proposal.estimate))
@@ -260,7 +274,9 @@ class Calibration:
         told = self._reopen(change, travel) if change else ""
         self._tell()  # before the noise's learner is another thread's
         noise = np.asarray(self._start.odometry_noise)
-        learn_noise = partial(self._noise.step, block, self._theta) if self._noise and moves else lambda: noise
+        learn_noise: Callable[[], Vector] = lambda: noise  # noqa: E731 - what it is without a learner of it
+        if self._noise and moves and isinstance(block, Block):
+            learn_noise = partial(self._noise.step, block, self._theta)
         self._coming = begun(partial(self._proposed, travel, learn_noise))
         step = LearningStep(
             stamp, travel, float(before.loss), float(after.loss), accepted, self._parameters, float(before.nis), told
@@ -319,15 +335,22 @@ class Calibration:
     def _block(self, links: Sequence[Link]) -> Block:
         return make_block(links, self._pairs, self._settings.odometry, self._settings.learning.teacher)
 
-    def _cost(self, block: Block, deviation: Vector) -> Score:
+    def _cost(self, block: Block | Leg, deviation: Vector) -> Score:
         width = self._settings.learning.robust_width
+        if isinstance(block, Leg):
+            return leg_loss.score(block, leg_loss.model_at(self._start, deviation, self._names), width)
         loss = self._settings.learning.loss
         return jax.device_get(score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
 
-    def _own(self, block: Block, deviation: Vector) -> tuple[Score, Vector]:
+    def _own(self, block: Block | Leg, deviation: Vector) -> tuple[Score, Vector]:
         """`_cost`, and `losses.dilution` (K,) of the block there: zero but for the gains."""
         width, loss = self._settings.learning.robust_width, self._settings.learning.loss
-        score, told = jax.device_get(own_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
+        if isinstance(block, Leg):
+            model = leg_loss.model_at(self._start, deviation, self._names)
+            score, told = leg_loss.score_and_dilution(block, model, width)
+        else:
+            found = own_at(block, self._start, deviation, width=width, names=self._names, loss=loss)
+            score, told = jax.device_get(found)
         diluted = np.zeros(len(self._names))
         for name, value in zip(losses.DILUTED, told, strict=True):
             if name in self._names:

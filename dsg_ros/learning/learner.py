@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from dsg_ros.learning.at_once import each
 from dsg_ros.learning.block import Block
+from dsg_ros.learning.leg import Leg
 from dsg_ros.learning.losses import Score
-from dsg_ros.state import State
+from dsg_ros.state import State, nested, part
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -34,7 +35,7 @@ Matrix = NDArray[np.float64]
 class Quadratic:
     """One block's cost around ``at`` (K,), in deviations of theta from the prior's mean."""
 
-    block: Block
+    block: Block | Leg
     at: Vector
     hessian: Matrix
     linear: Vector
@@ -47,7 +48,7 @@ class Accumulator:
     ``score(block, deviation)`` evaluates a block; ``keep`` newest blocks stay linearisable.
     """
 
-    def __init__(self, sigmas: Vector, score: Callable[[Block, Vector], Score], keep: int) -> None:
+    def __init__(self, sigmas: Vector, score: Callable[[Block | Leg, Vector], Score], keep: int) -> None:
         self._score = score
         self._keep = keep
         self._recent: deque[Quadratic] = deque()
@@ -59,7 +60,7 @@ class Accumulator:
         # exactly.
         self._moments = np.zeros((size * size + size,) * 2)
 
-    def add(self, block: Block, at: Vector, scored: Score | None = None) -> bool:
+    def add(self, block: Block | Leg, at: Vector, scored: Score | None = None) -> bool:
         """Linearise ``block`` at a deviation, where it may have been ``scored`` already, and take it in; False, and
         nothing done, if its numbers are not finite.
         """
@@ -99,8 +100,11 @@ class Accumulator:
         folded: State = {name: array.copy() for name, array in sums.items()}
         if not self._recent:
             return folded
-        blocks = [jax.tree.leaves(q.block) for q in self._recent]
+        blocks = [jax.tree.leaves(q.block) for q in self._recent if isinstance(q.block, Block)]
         kept: State = {f"recent.block.{i}": np.stack(leaves) for i, leaves in enumerate(zip(*blocks, strict=True))}
+        for i, q in enumerate(self._recent):
+            if isinstance(q.block, Leg):
+                kept |= nested(**{f"recent.leg.{i}": q.block.state()})
         for name in ("at", "hessian", "linear"):
             kept[f"recent.{name}"] = np.stack([getattr(q, name) for q in self._recent])
         return folded | kept
@@ -112,13 +116,19 @@ class Accumulator:
             array[...] = state[name]
         self._recent.clear()
         leaves, tree = jax.tree.flatten(like)
+        blocks = 0  # before this one; the others are legs, of their own lengths
         for i in range(len(state.get("recent.at", ()))):
-            given = [
-                np.asarray(state[f"recent.block.{n}"][i], leaf.dtype).reshape(np.shape(leaf))
-                for n, leaf in enumerate(leaves)
-            ]
+            block: Block | Leg
+            if leg := part(state, f"recent.leg.{i}"):
+                block = Leg.of(leg)
+            else:
+                given = [
+                    np.asarray(state[f"recent.block.{n}"][blocks], leaf.dtype).reshape(np.shape(leaf))
+                    for n, leaf in enumerate(leaves)
+                ]
+                block, blocks = jax.tree.unflatten(tree, given), blocks + 1
             quadratic = (np.array(state[f"recent.{name}"][i]) for name in ("at", "hessian", "linear"))
-            self._recent.append(Quadratic(jax.tree.unflatten(tree, given), *quadratic))
+            self._recent.append(Quadratic(block, *quadratic))
 
     def normal(self) -> tuple[Matrix, Vector]:
         """Information (K, K) and right-hand side (K,), prior included."""
@@ -145,7 +155,7 @@ class Accumulator:
             scatter += np.outer(gradient, gradient)
         return robust_covariance(information, scatter, self.prior)
 
-    def _linearised(self, block: Block, at: Vector, scored: Score | None = None) -> Quadratic | None:
+    def _linearised(self, block: Block | Leg, at: Vector, scored: Score | None = None) -> Quadratic | None:
         s = scored or self._score(block, at)
         hessian, gradient = np.asarray(s.hessian), np.asarray(s.gradient)
         if not (np.isfinite(s.cost) and np.isfinite(hessian).all() and np.isfinite(gradient).all()):

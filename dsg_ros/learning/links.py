@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.theta import SPECS
-from dsg_ros.interface import ReferencePose
+from dsg_ros.interface import OdometryTrack, ReferencePose, ReferencePosition, Told
 from dsg_ros.learning.block import Link
+from dsg_ros.learning.leg import Leg
+from dsg_ros.learning.positions import Positions
 from dsg_ros.learning.reference import Expected, Reference
 from dsg_ros.state import State
 
@@ -29,25 +31,45 @@ _log = logging.getLogger(__name__)
 class Links:
     """Links of neighbouring keyframes, the newest block's so far; ``size`` of them make a block.
 
-    ``counts`` are counted up: links_refused, and with a reference those of `Reference`.
+    ``counts`` are counted up: links_refused, and with a reference those of `Reference`, or of `Positions` once it turns
+    out to tell these.
     """
 
-    def __init__(self, settings: config.Learning, counts: dict[str, int]) -> None:
+    def __init__(self, whole: config.Slam, counts: dict[str, int]) -> None:
+        settings = whole.learning
+        self._whole = whole
         self._size = settings.every_keyframes
         self._counts = counts
         self._links: list[Link] = []
         self._last_key: int | None = None
         self._reference = Reference(settings, counts) if settings.teacher != "scans" else None
+        self._positions = Positions(whole, counts) if settings.teacher != "scans" else None
+        self._of_positions = False
 
     def choose(self, planar: bool) -> None:
         """The scans to come are from a LaserScan, or not: a reference is asked for what these can tell."""
         if self._reference:
             self._reference.axes = np.array([0, 1, 5]) if planar else np.arange(6)
+        if self._positions:
+            self._positions.planar = planar
 
-    def hear(self, told: Sequence[ReferencePose], now: int) -> None:
-        """Poses from elsewhere, for odometry to be held to; ``now`` is the newest scan's stamp [ns]."""
-        if self._reference and told:
-            self._reference.hear(told, now)
+    def hear(self, told: Sequence[Told], now: int, track: OdometryTrack | None = None) -> None:
+        """Poses or positions from elsewhere, for odometry to be held to; ``now`` is the newest scan's stamp [ns], and
+        ``track`` the raw odometry around it.
+        """
+        if self._reference is None or self._positions is None:
+            return
+        if track is not None:
+            self._positions.follow(track)
+        positions = [each for each in told if isinstance(each, ReferencePosition)]
+        if positions:
+            self._positions.hear(positions, now)
+            if not self._of_positions:
+                self._of_positions = True
+                for key, link in self._reference.give_up():  # they wait for poses, and there are none
+                    self._beside_positions(key, link)
+        if len(positions) < len(told):
+            self._reference.hear([each for each in told if isinstance(each, ReferencePose)], now)
 
     def add(self, key: int, link: Link, start: int, end: int, predict: Predict) -> None:
         """What is known between keyframes ``key - 1`` and ``key``, which are stamped ``start`` and ``end`` [ns].
@@ -57,6 +79,11 @@ class Links:
         """
         if self._reference is None:
             self._take(key, link)
+            return
+        if self._positions and self._of_positions:
+            self._positions.expect(key, link, start, end)
+            self._positions.gather(end, predict)
+            self._beside_positions(key, link)
             return
         self._reference.expect(key, link, start, end, _expected(link, predict))
         for number, taught in self._reference.taught(end):
@@ -70,16 +97,25 @@ class Links:
         del self._links[: self._size]
         return taken
 
+    def leg(self) -> Leg | None:
+        """The oldest leg of positions that is complete, which is handed out once."""
+        return self._positions.leg() if self._positions else None
+
     def interrupt(self) -> None:
         """What comes next does not follow what came before: the block begun is dropped, and nothing is wrong."""
         self._links.clear()
         self._last_key = None
         if self._reference:
             self._reference.forget()
+        if self._positions:
+            self._positions.forget()
 
     def facts(self) -> dict[str, int | None]:
         """The part of the state that is numbers: the last key, and how many links wait for a reference."""
-        return {"last_key": self._last_key, "waiting": self._reference.waiting if self._reference else 0}
+        waiting = (self._reference.waiting if self._reference else 0) + (
+            self._positions.waiting if self._positions else 0
+        )
+        return {"last_key": self._last_key, "waiting": waiting}
 
     def state(self) -> State:
         """As `dsg_ros.state` says: the block begun, a column a field."""
@@ -93,6 +129,11 @@ class Links:
             self._last_key = None
         columns = zip(*(state[name] for name in COLUMNS), strict=True)
         self._links = [Link(measured, float(seconds), *rest) for measured, seconds, *rest in columns]
+
+    def _beside_positions(self, key: int, link: Link) -> None:
+        """A link as the scans tell it makes blocks of its own, where they teach too."""
+        if self._whole.learning.teacher == "both":
+            self._take(key, link)
 
     def _take(self, key: int, link: Link) -> None:
         follows = self._last_key is None or key == self._last_key + 1

@@ -109,6 +109,12 @@ class Reference:
             self._waiting.popleft()
             yield first.key, self._with_reference(first)
 
+    def give_up(self) -> list[tuple[int, Link]]:
+        """Keys and links that wait, for something else to teach them."""
+        found = [(each.key, each.link) for each in self._waiting]
+        self._waiting.clear()
+        return found
+
     def forget(self) -> None:
         """Links that wait have lost their place."""
         self.counts["reference_missing"] += len(self._waiting)

@@ -38,6 +38,8 @@ def told_noise(noise: NoiseLearner, theta: Theta, verdict: guards.Verdict, on: b
     status, reason = guards.LEARNED, ""
     if not noise.blocks:
         status, reason = verdict.status[0], verdict.reason[0]
+        if status == guards.LEARNED:  # as from positions alone
+            status, reason = guards.FROZEN, "no block of scans or poses has taught it"
     status, reason = _status(status, reason, on)
     return [Parameter(spec.name, value, sigma, spec.unit, status, reason) for spec, value, sigma in told]
 

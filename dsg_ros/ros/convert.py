@@ -10,13 +10,13 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseWithCovariance, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
-from sensor_msgs.msg import LaserScan, PointCloud2, PointField
+from sensor_msgs.msg import LaserScan, NavSatFix, NavSatStatus, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from dsg_ros import poses
 from dsg_ros.io import laserscan, pointcloud
 from dsg_ros.io.point_times import SensorTimes
-from dsg_ros.io.records import MalformedMessage, PointSet, ScanRecord
+from dsg_ros.io.records import FixRecord, MalformedMessage, PointSet, ScanRecord
 
 _SECOND = 1_000_000_000
 
@@ -189,3 +189,17 @@ def _cloud(frame: str, stamp: int, rows: NDArray[Any]) -> PointCloud2:
     # An array.array is taken as it is; bytes would be checked one by one.
     message.data = array.array("B", rows.tobytes())
     return message
+
+
+def fix(record: FixRecord) -> NavSatFix:
+    """NavSatFix of a fix, with what it tells of its deviations."""
+    latitude, longitude, altitude = record.geodetic.tolist()
+    return NavSatFix(
+        header=header(record.stamp, record.frame),
+        status=NavSatStatus(status=NavSatStatus.STATUS_FIX, service=NavSatStatus.SERVICE_GPS),
+        latitude=latitude,
+        longitude=longitude,
+        altitude=altitude,
+        position_covariance=np.diag(record.deviations**2).ravel(),
+        position_covariance_type=NavSatFix.COVARIANCE_TYPE_DIAGONAL_KNOWN,
+    )

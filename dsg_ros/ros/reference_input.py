@@ -1,4 +1,6 @@
-"""The topic ``reference``: poses of the base from elsewhere, such as motion capture, to learn the calibration from."""
+"""The topic ``reference``: poses of the base from elsewhere, such as motion capture, or positions of an antenna from a
+satellite receiver, to learn the calibration from.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,20 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
 from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from sensor_msgs.msg import NavSatFix
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
-from dsg_ros.interface import Frame, ReferencePose
+from dsg_ros.geodesy import LocalFrame
+from dsg_ros.interface import Frame, ReferencePose, ReferencePosition, Told
+from dsg_ros.io.navsat import antenna_fix, local
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Account, Refused
@@ -23,20 +30,21 @@ from dsg_ros.throttle import Say
 MOST = 5000
 """Poses that wait for the next scan; the oldest goes first."""
 _QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
-_TYPES = {"pose": PoseWithCovarianceStamped, "odometry": Odometry}
+_TYPES = {"pose": PoseWithCovarianceStamped, "odometry": Odometry, "navsat": NavSatFix}
 
 
 class ReferenceInput:
     """Listens while a reference teaches; what came goes along with the next frame.
 
     ``base`` tells the frame of the base, empty while it is not known.  Odometry may be of another frame on the robot,
-    which /tf connects with the base.
+    which /tf connects with the base; so it does the antenna's, which a NavSatFix names.
     """
 
     def __init__(self, config: Callable[[], cfg.Node], frames: Frames, base: Callable[[], str], say: Say) -> None:
         self._config, self._frames, self._base = config, frames, base
         self.account = Account("reference", self._take, say)
-        self._waiting: deque[ReferencePose] = deque()
+        self._waiting: deque[Told] = deque()
+        self._around: LocalFrame | None = None
         self._subscription: Subscription | None = None
 
     @property
@@ -71,23 +79,51 @@ class ReferenceInput:
         self._waiting.clear()
         return dataclasses.replace(frame, reference=told)
 
-    def _take(self, message: PoseWithCovarianceStamped | Odometry) -> None:
-        child = message.child_frame_id if isinstance(message, Odometry) else ""
-        found = reference_pose(convert.nanoseconds(message.header.stamp), message.pose)
-        base = self._base()
-        if child and not base:
-            raise Refused("no_odometry", f"it is of {child!r}, and no odometry has told the base's frame yet")
-        if child and child != base:
-            there = self._frames.lookup(child, base)
-            if there is None:
-                raise Refused("no_transform", f"it is of {child!r}: {self._frames.explain(child, base)}")
-            back = poses.adjoint(poses.inverse(there))
-            covariance = back @ found.covariance @ back.T
-            found = ReferencePose(found.stamp, poses.compose(found.pose, there), covariance)
+    def _take(self, message: PoseWithCovarianceStamped | Odometry | NavSatFix) -> None:
+        found = self._position(message) if isinstance(message, NavSatFix) else self._pose(message)
         if len(self._waiting) >= MOST:
             self._waiting.popleft()
             self.account.refused["queue_full"] += 1
         self._waiting.append(found)
+
+    def _pose(self, message: PoseWithCovarianceStamped | Odometry) -> ReferencePose:
+        child = message.child_frame_id if isinstance(message, Odometry) else ""
+        found = reference_pose(convert.nanoseconds(message.header.stamp), message.pose)
+        there = self._there(child)
+        if there is None:
+            return found
+        back = poses.adjoint(poses.inverse(there))
+        return ReferencePose(found.stamp, poses.compose(found.pose, there), back @ found.covariance @ back.T)
+
+    def _position(self, message: NavSatFix) -> ReferencePosition:
+        fix = antenna_fix(
+            convert.nanoseconds(message.header.stamp),
+            message.status.status,
+            (message.latitude, message.longitude, message.altitude),
+            np.array(message.position_covariance, float),
+            message.position_covariance_type,
+        )
+        if fix is None:
+            raise Refused("no_fix", "the receiver has no fix")
+        frame = message.header.frame_id
+        if not frame:
+            raise Refused("no_frame", "its header.frame_id does not say where the antenna is")
+        there = self._there(frame)
+        antenna = np.zeros(3) if there is None else poses.inverse(there)[:3]
+        self._around = self._around or LocalFrame(fix.geodetic)
+        return local(fix, self._around, antenna)
+
+    def _there(self, frame: str) -> NDArray[np.float64] | None:
+        """Pose (7,) of the base in ``frame`` on the robot; None where that is the base's own, or none."""
+        base = self._base()
+        if frame and not base:
+            raise Refused("no_odometry", f"it is of {frame!r}, and no odometry has told the base's frame yet")
+        if not frame or frame == base:
+            return None
+        there = self._frames.lookup(frame, base)
+        if there is None:
+            raise Refused("no_transform", f"it is of {frame!r}: {self._frames.explain(frame, base)}")
+        return there
 
 
 def reference_pose(stamp: int, message: PoseWithCovariance) -> ReferencePose:

@@ -1,7 +1,8 @@
 """`hero_simulator` in any world but the tutorial: a robot with a laser drives, in real time, with exact truth.
 
-Publishes ``odom``, ``points`` or ``scan``, ``reference`` (the exact pose), and TF odom -> base_link -> lidar or laser,
-in the relative names that hero_node listens to.  Its parameters are those of `dsg_ros.config.Simulation`.
+Publishes ``odom``, ``points`` or ``scan``, ``reference`` (the exact pose), with ``receiver.rate`` also ``fix``
+(NavSatFix), and TF odom -> base_link -> lidar or laser and gps, in the relative names that hero_node listens to.  Its
+parameters are those of `dsg_ros.config.Simulation`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import LaserScan, PointCloud2
+from sensor_msgs.msg import LaserScan, NavSatFix, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config
-from dsg_ros.io.records import CloudRecord, OdometryRecord
+from dsg_ros.io.records import CloudRecord, FixRecord, OdometryRecord
 from dsg_ros.ros import convert, parameters
-from dsg_ros.simulation.robot import Record, Reference, Robot
+from dsg_ros.simulation.robot import ANTENNA, Record, Reference, Robot
 from dsg_ros.simulation.sensors import MOUNT
 
 WORLD, BASE = "world", "base_link"
@@ -52,6 +53,8 @@ class RobotSimulator(Node):
         kind, topic = (LaserScan, "scan") if self._planar else (PointCloud2, "points")
         self._laser = self.create_publisher(kind, topic, 20)
         self._reference = self.create_publisher(PoseWithCovarianceStamped, "reference", 200)
+        receives = self._world.receiver.rate > 0
+        self._fix = self.create_publisher(NavSatFix, "fix", 50) if receives else None
         self._tf = self.create_publisher(TFMessage, "/tf", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._static = self.create_publisher(TFMessage, "/tf_static", latched)
@@ -61,7 +64,9 @@ class RobotSimulator(Node):
 
     def start(self) -> None:
         """Begin to drive."""
-        self._static.publish(TFMessage(transforms=[convert.transform(BASE, self._frame, self._now(), MOUNT)]))
+        mounts = {self._frame: MOUNT} | ({"gps": ANTENNA} if self._fix else {})
+        told = [convert.transform(BASE, frame, self._now(), mount) for frame, mount in mounts.items()]
+        self._static.publish(TFMessage(transforms=told))
         self._thread.start()
 
     def stop(self) -> None:
@@ -103,6 +108,10 @@ class RobotSimulator(Node):
         elif isinstance(record, Reference):
             self._reference.publish(convert.pose_with_covariance(WORLD, record.stamp, record.pose, EXACT))
             self.sent["reference"] += 1
+        elif isinstance(record, FixRecord):
+            assert self._fix is not None, "there are fixes where there is a receiver"
+            self._fix.publish(convert.fix(record))
+            self.sent["fix"] += 1
         elif isinstance(record, CloudRecord):
             self._laser.publish(convert.point_cloud(record.frame, record.stamp, record.points, record.times))
             self.sent["points"] += 1

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import config
-from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord
+from dsg_ros import config, poses
+from dsg_ros.geodesy import LocalFrame
+from dsg_ros.io.records import CloudRecord, FixRecord, OdometryRecord, ScanRecord
 from dsg_ros.simulation.route import Schedule
 from dsg_ros.simulation.sensors import MOUNT, NEAREST_SCANNED, Lidar, Scanner, mounted
 from dsg_ros.simulation.wheels import wheel_odometry
@@ -20,8 +21,12 @@ Array = NDArray[np.float64]
 
 ACCELERATION = 0.5
 """Of the robot, at both ends of its drive and of its arcs [m/s^2]."""
-STREAM_ODOMETRY, STREAM_LASER = 1, 2
+STREAM_ODOMETRY, STREAM_LASER, STREAM_FIXES = 1, 2, 3
 """Random numbers are drawn by subject, and by sweep: how long the drive is changes none of what came before."""
+ANTENNA: Array = np.array([0.2, 0.1, 1.0, 0.0, 0.0, 0.0, 1.0])
+"""Of the satellite receiver, in the base."""
+PLACE = LocalFrame([48.0, 11.0, 500.0])
+"""On the earth, of the origin of every world, whose x axis points east."""
 _SECOND = 1_000_000_000
 
 
@@ -33,7 +38,7 @@ class Reference:
     pose: Array
 
 
-Record = OdometryRecord | CloudRecord | ScanRecord | Reference
+Record = OdometryRecord | CloudRecord | ScanRecord | Reference | FixRecord
 
 
 class Robot:
@@ -71,7 +76,8 @@ class Robot:
         ``begin`` until before ``end`` [s] after it set off.
 
         A scan or cloud has the stamp of its sweep's beginning and comes at its end, after the odometry and the
-        reference of all that time.  References are at the times of the odometry and at the beginnings of sweeps.
+        reference of all that time.  References are at the times of the odometry and at the beginnings of sweeps.  A fix
+        is known when it is measured.
         """
         wheels = self._settings.wheels
         offset = round(wheels.time_offset * _SECOND)
@@ -83,16 +89,32 @@ class Robot:
         odometry = wheel_odometry(wheels, truth, self._random(STREAM_ODOMETRY), 0.5 * self.metres)
         due = [(self._stamp(t), 0, k) for k, t in enumerate(ticks.tolist())]
         due += [(self._stamp((k + 1) * self._sweep_time), 1, k) for k in range(self.sweeps)]
-        for time, swept, k in sorted(due):
+        fixes = self._fixes()
+        due += [(fix.stamp, 2, k) for k, fix in enumerate(fixes)]
+        for time, kind, k in sorted(due):
             if not begin <= (time - self._start) / _SECOND < end:
                 continue
-            if swept:
+            if kind == 2:
+                yield time, fixes[k]
+            elif kind == 1:
                 began = k * self._sweep_time
                 yield time, Reference(self._stamp(began), self.truth(np.array([began]))[0])
                 yield time, self.sweep(k)
             else:
                 yield time, OdometryRecord(time + offset, odometry[k], "odom", "base_link")
                 yield time, Reference(time, truth[k])
+
+    def _fixes(self) -> list[FixRecord]:
+        """Of the whole drive; each second's first a little behind it, for odometry to be around."""
+        receiver = self._settings.receiver
+        if not receiver.rate:
+            return []
+        seconds = np.arange(0.3 / receiver.rate, self.sweeps * self._sweep_time, 1.0 / receiver.rate)
+        deviations = receiver.deviation * np.array([1.0, 1.0, 2.0])
+        places = poses.compose(self.truth(seconds), ANTENNA)[:, :3]
+        places = places + deviations * self._random(STREAM_FIXES).standard_normal(places.shape)
+        told = zip(seconds.tolist(), PLACE.geodetic(places), strict=True)
+        return [FixRecord(self._stamp(at), place, deviations, ANTENNA) for at, place in told]
 
     def sweep(self, number: int) -> CloudRecord | ScanRecord:
         """Sweep ``number`` of the drive, with the sensor's place as it is told."""

@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 from dsg_ros import config
+from dsg_ros.interface import ReferencePosition
 from dsg_ros.processes import free_domain
 from dsg_ros.ros.frames import TransformTree
 from dsg_ros.ros.initial_pose import InitialPose
@@ -30,6 +31,7 @@ from dsg_ros.ros.reference_input import ReferenceInput
 pytestmark = pytest.mark.timeout(3600)  # with --fuzz 10000 a test takes some minutes
 
 TAUGHT = config.replace(config.Node(), {"learning.teacher": "reference"})
+SATELLITES = config.replace(TAUGHT, {"reference_message": "navsat"})
 SENSORS = ("odom", "scan", "points")
 DEPTH = 10_000
 """Of both histories: what is told apart here is what the node refuses, not what a short queue loses."""
@@ -46,10 +48,12 @@ class Callbacks:
         said = self.robot.said
         pose = InitialPose("map", self.hints.append, lambda level, text: said.append((level, text)))
         self.reference = ReferenceInput(lambda: TAUGHT, tree, lambda: mutations.BASE, pose._say)
+        self.receiver = ReferenceInput(lambda: SATELLITES, tree, lambda: mutations.BASE, pose._say)
         self.accounts = {
             "tf": Account("tf", tree.take, pose._say),
             "initialpose": pose.account,
             "reference": self.reference.account,
+            "fix": self.receiver.account,
         }
         self.tree = tree
 
@@ -72,6 +76,7 @@ class Callbacks:
         assert received == len(self.robot.frames) + sensors.waiting + dropped + refused
         for frame in self.robot.frames[-3:]:
             check_frame(self.reference.attached(frame))
+            check_frame(self.receiver.attached(frame))
         assert all(mutations.poses.LEAST_NORM < abs(pose[3:]).max() <= 1.0 for _, pose in self.tree._parents.values())
 
 
@@ -83,13 +88,16 @@ def check_frame(frame: Any) -> None:
     assert np.isfinite(frame.odometry.poses).all()
     assert (np.diff(frame.odometry.stamps) > 0).all()
     for told in frame.reference:
+        if isinstance(told, ReferencePosition):
+            assert all(np.isfinite(part).all() for part in (told.position, told.covariance, told.antenna))
+            continue
         assert np.isfinite(told.pose).all()
         assert np.isfinite(told.covariance).all()
         assert np.linalg.norm(told.pose[3:]) == pytest.approx(1.0)
     assert frame.times is None or (len(frame.times) == len(frame.points) and np.isfinite(frame.times).all())
 
 
-@pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "initialpose", "reference"])
+@pytest.mark.parametrize("topic", ["odom", "scan", "points", "tf", "initialpose", "reference", "fix"])
 def test_any_values_in_whole_messages(topic: str, request: pytest.FixtureRequest) -> None:
     callbacks, number = Callbacks(), 0
 

@@ -12,11 +12,13 @@ import pytest
 from dds import Graph, NodeProgram, wait_until
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import LaserScan
+from sensor_msgs.msg import LaserScan, NavSatFix
 from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config, poses
-from dsg_ros.io.records import MalformedMessage
+from dsg_ros.geodesy import LocalFrame
+from dsg_ros.interface import ReferencePosition
+from dsg_ros.io.records import FixRecord, MalformedMessage
 from dsg_ros.processes import free_domain
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import TransformTree
@@ -67,12 +69,46 @@ def test_odometry_of_another_frame_on_the_robot_is_brought_to_the_base() -> None
     assert not told.attached(fake_pipeline.frame(1)).reference
 
 
-def test_it_reaches_the_pipeline_over_dds(tmp_path: Path) -> None:
+HERE = LocalFrame([48.0, 11.0, 500.0])
+ANTENNA = np.array([0.2, 0.1, 1.0, 0.0, 0.0, 0.0, 1.0])
+
+
+def fix(stamp: int, east: float, north: float, frame: str = "gps") -> NavSatFix:
+    place = HERE.geodetic([east, north, 1.0])
+    return convert.fix(FixRecord(stamp, place, np.array([0.02, 0.03, 0.1]), ANTENNA, frame))
+
+
+def test_fixes_are_metres_from_the_first_one_at_the_place_of_the_antenna() -> None:
+    tree, said = TransformTree(), []
+    settings = config.replace(config.Node(), {"learning.teacher": "reference", "reference_message": "navsat"})
+    told = ReferenceInput(lambda: settings, tree, lambda: "base_link", lambda level, text: said.append(text))
+    told.account(fix(5, 0.0, 0.0))
+    assert told.account.refused["no_transform"] == 1
+    assert "'gps'" in said[-1]
+    tree.take(TFMessage(transforms=[convert.transform("base_link", "gps", 0, ANTENNA)]))
+    unknown, none, wild, nowhere, nan = (fix(9, 0.0, 0.0) for _ in range(5))
+    unknown.position_covariance_type = NavSatFix.COVARIANCE_TYPE_UNKNOWN
+    none.status.status, wild.latitude, nan.longitude, nowhere.header.frame_id = -1, 91.0, math.nan, ""
+    for message_ in (fix(6, 100.0, 50.0), fix(7, 103.0, 54.0), unknown, none, wild, nowhere, nan):
+        told.account(message_)
+    one, other, third = told.attached(fake_pipeline.frame(1)).reference
+    assert isinstance(one, ReferencePosition)
+    assert isinstance(third, ReferencePosition)
+    np.testing.assert_allclose(one.antenna, ANTENNA[:3], atol=1e-12)
+    np.testing.assert_allclose(other.position - one.position, [3.0, 4.0, 0.0], atol=1e-3)
+    np.testing.assert_allclose(one.covariance, np.diag([0.02, 0.03, 0.1]) ** 2)
+    assert not third.covariance.any()
+    assert told.account.refused == {"no_transform": 1, "no_fix": 1, "malformed": 2, "no_frame": 1}
+
+
+@pytest.mark.parametrize("kind", ["pose", "navsat"])
+def test_it_reaches_the_pipeline_over_dds(kind: str, tmp_path: Path) -> None:
     graph = Graph(free_domain())
     program = [str(Path(__file__).with_name("fake_node.py"))]
-    parameters = {"learning.teacher": "both", "identity_extrinsic": "true"}
+    parameters = {"learning.teacher": "both", "identity_extrinsic": "true", "reference_message": kind}
     try:
-        reference = graph.node.create_publisher(PoseWithCovarianceStamped, "/reference", 100)
+        type_ = NavSatFix if kind == "navsat" else PoseWithCovarianceStamped
+        reference = graph.node.create_publisher(type_, "/reference", 100)
         odom = graph.node.create_publisher(Odometry, "/odom", 100)
         scans = graph.node.create_publisher(LaserScan, "/scan", 100)
         with NodeProgram(program, tmp_path / "out", graph.context.get_domain_id(), **parameters) as node:
@@ -82,23 +118,34 @@ def test_it_reaches_the_pipeline_over_dds(tmp_path: Path) -> None:
             time.sleep(1.0)
             for k in range(6):
                 stamp = START + k * 100_000_000
-                reference.publish(message(stamp, poses.from_planar(0.1 * k, 0.0, 0.0)))
-                bad = message(stamp, poses.IDENTITY)
-                bad.pose.pose.orientation.w = 0.0
-                reference.publish(bad)
-                time.sleep(0.05)
                 drive = Odometry(header=convert.header(stamp, "odom"), child_frame_id="base_link")
                 drive.pose.pose.orientation.w = 1.0
                 odom.publish(drive)
+                time.sleep(0.05)  # what frame is the base's is told by odometry
+                good, bad = told(kind, stamp, k)
+                reference.publish(good)
+                reference.publish(bad)
+                time.sleep(0.05)
                 scans.publish(scan(stamp))
                 time.sleep(0.05)
             node.wait(lambda s: s["scans"]["processed"] >= 5, "scans")
             status = node.wait(lambda s: s["other_inputs"]["reference"]["received"] >= 12, "the reference")
             account = status["other_inputs"]["reference"]
             assert account["refused"] == {"malformed": 6}
-            node.wait(lambda s: s["counts"].get("reference_poses", 0) >= 5, "poses in the pipeline")
+            node.wait(lambda s: s["counts"].get("reference_poses", 0) >= 5, "what was told in the pipeline")
     finally:
         graph.close()
+
+
+def told(kind: str, stamp: int, k: int) -> tuple[object, object]:
+    """A message that makes sense, and one that does not."""
+    if kind == "navsat":
+        good, bad = fix(stamp, 0.1 * k, 0.0, "base_link"), fix(stamp, 0.0, 0.0, "base_link")
+        bad.latitude = math.nan
+        return good, bad
+    pose, none = message(stamp, poses.from_planar(0.1 * k, 0.0, 0.0)), message(stamp, poses.IDENTITY)
+    none.pose.pose.orientation.w = 0.0
+    return pose, none
 
 
 def scan(stamp: int) -> LaserScan:
