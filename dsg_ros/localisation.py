@@ -110,6 +110,7 @@ class Localisation:
             before = self._localiser.state
             there = odometry if self._source.alone else self._calibration.there(frame, odometry)
             located = self._localiser.track(cloud, there, frame.stamp)
+        self._source.matched(located.inliers)
         if located.state is not before:
             _tell(frame.stamp, located)
         self._counts["scans"] += 1
@@ -188,4 +189,10 @@ class Localisation:
 
     def _told_counts(self) -> dict[str, int]:
         kept = {"keyframes": len(self._saved.stamps), "loops": len(self._saved.loops)}
-        return {**self._counts, **kept, "voxels": len(self._saved.voxels.ids), **self._localiser.counts}
+        return {
+            **self._counts,
+            **kept,
+            **self._source.counts,
+            "voxels": len(self._saved.voxels.ids),
+            **self._localiser.counts,
+        }

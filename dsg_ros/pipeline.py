@@ -168,7 +168,7 @@ class Slam:
             self._travel += math.hypot(*measured[:3].tolist())
             relative = se3.between(grown.back_end.pose(last), tracked.own)
             information = grown.mapper.registration_information(tracked.information, tracked.inliers)
-            sigmas = self._odometry.made_up(measured, seconds)
+            sigmas = self._odometry.made_up(seconds)
             if sigmas is None:
                 grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
                 self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)

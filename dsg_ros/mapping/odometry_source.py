@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,10 +22,12 @@ _log = logging.getLogger(__name__)
 
 SAME = 1e-9
 """Odometry that stands still tells the same numbers, but for rounding [m, rad]."""
-STILL, STOOD = 10, 2
-"""Scans in a row, and keyframes among them, to which odometry told no motion at all, until it is dead."""
+STILL, KEYFRAMES = 10, 2.0
+"""Scans in a row with no motion at all, while these see the robot go as far as from one keyframe to the next so many
+times, until odometry is dead.
+"""
 IN_VAIN = 40
-"""Scans in a row, of which none fits the map either, until it is."""
+"""Scans in a row with no motion, of which none fits the map, until it is."""
 
 
 class OdometrySource:
@@ -45,7 +48,9 @@ class OdometrySource:
         self._scans = ScanOdometry(settings.odometry)
         self._pose, self._from_raw = plain(poses.IDENTITY), plain(poses.IDENTITY)
         self._stamp: int | None = None
-        self._still, self._stood, self._in_vain = 0, 0, 0
+        self._still, self._in_vain = 0, 0
+        self._seen = plain(poses.IDENTITY)
+        """How the robot has moved since the odometry stands, as scans see it."""
         self._made_up, self._moves_again = self.absent, False
 
     def of(self, frame: Frame, step: NDArray[np.float64], took: float) -> Frame:
@@ -56,8 +61,11 @@ class OdometrySource:
             self._believe_again()
         raw, before = plain(frame.odometry.at(frame.stamp)), self._stamp
         stands = before is not None and bool(np.abs(raw - self.raw).max() < SAME)
-        self._still = self._still + 1 if stands else 0
         self._scans.saw(step, took)
+        self._seen = se3.compose(self._seen, plain(step)) if stands else plain(poses.IDENTITY)
+        self._still = self._still + 1 if stands else 0
+        if not self.alone and self._still >= STILL and self._went_on():
+            self._give_up(f"for {self._still} scans, while these see the robot move")
         self._moves_again = self.alone and not self.absent and not stands
         track = frame.odometry
         if self.alone:
@@ -80,15 +88,16 @@ class OdometrySource:
         if self._in_vain >= IN_VAIN and not self.alone:
             self._give_up(f"for {self._still} scans, of which {IN_VAIN} do not fit the map")
 
-    def made_up(self, measured: NDArray[np.float64], seconds: float) -> NDArray[np.float64] | None:
-        """Deviations (6,) [m, rad] of the motion ``measured`` (7,) from the keyframe before to a new one, in
-        ``seconds``, where scans told of it; None where the robot's own odometry did.
+    def made_up(self, seconds: float) -> NDArray[np.float64] | None:
+        """Deviations (6,) [m, rad] of what is told of the way from the keyframe before to a new one, in ``seconds``,
+        where scans told of it; None where the robot's own odometry did.
         """
-        self._stood = self._stood + 1 if np.abs(se3.log(plain(measured))).max() < SAME else 0
-        if self._stood >= STOOD and self._still >= STILL and not self.alone:
-            self._give_up(f"for {self._still} scans, while these tell of way or turn to {self._stood} keyframes")
         made_up, self._made_up = self._made_up, self.alone
         return self._scans.sigmas(seconds) if made_up else None
+
+    def _went_on(self) -> bool:
+        moved, s = se3.log(self._seen).tolist(), self._settings.keyframes
+        return math.hypot(*moved[:3]) > KEYFRAMES * s.distance or math.hypot(*moved[3:]) > KEYFRAMES * s.angle
 
     def _give_up(self, why: str) -> None:
         self.alone = True
@@ -101,25 +110,25 @@ class OdometrySource:
     def _believe_again(self) -> None:
         """From the newest scan on: how far the odometry has moved up to it may be all that it did not tell before."""
         self.alone = self._moves_again = False
-        self._stood = self._in_vain = 0
+        self._in_vain = 0
         self._from_raw = se3.compose(self._pose, se3.between(self.raw, plain(poses.IDENTITY)))
         _log.warning("the odometry moves again, and is believed again")
 
     def state(self) -> State:
         """As `dsg_ros.state` says."""
         facts = {
-            "alone": self.alone, "stamp": self._stamp, "still": self._still, "stood": self._stood,
+            "alone": self.alone, "stamp": self._stamp, "still": self._still,
             "in_vain": self._in_vain, "made_up": self._made_up, "moves_again": self._moves_again,
             "counts": self.counts,
         }  # fmt: skip
-        told = np.stack([self.raw, self._pose, self._from_raw])
+        told = np.stack([self.raw, self._pose, self._from_raw, self._seen])
         return {"facts": packed(facts), "poses": told, **nested(scans=self._scans.state())}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over."""
         facts = unpacked(state["facts"])
         self.alone, self._stamp, self._made_up = facts["alone"], facts["stamp"], facts["made_up"]
-        self._still, self._stood, self._in_vain = facts["still"], facts["stood"], facts["in_vain"]
+        self._still, self._in_vain = facts["still"], facts["in_vain"]
         self._moves_again, self.counts = facts["moves_again"], facts["counts"]
-        self.raw, self._pose, self._from_raw = (plain(pose) for pose in state["poses"])
+        self.raw, self._pose, self._from_raw, self._seen = (plain(pose) for pose in state["poses"])
         self._scans.restore(part(state, "scans"))

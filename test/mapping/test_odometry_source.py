@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.interface import Estimate, Frame, OdometryTrack
-from dsg_ros.mapping.odometry_source import IN_VAIN, STILL, STOOD, OdometrySource
+from dsg_ros.mapping.odometry_source import IN_VAIN, STILL, OdometrySource
 from dsg_ros.mapping.scan_odometry import LONGEST, SPAN, ScanOdometry
 from dsg_ros.pipeline import Slam
 
@@ -61,26 +61,21 @@ def test_odometry_that_moves_is_handed_on_as_it_is() -> None:
         given = frame(number, poses.from_planar(0.1 * number, 0.0, 0.0))
         assert told.of(given, STEP, 0.1).odometry is given.odometry
         told.matched(0.1)  # scans that do not fit are nothing against it
-        assert told.made_up(STEP, 0.1) is None
+        assert told.made_up(0.1) is None
     assert not told.alone
     np.testing.assert_array_equal(told.predict(STEP, 0.1)[1], np.full(6, 0.01))
 
 
 def dead(told: OdometrySource, stands: Array, scans: int) -> Array:
-    """Poses (scans, 7) told while odometry ``stands`` and scans see the robot move; every fifth is a keyframe."""
-    way = []
-    for number in range(scans):
-        way.append(told.of(frame(number, stands), STEP, 0.1).odometry.poses[-1])
-        if number % 5 == 4:
-            told.made_up(poses.between(way[-5], way[-1]), 0.5)
-    return np.array(way)
+    """Poses (scans, 7) told while odometry ``stands`` and scans see the robot move."""
+    return np.array([told.of(frame(number, stands), STEP, 0.1).odometry.poses[-1] for number in range(scans)])
 
 
 def test_odometry_that_stands_still_while_scans_see_the_robot_move_is_dead(caplog: pytest.LogCaptureFixture) -> None:
     told, stands = source(), poses.exp(np.array([3.7, -12.1, 0.0, 0.0, 0.0, 0.1]))
     with caplog.at_level(logging.WARNING, "dsg_ros"):
         way = dead(told, stands, 30)
-    begins = max(STILL + 1, 5 * STOOD) + 4
+    begins = STILL
     assert told.alone
     assert told.counts == {"odometry_stands_still": 1}
     assert caplog.text.count("the odometry stands still for") == 1
@@ -103,8 +98,8 @@ def test_odometry_that_moves_again_is_believed_from_there_on_without_a_jump() ->
     steps = poses.log(poses.between(np.array(way[28:-1]), np.array(way[29:])))
     np.testing.assert_allclose(steps[:2], np.tile(poses.log(STEP), (2, 1)), atol=1e-9)
     np.testing.assert_allclose(steps[2:], np.tile([0.3, 0, 0, 0, 0, 0], (3, 1)), atol=1e-9)
-    assert told.made_up(STEP, 0.5) is not None  # the way to this keyframe was told by scans in part
-    assert told.made_up(STEP, 0.5) is None
+    assert told.made_up(0.5) is not None  # the way to this keyframe was told by scans in part
+    assert told.made_up(0.5) is None
 
 
 def test_it_is_dead_too_where_nothing_fits_the_map_while_it_stands() -> None:
@@ -121,9 +116,10 @@ def test_a_robot_that_stands_or_was_late_is_left_alone() -> None:
     for number in range(200):  # it stands, and its scans fit
         told.of(frame(number, STEP), poses.IDENTITY, 0.1)
         told.matched(0.9)
-    for number in range(200, 200 + STILL - 2):  # keyframes, but odometry comes late
-        told.of(frame(number, poses.from_planar(1.0 + 0.1 * (number // 4), 0.0, 0.0)), STEP, 0.1)
-        told.made_up(poses.IDENTITY, 0.1)
+    for number in range(200, 300):  # it moves, but is told of it late, all at once
+        told.of(frame(number, poses.from_planar(0.1 * (STILL - 1) * (number // (STILL - 1)), 0.0, 0.0)), STEP, 0.1)
+    for number in range(300, 500):  # it stands, and its scans jump to and fro
+        told.of(frame(number, STEP), STEP if number % 2 else poses.inverse(STEP), 0.1)
     assert not told.alone
 
 
@@ -146,8 +142,8 @@ def test_a_state_goes_on_as_it_was(scans: int) -> None:
         raw = STEP if number < scans + 10 else poses.from_planar(0.1 * number, 0.0, 0.0)
         ways = [each.of(frame(number, raw), STEP, 0.1).odometry.poses for each in (one, other)]
         np.testing.assert_array_equal(*ways)
-        assert one.made_up(STEP, 0.1) is None or one.alone == other.alone
-        other.made_up(STEP, 0.1)
+        assert (one.made_up(0.1) is None) == (other.made_up(0.1) is None)
+        assert one.alone == other.alone
     assert one.counts == other.counts
 
 
