@@ -14,6 +14,7 @@ from benchmarks.live import clouds, scans
 from benchmarks.measuring import stopwatch
 from benchmarks.rates import rates
 from benchmarks.table import Row
+from dsg_ros.core.compilation import BUILT_VARIABLE, CACHE_VARIABLE
 
 
 def node_imports(folder: Path) -> list[Row]:
@@ -55,7 +56,7 @@ PROCESSES: dict[str, Callable[[Path], list[Row]]] = {
 
 def timed(command: list[str], folder: Path) -> tuple[float, str]:
     """Wall-clock seconds and stdout of ``command``, with a compilation cache of its own under ``folder``."""
-    environment = os.environ | {"DSG_ROS_CACHE": str(folder / "cache")}
+    environment = os.environ | {CACHE_VARIABLE: str(folder / "cache"), BUILT_VARIABLE: ""}
     seconds, done = stopwatch(
         lambda: subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     )

@@ -126,7 +126,7 @@ KERNEL = "from dsg_ros.core.native import se3; import numpy as np; se3.rotate(np
 @pytest.mark.parametrize("kept", [True, False])
 def test_compiled_code_is_kept_where_the_variable_says(tmp_path: Path, kept: bool) -> None:
     folder = tmp_path / "cache"
-    environment = os.environ | {"DSG_ROS_CACHE": str(folder) if kept else ""}
+    environment = os.environ | {"DSG_ROS_CACHE": str(folder) if kept else "", "DSG_ROS_BUILT": ""}
     subprocess.run([sys.executable, "-c", KERNEL], env=environment, check=True, timeout=120)
     assert bool(list(folder.rglob("*.nbi"))) == kept
 
@@ -158,7 +158,8 @@ def test_kernels_kept_by_several_processes_have_names_of_their_own(tmp_path: Pat
     program.write_text(SORTING)
 
     def names(cache: str, *kernels: str) -> list[str]:
-        environment = os.environ | {"DSG_ROS_CACHE": str(tmp_path / cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+        folders = {"DSG_ROS_CACHE": str(tmp_path / cache), "DSG_ROS_BUILT": ""}
+        environment = os.environ | folders | {"PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, str(program), *kernels]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
         return done.stdout.split()
