@@ -44,6 +44,25 @@ def test_what_was_built_is_taken_over_where_nothing_was_kept_yet(tmp_path: Path)
     assert started(KERNEL, tmp_path / "other", "") == ["True", "0"]
 
 
+PROGRAM = """
+import jax, numpy as np
+from dsg_ros.core import compilation
+compilation.enable_cache()
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
+jax.jit(lambda x: x @ x + 1.0)(np.ones((3, 3)))
+print(len(hits))
+"""
+
+
+def test_programs_of_xla_are_found_wherever_they_were_built(tmp_path: Path) -> None:
+    """By default the folder's path is in the key of each."""
+    assert started(PROGRAM, tmp_path / "built", "") == ["0"]
+    started(KERNEL, tmp_path / "built", "")
+    started(KERNEL, tmp_path / "cache", tmp_path / "built")
+    assert started(PROGRAM, tmp_path / "cache", "") == ["1"]
+
+
 def test_what_is_there_stays_and_what_is_of_other_sources_is_of_no_use(tmp_path: Path) -> None:
     built, cache = tmp_path / "built", tmp_path / "cache"
     (built / "native-old").mkdir(parents=True)

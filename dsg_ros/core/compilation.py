@@ -78,6 +78,9 @@ def enable_cache() -> None:
     # By default JAX keeps only what took over a second: this package has dozens of small programs instead.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # XLA's own caches (of a GPU's autotuning) would put the folder's path into every key: what was built at
+    # installation, in a folder of its own, would never be found.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 @cache
