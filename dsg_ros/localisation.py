@@ -110,7 +110,8 @@ class Localisation:
             before = self._localiser.state
             there = odometry if self._source.alone else self._calibration.there(frame, odometry)
             located = self._localiser.track(cloud, there, frame.stamp)
-        self._source.matched(located.inliers)
+        if located.state is State.LOCALISED:  # a robot that waits to be found stands, and nothing fits
+            self._source.matched(located.inliers)
         if located.state is not before:
             _tell(frame.stamp, located)
         self._counts["scans"] += 1

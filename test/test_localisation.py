@@ -239,6 +239,16 @@ def test_a_map_without_keyframes_is_refused(tmp_path: Path) -> None:
         from_folder(replace(config.Node(), map_folder=str(tmp_path / "map")))
 
 
+def test_a_robot_that_waits_to_be_found_is_not_told_to_have_dead_odometry(inside: Localisation) -> None:
+    pose = poses.from_planar(3.0, 5.5, 0.0)
+    points = np.random.default_rng(0).uniform(-2.0, 2.0, (180, 3)) * [1.0, 1.0, 0.0]  # of another place
+    for number in range(60):
+        track = OdometryTrack(np.array([number * worlds.SECOND // 10]), pose[None])
+        told = inside.estimate(Frame(int(track.stamps[0]), points.astype(np.float32), track, planar=True))
+    assert told.localisation != "localised"
+    assert told.counts["odometry_stands_still"] == 0
+
+
 def test_a_robot_without_odometry_is_found_and_followed(made: tuple[Slam, Array], saved: SavedMap) -> None:
     inside = Localisation(config.replace(config.Slam(), {"input.odometry": "none"}), saved)
     inside.warm_up(planar=True)
