@@ -31,6 +31,7 @@ from dsg_ros.mapping.growing_map import GrowingMap
 from dsg_ros.mapping.lost import Lost
 from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.resumption import Resumed, Resumption
+from dsg_ros.mapping.scan_odometry import NO_STEP
 from dsg_ros.mapping.tracking import Tracked
 from dsg_ros.starting import compile_all
 from dsg_ros.state import State, nested, packed, part, unpacked
@@ -109,7 +110,7 @@ class Slam:
 
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
-        frame = self._odometry.of(frame, *self._map.tracker.step)
+        frame = self._odometry.of(frame, *(self._map.tracker.step if self._lost.search is None else NO_STEP))
         self._map.tracker.alone = alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp, frame.odometry)
@@ -323,6 +324,7 @@ class Slam:
         """After `restore`, where time has passed and the odometry may have begun anew: the map grows again once the
         robot is found in it (`dsg_ros.mapping.resumption`).
         """
+        self._odometry.begin_anew()
         if len(self._map.scans):
             self._lost.resume(self._map)
             self._compiled = compilations()

@@ -27,7 +27,7 @@ STILL, KEYFRAMES = 10, 2.0
 times, until odometry is dead.
 """
 IN_VAIN = 40
-"""Scans in a row with no motion, of which none fits the map, until it is."""
+"""Scans in a row with no motion, of which none fits the map, until that is told."""
 
 
 class OdometrySource:
@@ -85,8 +85,18 @@ class OdometrySource:
         """A share of ``inliers`` of the newest scan fits the map."""
         fits = inliers >= self._settings.registration.restart_below
         self._in_vain = self._in_vain + 1 if self._still and not fits else 0
-        if self._in_vain >= IN_VAIN and not self.alone:
-            self._give_up(f"for {self._still} scans, of which {IN_VAIN} do not fit the map")
+        if self._in_vain == IN_VAIN and not self.alone:
+            self.counts["odometry_stands_still"] += 1
+            _log.warning(
+                "the odometry has not moved for %d scans, of which none fits the map: it stands still while the robot "
+                "moves, or all that is around has changed", IN_VAIN,
+            )  # fmt: skip
+
+    def begin_anew(self) -> None:
+        """Time has passed unseen: what was made up of the way does not go on, nor what was seen of it."""
+        self._pose, self._from_raw, self._seen = (plain(poses.IDENTITY) for _ in range(3))
+        self._stamp, self._still, self._in_vain = None, 0, 0
+        self._scans.saw(plain(poses.IDENTITY), math.inf)
 
     def made_up(self, seconds: float) -> NDArray[np.float64] | None:
         """Deviations (6,) [m, rad] of what is told of the way from the keyframe before to a new one, in ``seconds``,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import config
+from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Frame, OdometryTrack
 from dsg_ros.state import State
@@ -19,6 +20,11 @@ SPAN = 0.5
 LONGEST = 2.0
 """Seconds between two scans beyond which the velocity before them is forgotten."""
 
+MOST = 100
+"""Steps remembered, whatever the stamps say."""
+NO_STEP = plain(poses.IDENTITY), math.inf
+"""For `saw`: how the robot has moved was not seen."""
+
 
 class ScanOdometry:
     """Constant velocity, which accelerations change at random (Bar-Shalom, Li and Kirubarajan 2001, 6.2.2)."""
@@ -26,7 +32,7 @@ class ScanOdometry:
     def __init__(self, settings: config.Odometry) -> None:
         self._accelerations = np.repeat([settings.acceleration, settings.angular_acceleration], 3)
         self._floors = np.repeat([settings.sigma_translation, settings.sigma_rotation], 3)
-        self._steps: deque[tuple[NDArray[np.float64], float]] = deque()
+        self._steps: deque[tuple[NDArray[np.float64], float]] = deque(maxlen=MOST)
 
     def saw(self, step: NDArray[np.float64], took: float) -> None:
         """The motion (7,) between two scans, as they were matched, ``took`` seconds."""
@@ -64,7 +70,7 @@ class ScanOdometry:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over."""
-        self._steps = deque((plain(row[:6]), float(row[6])) for row in np.array(state["steps"]))
+        self._steps = deque(((plain(row[:6]), float(row[6])) for row in np.array(state["steps"])), MOST)
 
 
 def _stamps(frame: Frame) -> list[int]:

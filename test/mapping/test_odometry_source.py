@@ -102,13 +102,22 @@ def test_odometry_that_moves_again_is_believed_from_there_on_without_a_jump() ->
     assert told.made_up(0.5) is None
 
 
-def test_it_is_dead_too_where_nothing_fits_the_map_while_it_stands() -> None:
+def test_it_is_told_where_nothing_fits_the_map_while_it_stands() -> None:
+    """It is not given up: a robot that stands in a crowd sees the same."""
     told = source()
-    for number in range(IN_VAIN + 1):
-        assert not told.alone
+    for number in range(IN_VAIN + 20):
         told.of(frame(number, STEP), poses.IDENTITY, 0.1)
         told.matched(0.3)
-    assert told.alone
+    assert not told.alone
+    assert told.counts == {"odometry_stands_still": 1}
+
+
+def test_what_was_not_seen_does_not_go_on() -> None:
+    told = source(**{"input.odometry": "none"})
+    dead(told, STEP, 20)
+    told.begin_anew()
+    track = told.of(frame(25, STEP), poses.IDENTITY, 0.0).odometry
+    np.testing.assert_array_equal(track.poses[0], poses.IDENTITY)
 
 
 def test_a_robot_that_stands_or_was_late_is_left_alone() -> None:
