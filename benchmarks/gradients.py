@@ -45,8 +45,6 @@ LINKS, POSES = 5, 12
 SCATTER = np.array([0.02, 0.02, 0.02, 0.01, 0.01, 0.01])
 """Deviations of what is matched [m, rad]."""
 ODOMETRY = config.Odometry()
-TELLS_TRANSLATION = (ODOMETRY.sigma_translation, ODOMETRY.translation_per_metre, ODOMETRY.translation_per_radian)
-TELLS_ROTATION = (ODOMETRY.sigma_rotation, ODOMETRY.rotation_per_radian, ODOMETRY.rotation_per_metre)
 WIDTHS = {"no kernel": 1e6, "Cauchy": 1.0}
 """Of the kernel in the losses of blocks: one that changes nothing, one that weighs most rows down."""
 KERNELS = {"no kernel": Kernel.NONE, "Huber": Kernel.HUBER, "Cauchy": Kernel.CAUCHY,
@@ -165,7 +163,7 @@ def block(teacher: Teacher) -> Block:
 
 def measured(true: Vector, rng: np.random.Generator) -> Vector:
     """Increments (..., 7) as odometry tells them, with the deviations that it is told to have."""
-    fields = noise(true, TELLS_TRANSLATION, TELLS_ROTATION)
+    fields = noise(true, ODOMETRY.translation, ODOMETRY.rotation)
     sigmas = np.repeat(
         np.stack([fields["sigma_translation"].sum(-1), fields["sigma_rotation"].sum(-1)], axis=-1), 3, axis=-1
     )
@@ -184,7 +182,7 @@ def graph(kernel: Kernel) -> tuple[Problem, Vector]:
     world.add_poses(truth)
     index = np.arange(POSES - 1)
     world.add_rows(OdomSE3, previous=index, current=index + 1, duration=np.full(POSES - 1, 0.4),
-                   **noise(told, TELLS_TRANSLATION, TELLS_ROTATION))  # fmt: skip
+                   **noise(told, ODOMETRY.translation, ODOMETRY.rotation))  # fmt: skip
     first, second = np.triu_indices(POSES, 3)
     closed = poses.compose(
         poses.between(truth[first], truth[second]), poses.exp(SCATTER * rng.normal(size=(len(first), 6)))

@@ -11,13 +11,13 @@ from dsg_ros import poses
 from dsg_ros.errors import UserError
 from dsg_ros.io.motions import Motions
 from dsg_ros.io.records import Topics
+from dsg_ros.learning.leg import PLANAR
 from dsg_ros.log_settings import settings_for
 from dsg_ros.matched_drive import match_drive
 from dsg_ros.progress import progress
 
 log = logging.getLogger(__name__)
 
-_PLANE = np.array([0, 1, 5])
 MOST_SIGMA = 0.05
 """A match that leaves more than this open [m, rad], as along a corridor, is no reference."""
 
@@ -29,7 +29,7 @@ def motions_from_scans(path: Path) -> Motions:
         drive = match_drive(path, settings_for(path, topics), topics, lambda done, of: advance(done / max(of, 1)))
     if len(drive.links) < 2:
         raise UserError(f"{path}: nothing moves: {len(drive.links) + 1} keyframes in {drive.scans} scans")
-    axes = _PLANE if drive.planar else np.arange(6)
+    axes = PLANAR if drive.planar else np.arange(6)
     information = np.stack([link.information for link in drive.links])[:, axes[:, None], axes]
     weakest = np.linalg.eigvalsh(information)[:, 0]
     sure = weakest > 1 / MOST_SIGMA**2

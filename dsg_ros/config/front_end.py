@@ -71,6 +71,16 @@ class Odometry:
         float, Doc("Cauchy kernel of increments in doubt, in sigmas: they slip, and come late"), Range(0.1, 1000.0)
     ] = 3.0
 
+    @property
+    def translation(self) -> tuple[float, float, float]:
+        """Of the translation: floor [m], per metre, per radian; as `dsg_ros.core.factors.odometry.noise` takes it."""
+        return self.sigma_translation, self.translation_per_metre, self.translation_per_radian
+
+    @property
+    def rotation(self) -> tuple[float, float, float]:
+        """Of the rotation: floor [rad], per radian, per metre."""
+        return self.sigma_rotation, self.rotation_per_radian, self.rotation_per_metre
+
 
 @dataclass(frozen=True)
 class Registration:

@@ -44,7 +44,7 @@ class BagLog:
         self._path, self._point_time_unit = path, point_time_unit
         self._counts: Counter[str] = Counter()
         with RawBag(path) as bag:
-            self.tells_odometry = bool(topics.odom or bag.find(ODOMETRY))
+            self.tells_odometry = _tells_odometry(bag, topics)
             self.odometry = choose_topic(bag, ODOMETRY, topics.odom, "odometry") if self.tells_odometry else None
             self.sensors = _sensors(bag, topics)
             self._mounts = Mounts(bag)
@@ -217,10 +217,12 @@ def takes_clouds(path: Path, topics: Topics) -> bool:
 
 def tells_odometry(path: Path, topics: Topics) -> bool:
     """Whether a `BagLog` of these topics has odometry."""
-    if topics.odom:
-        return True
     with RawBag(path) as bag:
-        return bool(bag.find(ODOMETRY))
+        return _tells_odometry(bag, topics)
+
+
+def _tells_odometry(bag: RawBag, topics: Topics) -> bool:
+    return bool(topics.odom or bag.find(ODOMETRY))
 
 
 def _listing(bag: RawBag) -> str:

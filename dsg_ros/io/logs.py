@@ -51,14 +51,18 @@ def check_log(path: Path) -> bytes:
     return head
 
 
+def _is_bag(path: Path) -> bool:
+    """Whether the log at ``path`` is a bag, for which the bag library is needed; `UserError` where it is none."""
+    return bool(bag_kind(check_log(path))) or path.is_dir()
+
+
 def open_log(path: Path | str, topics: Topics | None = None, point_time_unit: str = "auto") -> Log:
     """The log at ``path``, recognised by its content; `UserError` says what was found and what is accepted.
 
     ``point_time_unit`` is that of clouds, as `dsg_ros.config.Input` has it.
     """
     path = Path(path)
-    head = check_log(path)
-    if path.is_dir() or bag_kind(head):
+    if _is_bag(path):
         # Text logs do without the bag library, which is slow to import.
         from dsg_ros.io.bags import BagLog
 
@@ -78,8 +82,7 @@ def open_log(path: Path | str, topics: Topics | None = None, point_time_unit: st
 
 def holds_clouds(path: Path, topics: Topics) -> bool:
     """Whether the scans of the log at ``path`` are clouds of points; `UserError` where it is none."""
-    head = check_log(path)
-    if not (path.is_dir() or bag_kind(head)):
+    if not _is_bag(path):
         return False
     from dsg_ros.io.bags import takes_clouds
 
@@ -88,8 +91,7 @@ def holds_clouds(path: Path, topics: Topics) -> bool:
 
 def tells_odometry(path: Path, topics: Topics) -> bool:
     """Whether the log at ``path`` tells how the robot moved; `UserError` where it is none."""
-    head = check_log(path)
-    if not (path.is_dir() or bag_kind(head)):
+    if not _is_bag(path):
         return True
     from dsg_ros.io import bags
 

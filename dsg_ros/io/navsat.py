@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,23 @@ UNKNOWN = 0
 """COVARIANCE_TYPE_UNKNOWN."""
 
 
+class NavSatStatus(Protocol):
+    """sensor_msgs/NavSatStatus, of rclpy or of the bag library."""
+
+    status: int
+
+
+class NavSatFix(Protocol):
+    """sensor_msgs/NavSatFix, likewise."""
+
+    status: NavSatStatus
+    latitude: float
+    longitude: float
+    altitude: float
+    position_covariance: Sequence[float] | NDArray[np.float64]
+    position_covariance_type: int
+
+
 class AntennaFix(NamedTuple):
     """``geodetic`` (3,): latitude, longitude [deg] and height [m]; ``covariance`` (3, 3) of east, north and up [m^2],
     all zero where it is not known.
@@ -28,21 +46,19 @@ class AntennaFix(NamedTuple):
     covariance: Vector
 
 
-def antenna_fix(
-    stamp: int, status: int, place: tuple[float, float, float], covariance: Vector, covariance_type: int
-) -> AntennaFix | None:
-    """Of the fields of a message stamped ``stamp`` [ns]; None where it says itself that it has no fix.
+def antenna_fix(stamp: int, message: NavSatFix) -> AntennaFix | None:
+    """What a ``message`` stamped ``stamp`` [ns] tells; None where it says itself that it has no fix.
 
     `MalformedMessage` for a latitude or longitude that is none.  A height that is not told is taken as zero: 1 km of it
     is 0.02 % of a distance in the plane.
     """
-    if status < 0:
+    if message.status.status < 0:
         return None
-    latitude, longitude, height = place
+    latitude, longitude, height = float(message.latitude), float(message.longitude), float(message.altitude)
     if not (abs(latitude) <= 90.0 and abs(longitude) <= 360.0):
         raise MalformedMessage(f"latitude {latitude!r}, longitude {longitude!r}: expected degrees, up to 90 and 360")
-    told = np.asarray(covariance, float).reshape(3, 3)
-    if covariance_type == UNKNOWN or not np.isfinite(told).all():
+    told = np.asarray(message.position_covariance, float).reshape(3, 3)
+    if message.position_covariance_type == UNKNOWN or not np.isfinite(told).all():
         told = np.zeros((3, 3))
     height = height if abs(height) < 1e5 else 0.0
     return AntennaFix(stamp, np.array([latitude, longitude, height]), told)

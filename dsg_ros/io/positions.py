@@ -44,13 +44,7 @@ def of_bag(path: Path, topic: str, antenna: tuple[float, float, float] | None) -
         for _, time, data in bag.messages([chosen]):
             try:
                 message = bag.deserialize(data, NAVSAT)
-                fix = antenna_fix(
-                    header_stamp(message.header),
-                    int(message.status.status),
-                    (float(message.latitude), float(message.longitude), float(message.altitude)),
-                    np.asarray(message.position_covariance, float),
-                    int(message.position_covariance_type),
-                )
+                fix = antenna_fix(header_stamp(message.header), message)
             except (ValueError, AttributeError) as error:
                 counts["fixes_malformed" if isinstance(error, MalformedMessage) else "fixes_undecodable"] += 1
                 if sum(counts.values()) <= _NAMED:

@@ -107,8 +107,6 @@ def make_block(
     told = [[(link.relative, link.information), (link.reference, link.reference_information)] for link in links]
     opinions = {"scans": (0,), "reference": (1,), "both": (0, 1)}[teacher]
     steps = np.arange(len(links))
-    translation = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
-    rotation = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
     odometry = OdomSE3.stack(
         len(links),
         previous=steps.astype(np.int32),
@@ -116,7 +114,7 @@ def make_block(
         duration=np.array([link.seconds for link in links], np.float64),
         weight=np.ones(len(links)),
         rate=np.stack([link.rate for link in links]),
-        **noise(measured, translation, rotation),
+        **noise(measured, noises.translation, noises.rotation),
     )
     chains = [_chain(np.stack([link[which][0] for link in told])) for which in opinions]
     roots = np.concatenate(

@@ -41,10 +41,8 @@ class IncrementModel:
         self._offset = float(theta.time_offset)
         self._neutral = not self._offset and bool((rows == np.eye(7, 6)).all())
         growth = np.exp(np.asarray(theta.odometry_noise)).tolist()
-        told_t = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
-        told_r = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
-        self._translation = tuple(a * b for a, b in zip(told_t, growth[:3], strict=True))
-        self._rotation = tuple(a * b for a, b in zip(told_r, growth[3:], strict=True))
+        self._translation = tuple(a * b for a, b in zip(noises.translation, growth[:3], strict=True))
+        self._rotation = tuple(a * b for a, b in zip(noises.rotation, growth[3:], strict=True))
 
     def there(self, track: OdometryTrack, stamp: int, odometry: Vector) -> Vector:
         """Raw odometry (7,) at the moment of a scan stamped ``stamp`` [ns], which has it as ``odometry`` (7,) there."""

@@ -99,8 +99,6 @@ def make_leg(
     [s]; ``scans`` teach too.
     """
     measured = np.stack([link.measured for link in links])
-    translation = (noises.sigma_translation, noises.translation_per_metre, noises.translation_per_radian)
-    rotation = (noises.sigma_rotation, noises.rotation_per_radian, noises.rotation_per_metre)
     duration = np.array([link.seconds for link in links])
     number, fixes = np.array([i for i, _ in told]), [fix for _, fix in told]
     part_duration = np.array([fix.seconds for fix in fixes])
@@ -109,7 +107,7 @@ def make_leg(
     return Leg(
         rate=np.stack([link.rate for link in links]),
         duration=duration,
-        **noise(measured, translation, rotation),
+        **noise(measured, noises.translation, noises.rotation),
         seen=seen if scans else np.zeros_like(seen),
         information=0.5 * (information + information.transpose(0, 2, 1)) * scans,
         link=number,

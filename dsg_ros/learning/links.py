@@ -13,7 +13,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.theta import SPECS
 from dsg_ros.interface import OdometryTrack, ReferencePose, ReferencePosition, Told
 from dsg_ros.learning.block import Link
-from dsg_ros.learning.leg import Leg
+from dsg_ros.learning.leg import PLANAR, Leg
 from dsg_ros.learning.positions import Positions
 from dsg_ros.learning.reference import Expected, Reference
 from dsg_ros.state import State
@@ -49,7 +49,7 @@ class Links:
     def choose(self, planar: bool) -> None:
         """The scans to come are from a LaserScan, or not: a reference is asked for what these can tell."""
         if self._reference:
-            self._reference.axes = np.array([0, 1, 5]) if planar else np.arange(6)
+            self._reference.axes = PLANAR if planar else np.arange(6)
         if self._positions:
             self._positions.planar = planar
 

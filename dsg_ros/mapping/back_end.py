@@ -130,15 +130,13 @@ class BackEnd:
         is the odometry that is right.
         """
         o = self._settings.odometry
-        translation = (o.sigma_translation, o.translation_per_metre, o.translation_per_radian)
-        rotation = (o.sigma_rotation, o.rotation_per_radian, o.rotation_per_metre)
-        fields = noise(increment, translation, rotation) | {"rate": np.zeros(6) if rate is None else rate}
+        fields = noise(increment, o.translation, o.rotation) | {"rate": np.zeros(6) if rate is None else rate}
         odometry = self.world.add(
             OdomSE3, previous=key - 1, current=key, duration=seconds,
             kernel=int(Kernel.CAUCHY if doubtful else Kernel.NONE), kernel_width=o.robust_scale, **fields,
         )  # fmt: skip
         sigmas = np.repeat([fields["sigma_translation"].sum(), fields["sigma_rotation"].sum()], 3)
-        self._add_registration(odometry, key, relative, information, np.diag(sigmas**-2.0))
+        self._tie(odometry, key, relative, information, np.diag(sigmas**-2.0))
 
     def add_seen_link(
         self,
@@ -156,13 +154,13 @@ class BackEnd:
         away = se3.log(se3.between(plain(relative), plain(expected)))
         toward: NDArray[np.float64] = np.linalg.inv(prior + information) @ prior @ away
         both = se3.compose(plain(relative), se3.exp(toward))
-        self._add_registration(self._no_odometry(key, both), key, both, prior + information, np.zeros((6, 6)))
+        self._tie(self._no_odometry(key, both), key, both, prior + information, np.zeros((6, 6)))
 
     def _no_odometry(self, key: int, relative: NDArray[np.float64]) -> int:
         """Every link has a row of odometry; this one has no weight."""
         return self.world.add(OdomSE3, previous=key - 1, current=key, weight=0.0, **noise(relative))
 
-    def _add_registration(
+    def _tie(
         self,
         odometry: int,
         key: int,
@@ -171,12 +169,13 @@ class BackEnd:
         besides: NDArray[np.float64],
     ) -> None:
         """The other row of the link of ``odometry``, which has ``besides`` (6, 6) of information."""
-        registration = self.world.add(
-            Registration, first=key - 1, second=key, measured=relative, sqrt_info=square_root(information)
-        )
-        self._links.append((odometry, registration))
+        self._pair(odometry, key, relative, square_root(information))
         link = np.linalg.inv(besides + information)
         self._covariance = se3.carried(plain(relative), plain(self._covariance)) + self._moving @ link @ self._moving
+
+    def _pair(self, odometry: int, key: int, relative: NDArray[np.float64], sqrt_info: NDArray[np.float64]) -> None:
+        registration = self.world.add(Registration, first=key - 1, second=key, measured=relative, sqrt_info=sqrt_info)
+        self._links.append((odometry, registration))
 
     def add_gap(self, closure: Closure) -> None:
         """Tie the newest keyframe to the map where no odometry leads to it from the one before: by ``closure``, which
@@ -184,11 +183,7 @@ class BackEnd:
         """
         key = closure.newer
         relative = poses.between(self.pose(key - 1), self.pose(key))
-        odometry = self._no_odometry(key, relative)
-        registration = self.world.add(
-            Registration, first=key - 1, second=key, measured=relative, sqrt_info=np.diag(1.0 / GAP_SIGMAS)
-        )
-        self._links.append((odometry, registration))
+        self._pair(self._no_odometry(key, relative), key, relative, np.diag(1.0 / GAP_SIGMAS))
         axes = np.ix_(self._axes, self._axes)
         found = np.zeros((6, 6))
         # Both rows tie it: where the place shows nothing, as along a corridor, the loose one is left.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Frame, OdometryTrack
-from dsg_ros.mapping.scan_odometry import ScanOdometry
+from dsg_ros.mapping.scan_odometry import NO_STEP, ScanOdometry
 from dsg_ros.mapping.tracking import Prediction
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -39,8 +39,8 @@ class OdometrySource:
 
     def __init__(self, settings: config.Slam, calibrated: Callable[[NDArray[np.float64], float], Prediction]) -> None:
         self._settings, self._calibrated = settings, calibrated
-        self.absent = settings.input.odometry == "none"
-        self.alone = self.absent
+        self._absent = settings.input.odometry == "none"
+        self.alone = self._absent
         """Whether scans alone tell how the robot moves, now."""
         self.raw = plain(poses.IDENTITY)
         """What the robot's own odometry was (7,) at the newest scan."""
@@ -51,7 +51,7 @@ class OdometrySource:
         self._still, self._in_vain = 0, 0
         self._seen = plain(poses.IDENTITY)
         """How the robot has moved since the odometry stands, as scans see it."""
-        self._made_up, self._moves_again = self.absent, False
+        self._made_up, self._moves_again = self._absent, False
 
     def of(self, frame: Frame, step: NDArray[np.float64], took: float) -> Frame:
         """``frame`` with the odometry to map it with; ``step`` (7,) over ``took`` seconds is the motion between the two
@@ -66,7 +66,7 @@ class OdometrySource:
         self._still = self._still + 1 if stands else 0
         if not self.alone and self._still >= STILL and self._went_on():
             self._give_up(f"for {self._still} scans, while these see the robot move")
-        self._moves_again = self.alone and not self.absent and not stands
+        self._moves_again = self.alone and not self._absent and not stands
         track = frame.odometry
         if self.alone:
             seconds = 0.0 if before is None else max(0.0, (frame.stamp - before) * 1e-9)
@@ -75,7 +75,7 @@ class OdometrySource:
             track = OdometryTrack(track.stamps, poses.compose(self._from_raw, track.poses))
         self.raw, self._pose, self._stamp = raw, plain(track.at(frame.stamp)), frame.stamp
         self._made_up = self._made_up or self.alone
-        return dataclasses.replace(frame, odometry=track)
+        return frame if track is frame.odometry else dataclasses.replace(frame, odometry=track)
 
     def predict(self, increment: NDArray[np.float64], seconds: float) -> Prediction:
         """Increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
@@ -96,7 +96,7 @@ class OdometrySource:
         """Time has passed unseen: what was made up of the way does not go on, nor what was seen of it."""
         self._pose, self._from_raw, self._seen = (plain(poses.IDENTITY) for _ in range(3))
         self._stamp, self._still, self._in_vain = None, 0, 0
-        self._scans.saw(plain(poses.IDENTITY), math.inf)
+        self._scans.saw(*NO_STEP)
 
     def made_up(self, seconds: float) -> NDArray[np.float64] | None:
         """Deviations (6,) [m, rad] of what is told of the way from the keyframe before to a new one, in ``seconds``,

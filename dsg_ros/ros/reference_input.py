@@ -96,13 +96,7 @@ class ReferenceInput:
         return ReferencePose(found.stamp, poses.compose(found.pose, there), back @ found.covariance @ back.T)
 
     def _position(self, message: NavSatFix) -> ReferencePosition:
-        fix = antenna_fix(
-            convert.nanoseconds(message.header.stamp),
-            message.status.status,
-            (message.latitude, message.longitude, message.altitude),
-            np.array(message.position_covariance, float),
-            message.position_covariance_type,
-        )
+        fix = antenna_fix(convert.nanoseconds(message.header.stamp), message)
         if fix is None:
             raise Refused("no_fix", "the receiver has no fix")
         frame = message.header.frame_id
