@@ -63,21 +63,28 @@ def test_programs_of_xla_are_found_wherever_they_were_built(tmp_path: Path) -> N
     assert started(PROGRAM, tmp_path / "cache", "") == ["1"]
 
 
-def test_what_is_there_stays_and_what_is_of_other_sources_is_of_no_use(tmp_path: Path) -> None:
+def test_what_is_there_stays_and_what_is_of_other_sources_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built, cache = tmp_path / "built", tmp_path / "cache"
-    (built / "native-old").mkdir(parents=True)
-    (built / "native-now").mkdir()
-    (built / "native-now" / "kernel.nbc").write_text("built")
+    for version in ("native-now", "native-old"):
+        (built / version / "of_a_file").mkdir(parents=True)
+        (built / version / "of_a_file" / "kernel.nbc").write_text("built")
+    (built / "programs" / "deep").mkdir(parents=True)
+    (built / "programs" / "deep" / "one").write_text("a program")
     (cache / "native-now").mkdir(parents=True)
+    (cache / "native-now" / "kernel.nbc").write_text("kept")
+    monkeypatch.setenv(compilation.BUILT_VARIABLE, str(built))
     for version in ("native-now", "native-new"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(compilation.BUILT_VARIABLE, str(built))
-            compilation.adopt(cache, version)
-    assert [path.name for path in cache.rglob("*")] == ["native-now"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(compilation.BUILT_VARIABLE, str(built))
-        compilation.adopt(tmp_path / "empty", "native-now")
-    assert (tmp_path / "empty" / "native-now" / "kernel.nbc").read_text() == "built"
+        compilation.adopt(cache, version)
+    assert [path.name for path in cache.rglob("*")] == ["native-now", "kernel.nbc"]
+    assert (cache / "native-now" / "kernel.nbc").read_text() == "kept"
+    empty = tmp_path / "empty"
+    (empty / "native-now").mkdir(parents=True)  # as a start leaves it that found nothing built yet
+    compilation.adopt(empty, "native-now")
+    assert (empty / "native-now" / "of_a_file" / "kernel.nbc").read_text() == "built"
+    assert (empty / "programs" / "deep" / "one").read_text() == "a program"
+    assert sorted(path.name for path in empty.iterdir()) == ["native-now", "programs"]
 
 
 def test_an_installation_that_cannot_be_read_costs_time_alone(tmp_path: Path) -> None:

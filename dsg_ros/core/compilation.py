@@ -21,6 +21,9 @@ CACHE_VARIABLE = "DSG_ROS_CACHE"
 BUILT_VARIABLE = "DSG_ROS_BUILT"
 """Environment variable naming the folder of what was compiled when the package was installed; empty: there is none."""
 
+NATIVE = "native-"
+"""Begins the names of the folders of native code, one a version of its sources."""
+
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _log = logging.getLogger(__name__)
 
@@ -50,18 +53,25 @@ def adopt(folder: Path, version: str) -> None:
     `OSError` where it cannot be read or written.
     """
     built = built_folder()
-    if built is None or (folder / version).exists() or not (built / version).is_dir():
+    if built is None or _holds_code(folder / version) or not _holds_code(built / version):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adopted-", dir=folder) as place:
-        copy = Path(shutil.copytree(built, Path(place, "built")))
-        loose = [path for path in copy.rglob("*") if path.is_file() and version not in path.relative_to(copy).parts]
-        for path in loose:
+        copy = Path(place, "built")
+        shutil.copytree(
+            built, copy, ignore=lambda _, names: [n for n in names if n.startswith(NATIVE) and n != version]
+        )
+        native = (copy / version).rename(Path(place, version))
+        for path in [path for path in copy.rglob("*") if path.is_file()]:
             target = folder / path.relative_to(copy)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         with contextlib.suppress(OSError):  # somebody else's came first, and is as good
-            (copy / version).rename(folder / version)
+            native.rename(folder / version)
+
+
+def _holds_code(folder: Path) -> bool:
+    return next(folder.rglob("*.nbc"), None) is not None
 
 
 def enable_cache() -> None:

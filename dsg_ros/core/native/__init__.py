@@ -22,7 +22,7 @@ import numpy as np
 from numba.core.bytecode import FunctionIdentity
 from numpy.typing import NDArray
 
-from dsg_ros.core.compilation import adopt, cache_folder, native_counters
+from dsg_ros.core.compilation import NATIVE, adopt, cache_folder, native_counters
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
-_VERSION = f"native-{hashlib.sha256(b''.join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]}"
+_VERSION = f"{NATIVE}{hashlib.sha256(b''.join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]}"
 
 
 def _folder() -> Path | None:
