@@ -49,7 +49,7 @@ class Options:
 
 def main(options: Options) -> int:
     """Do every step; 0, or 1 where one of them failed: what it needs is compiled when it is needed."""
-    from dsg_ros.core.compilation import BUILT_VARIABLE, CACHE_VARIABLE, cache_folder
+    from dsg_ros.core.compilation import BUILT_VARIABLE, CACHE_VARIABLE, cache_folder, seal
 
     folder = options.into if options.into is not None else cache_folder()
     if folder is None:
@@ -58,7 +58,10 @@ def main(options: Options) -> int:
     environment = {CACHE_VARIABLE: str(folder.absolute()), BUILT_VARIABLE: ""}
     began = time.perf_counter()
     failed = compiled(STEPS, environment)
-    seconds, files = time.perf_counter() - began, sum(path.is_file() for path in folder.rglob("*"))
+    seconds = time.perf_counter() - began
+    if folder.exists():
+        seal(folder)
+    files = sum(path.is_file() for path in folder.rglob("*"))
     log.info("%d files in %s after %.0f s", files, folder, seconds)
     if options.json:
         print(json.dumps({"folder": str(folder), "files": files, "seconds": seconds, "failed": failed}))

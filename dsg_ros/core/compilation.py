@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 import jax
+from llvmlite import binding as llvm
 
 CACHE_VARIABLE = "DSG_ROS_CACHE"
 """Environment variable naming the cache folder; set but empty, nothing is kept on disk."""
@@ -23,6 +27,15 @@ BUILT_VARIABLE = "DSG_ROS_BUILT"
 
 NATIVE = "native-"
 """Begins the names of the folders of native code, one a version of its sources."""
+
+SEAL = "built"
+"""Name of the file in a folder of what was built that tells one build from the next, and which one a cache has."""
+
+COPYING = ".adopted-"
+"""Begins the names of folders in a cache to which is being copied."""
+
+LONGEST_COPY = 3600.0
+"""Seconds after which a copy that is not done was given up."""
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _log = logging.getLogger(__name__)
@@ -45,37 +58,68 @@ def built_folder() -> Path | None:
     return Path(sys.prefix, "share", "dsg_ros", "compiled")
 
 
+def seal(folder: Path) -> None:
+    """Say of ``folder`` that it now holds what others may `adopt`, or holds something new."""
+    (folder / SEAL).write_text(secrets.token_hex(16))
+
+
 def adopt(folder: Path, version: str) -> None:
-    """Copy what was built at installation into the cache ``folder``, if that has nothing of this ``version`` yet.
+    """Copy what was built at installation into the cache ``folder``, once for each time that it was built.
 
     ``version`` names the folder of native code: what was built from other sources is of no use.  A copy, for a cache
-    is written to, and an installation may be another user's.  Another process may do the same at the same time.
-    `OSError` where it cannot be read or written.
+    is written to, and an installation may be another user's, or read-only.  What the cache has already stays.  Another
+    process may do the same at the same time.  `OSError` where it cannot be read or written.
     """
     built = built_folder()
-    if built is None or _holds_code(folder / version) or not _holds_code(built / version):
+    if built is None or not (built / SEAL).exists() or not _holds_code(built / version):
         return
+    sealed = (built / SEAL).read_text()
+    with contextlib.suppress(FileNotFoundError):
+        if (folder / SEAL).read_text() == sealed:
+            return
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adopted-", dir=folder) as place:
-        copy = Path(place, "built")
-        shutil.copytree(
-            built, copy, ignore=lambda _, names: [n for n in names if n.startswith(NATIVE) and n != version]
-        )
-        native = (copy / version).rename(Path(place, version))
-        for path in [path for path in copy.rglob("*") if path.is_file()]:
-            target = folder / path.relative_to(copy)
+    _clear(folder)
+    with tempfile.TemporaryDirectory(prefix=COPYING, dir=folder) as name:
+        place = Path(name)
+        for path in built.rglob("*"):
+            within = path.relative_to(built)
+            other = within.parts[0].startswith(NATIVE) and within.parts[0] != version
+            if not other and not path.is_dir() and within != Path(SEAL):
+                (place / within).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place / within)
+        with contextlib.suppress(OSError):  # somebody else's came first, and is as good
+            (place / version).rename(folder / version)
+        for path in [path for path in place.rglob("*") if path.is_file() and version not in path.parts]:
+            target = folder / path.relative_to(place)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-        with contextlib.suppress(OSError):  # somebody else's came first, and is as good
-            native.rename(folder / version)
+        (place / SEAL).write_text(sealed)
+        (place / SEAL).replace(folder / SEAL)
+
+
+def _clear(folder: Path) -> None:
+    """Take away copies that were begun long ago: whoever made them was ended."""
+    for left in folder.glob(f"{COPYING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LONGEST_COPY:
+                shutil.rmtree(left)
 
 
 def _holds_code(folder: Path) -> bool:
     return next(folder.rglob("*.nbc"), None) is not None
 
 
+def processor() -> str:
+    """Tells this machine's processor from others: what XLA compiles for one may not run on another."""
+    features = llvm.get_host_cpu_features().flatten()
+    return hashlib.sha256(f"{llvm.get_host_cpu_name()} {features}".encode()).hexdigest()[:8]
+
+
 def enable_cache() -> None:
-    """Keep every compiled program on disk.  A folder that cannot be made is logged: the only loss is start-up time."""
+    """Keep every compiled program on disk.  A folder that cannot be made is logged: the only loss is start-up time.
+
+    One folder a processor, for an image or a home is shared by machines, and XLA's keys do not tell them apart.
+    """
     folder = cache_folder()
     if folder is None:
         return
@@ -84,7 +128,7 @@ def enable_cache() -> None:
     except OSError as error:
         _log.warning("compiled programs are not kept: %s (set %s to a writable folder)", error, CACHE_VARIABLE)
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(folder / f"xla-{processor()}"))
     # By default JAX keeps only what took over a second: this package has dozens of small programs instead.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -30,7 +30,9 @@ _log = logging.getLogger(__name__)
 
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
-_VERSION = f"{NATIVE}{hashlib.sha256(b''.join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]}"
+# Of Numba's version too: its caches are of no use to the next, and would stand in the way of what was built for that.
+_DIGEST = hashlib.sha256(b"".join([numba.__version__.encode(), *(path.read_bytes() for path in _SOURCES)]))
+_VERSION = f"{NATIVE}{_DIGEST.hexdigest()[:12]}"
 
 
 def _folder() -> Path | None:
