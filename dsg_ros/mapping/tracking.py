@@ -35,8 +35,8 @@ class Tracked:
     """``pose`` (7,) base in map; ``own`` (7,) the scan's opinion of it, without the odometry's.
 
     ``information`` (6, 6) is that of ``own``, ``innovation`` (6,) the tangent from the predicted pose to it and
-    ``sigmas`` (6,) the prediction's deviations [m, rad].  ``doubtful``: odometry failed in a known way at this scan or
-    a few before, and may be making up for it.
+    ``sigmas`` (6,) the prediction's deviations [m, rad].  ``doubtful``: odometry failed at this scan or a few before,
+    and may be making up for it.
     """
 
     pose: NDArray[np.float64]
@@ -167,13 +167,18 @@ class Tracker:
             self.open = (0, np.zeros(6))
             nothing = np.zeros((6, 6))
             return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
-        prior, held_to = np.diag(1.0 / sigmas**2), prediction
+        told = np.diag(1.0 / sigmas**2)
+        prior, held_to = told, prediction
         match = self._mapper.register(self._map, points, self._starts(prediction), prediction, prior)
         restarted = False
-        away = se3.log(se3.between(prediction, match.pose))
-        if match.inliers < s.restart_below or away @ prior @ away > s.restart_beyond**2:
+
+        def contradicts(found: NDArray[np.float64]) -> bool:
+            away = se3.log(se3.between(prediction, found))
+            return bool(away @ told @ away > s.restart_beyond**2)
+
+        if match.inliers < s.restart_below or contradicts(match.pose):
             self.counts["restarts_tried"] += 1
-            loose = prior * s.restart_prior
+            loose = told * s.restart_prior
             bases = [prediction, *self._elsewhere(prediction, increment)]
             found = [
                 (self._mapper.register(self._map, points, self._mapper.fan(base), base, loose), base) for base in bases
@@ -188,7 +193,10 @@ class Tracker:
             if sure or ((explained or agreed) and other.inliers > match.inliers + s.restart_leap):
                 self.counts["restarts_taken"] += 1
                 match, held_to, prior, restarted = other, base, loose, True
-                self._doubtful = PAST if explained else self._doubtful
+                # Believed, the odometry would bend all that the scans say of this step (Seattle log: a turn of 81 deg
+                # while it stands still).
+                if explained or contradicts(other.pose):
+                    self._doubtful = PAST
             if match.inliers < s.restart_below:
                 self.counts["scans_fitting_nowhere"] += 1
                 self.torn = True

@@ -96,6 +96,7 @@ def test_a_turn_that_odometry_missed_is_found_by_restarts(
     assert tracked.restarted
     assert tracker.counts["restarts_taken"] == 1
     assert np.linalg.norm(poses.log(poses.between(turned, tracked.pose))) < 0.02
+    assert tracked.doubtful, "what the scans say of this step is not to be bent by what odometry says"
 
 
 def test_a_scan_that_fits_nowhere_may_tear_the_map(
