@@ -6,7 +6,8 @@ smoother's updates, derivative a vector-Jacobian product over the solve before i
 Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has
 learned to the truth.  Nor does published: it calibrates recorded robots, beside what was published of them.
 worsened maps recordings that were made worse, beside what comes of them as they are.  learned tells what recorded
-robots learn of themselves, how soon, and what good it does.
+robots learn of themselves, how soon, and what good it does.  corrected maps logs that GMapping corrected, from the
+odometry that it was given.
 gradients holds the gradient of every loss to central differences.
 Graph files are looked for in the folder that DSG_ROS_GRAPHS names, or beside the project, recordings beside their
 folder; simulated graphs always run.
@@ -119,6 +120,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     told += ["--graphs", *options.graphs] if options.graphs else []
     told += ["--recordings", *options.recordings] if options.recordings else []
     told += ["--worse", *options.worse] if options.worse else []
+    told += ["--logs", str(options.logs)] if options.logs else []
     return options, told
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import (
     batch,
     calibration,
+    corrected,
     derivative,
     gradients,
     graphs,
@@ -52,6 +53,7 @@ GRAPHS = {
     "gradients": (),
     "worsened": (),
     "learned": (),
+    "corrected": (),
 }
 
 Part = tuple[list[Row], dict[str, Any]]
@@ -82,6 +84,8 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
         return worsened.run(options.recordings, options.worse)
     if name == "learned":
         return learned.run(options.recordings)
+    if name == "corrected":
+        return corrected.run(options.logs, options.recordings, options.worse)
     chosen = list(available(options.graphs or GRAPHS[name]))
     if name == "batch":
         return (([row], detail) for row, detail in batch.run(chosen, options.repeats))

@@ -18,8 +18,9 @@ COMPARISONS = (
     "gradients",
     "worsened",
     "learned",
+    "corrected",
 )
-UNTIMED = ("calibration", "published", "gradients", "worsened", "learned")
+UNTIMED = ("calibration", "published", "gradients", "worsened", "learned", "corrected")
 """Those that measure no time: they may use every core."""
 OF_GRAPHS = ("batch", "incremental", "robust", "derivative", "pcg")
 """Those that --graphs has a say in."""
@@ -58,9 +59,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     drives.add_argument(
         "--fix-memory", type=float, default=0.0, metavar="S", help="time constant of their errors (default: white)"
     )
-    worse = parser.add_argument_group("worsened and learned", "recordings of real robots")
-    worse.add_argument("--recordings", nargs="+", metavar="NAME", help="only these: intel, aces, mit-csail")
-    worse.add_argument("--worse", nargs="+", metavar="HOW", help="worsened: only so, of benchmarks/worsening.py")
+    worse = parser.add_argument_group("worsened, learned and corrected", "recordings of real robots")
+    worse.add_argument(
+        "--recordings", nargs="+", metavar="NAME", help="only these: intel, aces, mit-csail; corrected: of the folder"
+    )
+    worse.add_argument("--worse", nargs="+", metavar="HOW", help="only so, of benchmarks/worsening.py")
+    worse.add_argument(
+        "--logs", type=Path, metavar="FOLDER", help="corrected: folder of GMapping's logs, as NAME.log.gz"
+    )
 
 
 def positive(text: str) -> int:
