@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+from dsg_ros.mapping.scan_odometry import Step
 from dsg_ros.state import State, packed, unpacked
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Tracker:
         self._predict = predict
         self._map: LocalMap | None = None
         self._odometry: NDArray[np.float64] | None = None
-        self._stamp, self._seconds = 0, 0.0
+        self._stamp, self._seconds, self._seen = 0, 0.0, True
         self.pose = poses.IDENTITY.copy()
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
@@ -73,8 +74,6 @@ class Tracker:
         """Whether a scan fitted nowhere around, and none since then well: odometry alone ties them to the map.  Who
         makes note of it sets it back.
         """
-        self.alone = False
-        """Whether no odometry tells of the motion to the next scan."""
         self.open = (0, np.zeros(6))
         """How many directions the newest scan left to odometry, a corridor's for example, and the widest: a tangent
         (6,) of length 1 [m, rad] in the base frame; zeros.
@@ -105,16 +104,19 @@ class Tracker:
         self._covariance = np.zeros((6, 6))
 
     @property
-    def step(self) -> tuple[NDArray[np.float64], float]:
-        """The motion (7,) between the last two scans, and the seconds it took; none before there are two."""
+    def step(self) -> Step:
+        """The motion between the last two scans; none before there are two."""
         if not self._past:
-            return plain(poses.IDENTITY), 0.0
-        return se3.between(self._past[-1][1], self.pose), self._seconds
+            return Step(plain(poses.IDENTITY), 0.0)
+        return Step(se3.between(self._past[-1][1], self.pose), self._seconds, self._seen)
 
     def state(self) -> State:
         """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
         past = [[odometry, pose] for odometry, pose in self._past]
-        facts = {"stamp": self._stamp, "doubtful": self._doubtful, "torn": self.torn, "counts": self.counts}
+        facts = {
+            "stamp": self._stamp, "seconds": self._seconds, "seen": self._seen,
+            "doubtful": self._doubtful, "torn": self.torn, "counts": self.counts,
+        }  # fmt: skip
         odometry = [] if self._odometry is None else [self._odometry]
         return {
             "pose": np.array(self.pose),
@@ -131,11 +133,16 @@ class Tracker:
         self._odometry = plain(state["odometry"][0]) if len(state["odometry"]) else None
         self._past = deque(((plain(odometry), plain(pose)) for odometry, pose in state["past"]), maxlen=PAST)
         self._covariance = np.array(state["covariance"])
-        self._stamp, self._doubtful, self.counts = facts["stamp"], facts["doubtful"], facts["counts"]
+        self._stamp, self._seconds, self._seen = facts["stamp"], facts["seconds"], facts["seen"]
+        self._doubtful, self.counts = facts["doubtful"], facts["counts"]
         self.torn = facts["torn"]
 
-    def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
-        """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
+    def track(
+        self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int, *, alone: bool = False
+    ) -> Tracked:
+        """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,);
+        ``alone`` where no odometry tells of the motion to it, and that one was made up.
+        """
         odometry = plain(odometry)
         if self._odometry is None:
             measured, seconds = poses.IDENTITY.copy(), 0.0
@@ -149,7 +156,8 @@ class Tracker:
         prediction = se3.compose(self.pose, increment)
         grown = se3.carried(plain(increment), plain(self._covariance)) + np.diag(sigmas**2)
         self._covariance = self._moving @ grown @ self._moving
-        tracked = self._match(points, prediction, increment, sigmas)
+        self._seen = self._map is None or len(points) >= self._settings.registration.least_points
+        tracked = self._match(points, prediction, increment, sigmas, alone)
         self.pose = tracked.pose
         return tracked
 
@@ -159,6 +167,7 @@ class Tracker:
         prediction: NDArray[np.float64],
         increment: NDArray[np.float64],
         sigmas: NDArray[np.float64],
+        alone: bool,
     ) -> Tracked:
         s = self._settings.registration
         if self._map is None or len(points) < s.least_points:
@@ -168,7 +177,7 @@ class Tracker:
             nothing = np.zeros((6, 6))
             return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
         prior, held_to = np.diag(1.0 / sigmas**2), prediction
-        match = self._mapper.register(self._map, points, self._starts(prediction), prediction, prior)
+        match = self._mapper.register(self._map, points, self._starts(prediction, alone), prediction, prior)
         restarted = False
         away = se3.log(se3.between(prediction, match.pose))
         if match.inliers < s.restart_below or away @ prior @ away > s.restart_beyond**2:
@@ -210,11 +219,11 @@ class Tracker:
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
 
-    def _starts(self, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _starts(self, prediction: NDArray[np.float64], alone: bool) -> NDArray[np.float64]:
         """Where to match from (s, 7): without odometry also from where the robot was, as it may have stopped, and from
         as far on as the step before, as stamps may be unsteady.
         """
-        if not self.alone or not self._past:
+        if not alone or not self._past:
             return prediction[None]
         before = self._past[-1][1]
         starts = [prediction, before]
