@@ -108,6 +108,11 @@ class Localisation:
             elif frame.planar:
                 self.mapper.range_noise.hear(frame.points)
             before = self._localiser.state
+            if before is State.LOCALISED and self._source.away:
+                _log.warning(
+                    "at %.3f: nothing has told for %.1f s how the robot moves", frame.stamp / 1e9, self._source.unseen
+                )
+                self._localiser.lose_sight()
             alone = self._source.alone
             there = odometry if alone else self._calibration.there(frame, odometry)
             located = self._localiser.track(cloud, there, frame.stamp, alone=alone)

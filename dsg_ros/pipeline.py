@@ -247,11 +247,14 @@ class Slam:
         ``keyframe``, and the first time after `restore`.
         """
         changed, self._shown = keyframe or not self._shown, True
+        covariance = self._map.back_end.covariance(relative)
+        if self._odometry.alone:
+            covariance = covariance + self._map.tracker.unmatched
         return Estimate(
             stamp=stamp,
             pose=pose,
             odometry=self._odometry.raw.copy(),
-            covariance=self._map.back_end.covariance(relative),
+            covariance=covariance,
             keyframe=keyframe,
             path=self._map.path() if changed else None,
             voxels=self._map.voxel_update() if changed else None,

@@ -296,3 +296,26 @@ def test_without_odometry_a_robot_that_stops_at_once_is_followed(
         estimate = inside.estimate(frame)
     assert estimate.localisation == "localised"
     assert starts[-1] == 3
+
+
+def test_without_odometry_a_robot_that_was_not_seen_for_a_while_is_looked_for(
+    made: tuple[Slam, Array], saved: SavedMap
+) -> None:
+    """Where it was first, then everywhere."""
+    before, elsewhere = drive((3.2, 4.5), (3.2, 2.5)), drive((7.0, 1.5), (6.5, 2.5), (6.0, 1.5))
+    for gone, refused in (
+        (before[-1:].repeat(30, axis=0), 0),
+        (np.vstack([elsewhere, elsewhere[-1:].repeat(60, axis=0)]), 1),
+    ):
+        inside = Localisation(config.replace(config.Slam(), {"input.odometry": "none"}), saved)
+        for frame in frames(before):
+            last = inside.estimate(frame)
+        assert last.localisation == "localised"
+        for frame in frames(before[-1:].repeat(60, axis=0), len(before)):
+            hidden = inside.estimate(replace(frame, points=frame.points[:5]))
+        assert hidden.localisation == "lost"
+        estimates = [inside.estimate(frame) for frame in frames(gone, len(before) + 60)]
+        assert estimates[-1].localisation == "localised"
+        assert np.nanmax(errors(estimates, in_map(made, gone))) < 0.1
+        assert estimates[-1].counts["lost_from_sight"] == 1
+        assert estimates[-1].counts["hints_refused"] <= refused

@@ -86,11 +86,14 @@ def test_a_robot_that_was_not_seen_for_a_while_is_looked_for(mapped: tuple[State
     for truth in (elsewhere, back):
         for blind in (True, False):
             slam, number = restored(mapped), len(TRUTH)
-            keyframes = slam.about()["keyframes"]
+            keyframes, deviations = slam.about()["keyframes"], [0.0]
             for hidden in frames(TRUTH[-1:].repeat(70, axis=0), number) if blind else []:
                 last = slam.process(replace(hidden, points=hidden.points[:5]))
-                if not last.known:
+                if last.known:
+                    deviations.append(float(np.sqrt(last.covariance[0, 0])))
+                else:
                     assert last.counts["keyframes"] <= keyframes + 10  # made while it was taken to go on
+            assert (np.diff(deviations) > 0.0).all()  # ever less sure
             estimates = [slam.process(frame) for frame in frames(truth, number + 70)]
             errors = off(estimates, truth)
             assert np.isfinite(errors[-1])

@@ -20,7 +20,7 @@ from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.reference import Reference
 from dsg_ros.mapping.registration import Match
 from dsg_ros.mapping.relocalisation import Found, Relocaliser, Verdict
-from dsg_ros.mapping.scan_odometry import NO_STEP, Step
+from dsg_ros.mapping.scan_odometry import NO_STEP, PLACED, Step
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 
 MAP_TRAVEL, MAP_TURN = 1.0, 0.5
@@ -33,6 +33,9 @@ HINT_RETRIES = 3
 """Searches in vain, after the first, near a place that was told, by a robot that does not move, or not that anything
 tells of: then that place is not believed any more.
 """
+
+AROUND = 15.0
+"""Metres around where it was last within which a robot is looked for first that nothing told of for a while."""
 
 HELD_SIGMA = 1e-3
 """Deviation [m, rad] told for directions that are not estimated, as the back end does."""
@@ -91,8 +94,8 @@ class Localiser:
         self.last: Found | None = None
         """The newest search."""
         self._counts = {
-            "scans_localised": 0, "scans_not_localised": 0, "relocalised": 0, "lost": 0, "hints": 0,
-            "hints_refused": 0, **{f"searches_{verdict.value}": 0 for verdict in Verdict},
+            "scans_localised": 0, "scans_not_localised": 0, "relocalised": 0, "lost": 0, "lost_from_sight": 0,
+            "hints": 0, "hints_refused": 0, **{f"searches_{verdict.value}": 0 for verdict in Verdict},
         }  # fmt: skip
 
     @property
@@ -108,10 +111,21 @@ class Localiser:
             self.state = State.LOCALISING
         self._begin_search()
 
+    def lose_sight(self) -> None:
+        """For a while nothing has told how the robot moved, neither odometry nor scans: it may be anywhere, or where it
+        was.
+        """
+        self._counts["lost_from_sight"] += 1
+        self.state, self._followed = State.LOST, False
+        self._hint, self._retries = Hint(self._tracker.pose.copy(), AROUND, np.pi), 0
+        self._begin_search()
+
     @property
     def step(self) -> Step:
         """As that of `Tracker`; not across a search."""
-        return self._tracker.step if self._followed else NO_STEP
+        if self._followed:
+            return self._tracker.step
+        return PLACED if self.state is State.LOCALISED else NO_STEP
 
     def track(
         self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int, *, alone: bool = False
@@ -168,15 +182,17 @@ class Localiser:
         self._counts[f"searches_{found.verdict.value}"] += 1
         if found.verdict is Verdict.ACCEPTED and found.match is not None:
             self._accept(found.match)
-        elif self._hint is not None and self._in_vain(fresh):
+        elif self._hint is not None and self._in_vain(fresh, len(points)):
             self._counts["hints_refused"] += 1
-            _log.warning("no scan fits the map near the place that was told: looking everywhere")
+            _log.warning("no scan fits the map near the place that was told, or where it was last: looking everywhere")
             self._hint = None
             self._begin_search()
 
-    def _in_vain(self, fresh: bool) -> bool:
-        """Whether it is enough of searches near the hint, of which the newest was of a ``fresh`` place or not."""
-        self._retries += not fresh
+    def _in_vain(self, fresh: bool, points: int) -> bool:
+        """Whether it is enough of searches near the hint: the newest was of a ``fresh`` place or not, with so many
+        ``points``.
+        """
+        self._retries += not fresh and points >= self._settings.relocalisation.least_points
         return self._retries >= HINT_RETRIES or len(self._recent) == self._settings.relocalisation.keyframes
 
     def _accept(self, match: Match) -> None:

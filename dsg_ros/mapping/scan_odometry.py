@@ -37,6 +37,8 @@ class Step(NamedTuple):
 
 NO_STEP = Step(plain(poses.IDENTITY), math.inf, seen=False)
 """How the robot has moved was not seen, nor for how long."""
+PLACED = NO_STEP._replace(seen=True)
+"""Where it is was seen just now, not how it moves."""
 
 
 class ScanOdometry:

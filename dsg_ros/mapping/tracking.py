@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
-from dsg_ros.mapping.scan_odometry import Step
+from dsg_ros.mapping.scan_odometry import PLACED, Step
 from dsg_ros.state import State, packed, unpacked
 
 _log = logging.getLogger(__name__)
@@ -107,8 +107,13 @@ class Tracker:
     def step(self) -> Step:
         """The motion between the last two scans; none before there are two."""
         if not self._past:
-            return Step(plain(poses.IDENTITY), 0.0)
+            return PLACED
         return Step(se3.between(self._past[-1][1], self.pose), self._seconds, self._seen)
+
+    @property
+    def unmatched(self) -> NDArray[np.float64]:
+        """What the newest scan's pose may be off by because it was not matched, a covariance (6, 6) in its tangent."""
+        return np.zeros((6, 6)) if self._seen else self._covariance
 
     def state(self) -> State:
         """As `dsg_ros.state` says, without the local map: that is made of keyframes."""

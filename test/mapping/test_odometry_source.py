@@ -245,3 +245,16 @@ def test_odometry_that_stood_for_a_while_is_learned_from_again(drive: tuple[Arra
     scale = next(p for p in estimates[-1].parameters if p.name == "odometry.scale")
     assert scale.status == "learned"
     assert abs(scale.value * 1.03 - 1.0) < 3.0 * scale.sigma
+
+
+def test_odometry_that_fell_silent_for_a_while_is_gone_on_from(drive: tuple[Array, Array]) -> None:
+    """When it comes again it tells all at once of what it did not tell."""
+    truth, odometry = (each[:160] for each in drive)
+    slam = Slam(config.Slam())
+    for number, each in enumerate(worlds.frames(worlds.block(), truth, odometry)):
+        held = OdometryTrack(each.odometry.stamps, odometry[59:60])
+        silent = 60 <= number < 110
+        estimate = slam.process(replace(each, odometry=held, heard=False) if silent else each)
+        assert bool(estimate.metrics["scans_alone"]) is (60 <= number < 111), number
+        assert np.linalg.norm(estimate.pose[:3] - poses.between(truth[0], truth[number])[:3]) < 0.1
+    assert estimate.counts["odometry_fell_silent"] == 1
