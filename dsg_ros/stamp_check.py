@@ -15,10 +15,12 @@ class Stamped(NamedTuple, Generic[T]):
 
 
 class StampCheck(Generic[T]):
-    """Holds an item whose stamp is more than ``apart`` [ns] ahead of the newest, or behind it, until another comes."""
+    """Holds an item whose stamp is more than ``apart`` [ns] ahead of the newest until another comes, and one that is as
+    far ``behind``, where that is doubted too.
+    """
 
-    def __init__(self, apart: int) -> None:
-        self._apart = apart
+    def __init__(self, apart: int, *, behind: bool) -> None:
+        self._apart, self._behind = apart, behind
         self.held: Stamped[T] | None = None
 
     def take(self, newest: int | None, stamp: int, item: T) -> tuple[list[Stamped[T]], Stamped[T] | None]:
@@ -29,7 +31,7 @@ class StampCheck(Generic[T]):
         """
         held, self.held = self.held, None
         new = Stamped(stamp, item)
-        if newest is None or abs(stamp - newest) <= self._apart:
+        if newest is None or (abs(stamp - newest) if self._behind else stamp - newest) <= self._apart:
             return [new], held
         if held is None or (held.stamp > newest) is not (stamp > newest) or stamp < held.stamp - self._apart:
             self.held = new

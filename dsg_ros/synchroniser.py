@@ -51,8 +51,8 @@ class Synchroniser:
     Where odometry has come before, and then scans for ``settings.odometry_silence`` without any, they leave with the
     last of it, not ``heard``.
 
-    A stamp far from the newest waits for the next to agree (`StampCheck`): one of odometry, or of a scan that waits
-    for none.
+    A stamp far from the newest waits for the next to agree (`StampCheck`): one of odometry that is ahead, or of a scan
+    that waits for none.  One of odometry far behind is a jump of the clock.
 
     ``counts`` by cause: odometry_received, odometry_not_finite, odometry_far_away, odometry_zero_quaternion,
     odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
@@ -78,8 +78,8 @@ class Synchroniser:
         self._trimmed = False
         self._newest: int | None = None
         apart = round(settings.clock_jump * _SECOND)
-        self._doubted: StampCheck[tuple[NDArray[np.float64], str]] = StampCheck(apart)
-        self._doubted_scan: StampCheck[_Scan] = StampCheck(apart)
+        self._doubted: StampCheck[tuple[NDArray[np.float64], str]] = StampCheck(apart, behind=False)
+        self._doubted_scan: StampCheck[_Scan] = StampCheck(apart, behind=True)
         self._unheard = 0
         self._before: int | None = None
         self._pending: deque[_Scan] = deque()
