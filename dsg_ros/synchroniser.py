@@ -150,8 +150,6 @@ class Synchroniser:
         self._pending.append(scan)
         before, self._before = stamp if self._before is None else self._before, stamp
         self._unheard += min(max(0, stamp - before), _MOST_STEP)
-        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard:
-            return self._unheard_frames(min(stamp, before))
         if self._stamps and scan.start - self._stamps[-1] > self._settings.odometry_timeout * _SECOND:
             behind = (scan.start - self._stamps[-1]) / _SECOND
             self._count(
@@ -162,6 +160,8 @@ class Synchroniser:
             oldest = self._pending.popleft()
             why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
             self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
+        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard:
+            return self._unheard_frames(min(stamp, before))
         return self._ready()
 
     def _alone(self, scan: _Scan) -> list[Frame]:

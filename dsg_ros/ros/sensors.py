@@ -160,9 +160,9 @@ class Sensors:
         none = "remap odom to the robot's, or set input.odometry:=none for a robot without"
         if not source.received:
             return Silence(f"{said}scans wait for it: {none}", blocks=True)
-        if not self._config().input.odometry_silence:
+        if not (longest := self._config().input.odometry_silence):
             return Silence(f"{said}scans wait for it (input.odometry_silence is 0)", blocks=True)
-        return Silence(f"{said}they are mapped alone until it comes (input.odometry_silence)")
+        return Silence(f"{said}after {longest:g} s they are mapped alone, until it comes (input.odometry_silence)")
 
     def _look_above(self) -> None:
         """The base of a robot without odometry gets the map as parent; it ought to have no other."""
