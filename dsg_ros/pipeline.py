@@ -140,7 +140,8 @@ class Slam:
                     return self._take_up(found, frame, points, cloud, matched, odometry)
                 tracked = self._map.tracker.track(matched, there, frame.stamp, alone=alone)
         self._odometry.matched(tracked.inliers)
-        grows = usable and not self._map.carried.suspected
+        blind = alone and not self._map.tracker.step.seen  # nothing says where it is: no place for a keyframe
+        grows = usable and not blind and not self._map.carried.suspected
         keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan

@@ -97,8 +97,13 @@ class OdometrySource:
         return self.unseen > AWAY
 
     def predict(self, increment: NDArray[np.float64], seconds: float) -> Prediction:
-        """Increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
-        return (increment, self._scans.sigmas(seconds)) if self.alone else self._calibrated(increment, seconds)
+        """Increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]; of one that was
+        made up those of all the way since scans saw the robot last.
+        """
+        if not self.alone:
+            return self._calibrated(increment, seconds)
+        unseen = self._scans.unseen
+        return increment, self._scans.sigmas(seconds + (unseen if unseen < math.inf else 0.0))
 
     def matched(self, inliers: float) -> None:
         """A share of ``inliers`` of the newest scan fits the map."""

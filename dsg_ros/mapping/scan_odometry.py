@@ -86,8 +86,7 @@ class ScanOdometry:
 
     def sigmas(self, seconds: float) -> NDArray[np.float64]:
         """Deviations (6,) [m, rad] of the motion told over ``seconds``, from a velocity that is the mean of a while."""
-        old = 0.5 * self._reach + min(self.unseen, LONGEST)
-        found: NDArray[np.float64] = self._floors + self._accelerations * seconds * (seconds + old)
+        found: NDArray[np.float64] = self._floors + self._accelerations * seconds * (seconds + 0.5 * self._reach)
         return found
 
     def state(self) -> State:
