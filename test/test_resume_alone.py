@@ -115,3 +115,15 @@ def test_a_false_alarm_is_not_taken_back_by_a_way_that_nobody_told(mapped: tuple
     errors = off(estimates, truth)[begin + SCANS :]
     assert np.isfinite(errors[15:]).all()
     assert np.nanmax(errors) < 0.1
+
+
+def test_a_robot_that_was_blinded_for_a_moment_is_matched_along_its_way() -> None:
+    """It has gone on farther than it was taken to; no keyframe is made of what saw nothing."""
+    slam, begin, end = Slam(SETTINGS), 20, 48
+    estimates = [
+        slam.process(replace(frame, points=frame.points[:5]) if begin <= number < end else frame)
+        for number, frame in enumerate(frames(TRUTH[:60]))
+    ]
+    assert not any(estimate.keyframe for estimate in estimates[begin:end])
+    assert off(estimates, TRUTH[:60])[end:].max() < 0.1
+    assert (estimates[-1].counts["lost_from_sight"], estimates[-1].counts["motion_not_seen"]) == (0, 1)

@@ -86,7 +86,8 @@ class ScanOdometry:
 
     def sigmas(self, seconds: float) -> NDArray[np.float64]:
         """Deviations (6,) [m, rad] of the motion told over ``seconds``, from a velocity that is the mean of a while."""
-        found: NDArray[np.float64] = self._floors + self._accelerations * seconds * (seconds + 0.5 * self._reach)
+        reach = max(self._reach, SPAN) if self.unseen else self._reach  # a velocity that is forgotten is no surer
+        found: NDArray[np.float64] = self._floors + self._accelerations * seconds * (seconds + 0.5 * reach)
         return found
 
     def state(self) -> State:
