@@ -122,6 +122,7 @@ class Frame:
     after ``stamp`` at which each point was measured, or None for an instantaneous scan.  ``base_from_sensor`` (7,).
     ``planar``: the points come from a LaserScan, so height, roll and pitch cannot be observed from them.
     ``reference`` are poses or positions to learn from that came since the frame before; they may be of any time.
+    ``heard``: odometry was; else it fell silent, and the track is the last of it, held.
     """
 
     stamp: int
@@ -131,6 +132,7 @@ class Frame:
     times: NDArray[np.float32] | None = None
     planar: bool = False
     reference: tuple[Told, ...] = ()
+    heard: bool = True
 
     @property
     def sweep(self) -> int:

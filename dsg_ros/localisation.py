@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros import interface as contract
 from dsg_ros.core.compilation import compilations
-from dsg_ros.core.native import plain, se3
+from dsg_ros.core.native import plain
 from dsg_ros.errors import UserError
 from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import Estimate, Frame, GridUpdate, Hint, OdometryTrack, RunResult, SavedMap
@@ -27,7 +27,6 @@ from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser, Located, State
 from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.reference import Reference
-from dsg_ros.mapping.scan_odometry import NO_STEP
 from dsg_ros.mapping.warm_up import compile_localiser
 from dsg_ros.stopwatch import Stopwatch
 
@@ -68,8 +67,6 @@ class Localisation:
         reach = settings.input.max_range + settings.relocalisation.keyframes * settings.keyframes.distance
         self.reference = Reference(settings.relocalisation, self.mapper, saved.poses, clouds, reach)
         self._source = OdometrySource(self._settings, self._calibration.predict)
-        self._before: tuple[int, NDArray[np.float64]] | None = None
-        self._moved = NO_STEP
         self._localiser = self.new_localiser()
         self._stopwatch = Stopwatch()
         self._stamps, self._poses, self._odometry = Rows(dtype=np.int64), Rows(7), Rows(7)
@@ -97,12 +94,11 @@ class Localisation:
 
     def hint(self, pose: NDArray[np.float64], radius: float, turn: float) -> None:
         """From the next scan on look for the robot within ``radius`` [m], ``turn`` [rad] of ``pose`` (7,) in map."""
-        self._before, self._moved = None, NO_STEP
         self._localiser.hint(Hint(pose, radius, turn))
 
     def estimate(self, frame: Frame) -> Estimate:
         """One scan: deskew; then register it to the map around, or look for it in the whole map."""
-        frame = self._source.of(frame, *self._moved)
+        frame = self._source.of(frame, self._localiser.step)
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("localise"):
             cloud = self.cloud(frame)
@@ -112,13 +108,16 @@ class Localisation:
             elif frame.planar:
                 self.mapper.range_noise.hear(frame.points)
             before = self._localiser.state
-            there = odometry if self._source.alone else self._calibration.there(frame, odometry)
-            located = self._localiser.track(cloud, there, frame.stamp)
+            if before is State.LOCALISED and self._source.away:
+                _log.warning(
+                    "at %.3f: nothing has told for %.1f s how the robot moves", frame.stamp / 1e9, self._source.unseen
+                )
+                self._localiser.lose_sight()
+            alone = self._source.alone
+            there = odometry if alone else self._calibration.there(frame, odometry)
+            located = self._localiser.track(cloud, there, frame.stamp, alone=alone)
         if located.state is State.LOCALISED:  # a robot that waits to be found stands, and nothing fits
             self._source.matched(located.inliers)
-            self._moved = self._step(frame.stamp, located.pose)
-        else:
-            self._before, self._moved = None, NO_STEP
         if located.state is not before:
             _tell(frame.stamp, located)
         self._counts["scans"] += 1
@@ -127,13 +126,6 @@ class Localisation:
             self._poses.append(located.pose)
             self._odometry.append(odometry)
         return self._estimate(frame.stamp, located)
-
-    def _step(self, stamp: int, pose: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        """The motion (7,) to ``pose`` (7,) from that of the scan before, and its seconds; not across a search."""
-        before, self._before = self._before, (stamp, plain(pose))
-        if before is None:
-            return NO_STEP
-        return se3.between(before[1], self._before[1]), max(0.0, (stamp - before[0]) * 1e-9)
 
     def catch_up(self) -> None:
         """Nothing: a finished map has no use for a scan beyond its estimate."""
@@ -193,7 +185,11 @@ class Localisation:
         return contract.Path(self._saved.stamps, self._saved.poses, self._saved.loops)
 
     def _metrics(self) -> dict[str, float]:
-        return {**self._stopwatch.last(), "compilations_after_warm_up": float(compilations() - self._compiled)}
+        return {
+            **self._stopwatch.last(),
+            "scans_alone": float(self._source.alone),
+            "compilations_after_warm_up": float(compilations() - self._compiled),
+        }
 
     def _told_counts(self) -> dict[str, int]:
         kept = {"keyframes": len(self._saved.stamps), "loops": len(self._saved.loops)}

@@ -110,8 +110,8 @@ class Slam:
 
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
-        frame = self._odometry.of(frame, *(self._map.tracker.step if self._lost.search is None else NO_STEP))
-        self._map.tracker.alone = alone = self._odometry.alone  # then nothing of the odometry is calibrated
+        frame = self._odometry.of(frame, self._map.tracker.step if self._lost.search is None else NO_STEP)
+        alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp, frame.odometry)
         with self._stopwatch("register"):
@@ -124,20 +124,24 @@ class Slam:
             elif frame.planar:
                 self._map.range_noise.hear(frame.points)
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
+            if self._lost.search is None and self._odometry.away and len(self._map.scans):
+                self._lost.lose_sight(self._map, frame.stamp, self._odometry.unseen)
+                self._compiled = compilations()
             if self._lost.search is None:
-                tracked = self._map.tracker.track(matched, there, frame.stamp)
-                if usable and self._lost.look(self._map, matched, there, tracked.inliers, frame.stamp):
+                tracked = self._map.tracker.track(matched, there, frame.stamp, alone=alone)
+                if usable and self._lost.look(self._map, matched, there, tracked.inliers, frame.stamp, alone=alone):
                     self._compiled = compilations()
             if self._lost.search is not None:
-                found = self._lost.find(self._map, matched, there, frame.stamp)
+                found = self._lost.find(self._map, matched, there, frame.stamp, alone=alone)
                 if self._lost.search is not None:
                     return self._not_found(self._lost.search, frame.stamp)
                 if found is not None:
                     self._moment = self._calibration.moment(frame, there)
                     return self._take_up(found, frame, points, cloud, matched, odometry)
-                tracked = self._map.tracker.track(matched, there, frame.stamp)
+                tracked = self._map.tracker.track(matched, there, frame.stamp, alone=alone)
         self._odometry.matched(tracked.inliers)
-        grows = usable and not self._map.carried.suspected
+        blind = alone and not self._map.tracker.step.seen  # nothing says where it is: no place for a keyframe
+        grows = usable and not blind and not self._map.carried.suspected
         keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
@@ -244,11 +248,14 @@ class Slam:
         ``keyframe``, and the first time after `restore`.
         """
         changed, self._shown = keyframe or not self._shown, True
+        covariance = self._map.back_end.covariance(relative)
+        if self._odometry.alone:
+            covariance = covariance + self._map.tracker.unmatched
         return Estimate(
             stamp=stamp,
             pose=pose,
             odometry=self._odometry.raw.copy(),
-            covariance=self._map.back_end.covariance(relative),
+            covariance=covariance,
             keyframe=keyframe,
             path=self._map.path() if changed else None,
             voxels=self._map.voxel_update() if changed else None,
@@ -398,6 +405,7 @@ class Slam:
             **self._calibration.losses(),
             "metres": self._travel,
             "range_noise": self._map.range_noise.deviation,
+            "scans_alone": float(self._odometry.alone),
             "open_directions": float(count),
             "open_heading": math.atan2(float(widest[1]), float(widest[0])),
             "compilations_after_warm_up": float(self._compilations),

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dsg_ros import poses
 from dsg_ros.config import Input
 from dsg_ros.interface import Frame, OdometryTrack
+from dsg_ros.stamp_check import StampCheck, Stamped
 from dsg_ros.throttle import Say, Throttle, to_log
 
 _SECOND = 1_000_000_000
@@ -25,6 +26,8 @@ _HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
 _BEFORE = 300_000_000
 """Odometry before a scan [ns] that goes with it: `OdometryTrack.velocity` is taken over so much of it, a sweep away."""
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
+_MOST_STEP = _SECOND
+"""From one scan to the next so much counts as time without odometry, at most: where both stopped none has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,22 @@ class Synchroniser:
     as many as span ``settings.odometry_margin``, at least one; one sample alone where its stamp is that of an
     instantaneous scan.  After the last message, `flush` emits what still waits.
 
+    Where odometry has come before, and then scans for ``settings.odometry_silence`` without any, they leave with the
+    last of it, not ``heard``.
+
+    A stamp far from the newest waits for the next to agree (`StampCheck`): one of odometry that is ahead, or of a scan
+    that waits for none.  One of odometry far behind is a jump of the clock.
+
     ``counts`` by cause: odometry_received, odometry_not_finite, odometry_far_away, odometry_zero_quaternion,
     odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
-    (used, put in its place), odometry_too_old;
-    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_without_odometry
+    (used, put in its place), odometry_too_old, odometry_doubtful_stamp (used, if the next agrees; odometry_wrong_stamp,
+    if it does not);
+    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp,
+    scans_without_odometry
     (older than the first sample or, at the end, farther than the timeout from the last one), scans_too_old (older
     than the samples kept), scans_odometry_silent (waited, or still wait, because odometry stopped),
-    scans_held_odometry (emitted by `flush` with the last sample held), dropped_queue_full (as many scans as the queue
-    holds came after it), dropped_clock_jump, clock_jumped_back.
+    scans_held_odometry (emitted with the last sample held, by `flush` or in silence), dropped_queue_full (as many
+    scans as the queue holds came after it), dropped_clock_jump, clock_jumped_back.
     """
 
     def __init__(self, settings: Input, report: Say | None = None) -> None:
@@ -65,18 +76,24 @@ class Synchroniser:
         self._stamps: list[int] = []
         self._poses: list[NDArray[np.float64]] = []
         self._trimmed = False
-        self._newest = -(2**62)
+        self._newest: int | None = None
+        apart = round(settings.clock_jump * _SECOND)
+        self._doubted: StampCheck[tuple[NDArray[np.float64], str]] = StampCheck(apart, behind=False)
+        self._doubted_scan: StampCheck[_Scan] = StampCheck(apart, behind=True)
+        self._unheard = 0
+        self._before: int | None = None
         self._pending: deque[_Scan] = deque()
         self._admitted = 0
         self._latest_scan: dict[str, int] = {}
 
     @property
     def waiting(self) -> int:
-        """Scans that wait for odometry."""
-        return len(self._pending)
+        """Scans that wait for odometry, or for another stamp."""
+        return len(self._pending) + (self._doubted_scan.held is not None)
 
     def clear(self) -> None:
         """Forget odometry and waiting scans, keep the counts."""
+        self._newest, self._unheard = None, 0
         self._stamps.clear()
         self._poses.clear()
         self._pending.clear()
@@ -89,10 +106,24 @@ class Synchroniser:
         checked = self._checked(stamp, pose, topic)
         if checked is None:
             return []
+        self._unheard = 0
+        newest = self._stamps[-1] if self._stamps else None
+        used, wrong = self._doubted.take(newest, stamp, (checked, topic))
+        if wrong is not None:
+            self._count(
+                "odometry_wrong_stamp", wrong.item[1], wrong.stamp, "ignored: those around it are of another time"
+            )
+        if not used and newest is not None:
+            away = f"{(stamp - newest) / _SECOND:+.1f} s from the one before: it waits for the next to agree"
+            self._count("odometry_doubtful_stamp", topic, stamp, away)
+        return [frame for each in used for frame in self._use(each)]
+
+    def _use(self, sample: Stamped[tuple[NDArray[np.float64], str]]) -> list[Frame]:
+        stamp, (pose, topic) = sample
         if not self._stamps or stamp > self._stamps[-1]:
             self._stamps.append(stamp)
-            self._poses.append(checked)
-        elif not self._insert(stamp, checked, topic):
+            self._poses.append(pose)
+        elif not self._insert(stamp, pose, topic):
             return []
         if len(self._stamps) > 2 * _HISTORY:
             del self._stamps[:-_HISTORY], self._poses[:-_HISTORY]
@@ -115,8 +146,10 @@ class Synchroniser:
         if scan is None:
             return []
         if self._settings.odometry == "none":
-            return [self._alone(scan)]
+            return self._alone(scan)
         self._pending.append(scan)
+        before, self._before = stamp if self._before is None else self._before, stamp
+        self._unheard += min(max(0, stamp - before), _MOST_STEP)
         if self._stamps and scan.start - self._stamps[-1] > self._settings.odometry_timeout * _SECOND:
             behind = (scan.start - self._stamps[-1]) / _SECOND
             self._count(
@@ -127,17 +160,44 @@ class Synchroniser:
             oldest = self._pending.popleft()
             why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
             self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
+        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard:
+            return self._unheard_frames(min(stamp, before))
         return self._ready()
 
-    def _alone(self, scan: _Scan) -> Frame:
-        """The frame of a scan that no odometry is waited for; its stamps tell whether the clock jumped back."""
-        back = (self._newest - scan.frame.stamp) / _SECOND
-        if back > self._settings.clock_jump:
-            self._jump(scan.frame.stamp, back, scan.source)
-            self._newest = scan.frame.stamp
-        self._newest = max(self._newest, scan.frame.stamp)
+    def _alone(self, scan: _Scan) -> list[Frame]:
+        """The frames of scans that no odometry is waited for; their stamps tell whether the clock jumped back."""
+        used, wrong = self._doubted_scan.take(self._newest, scan.frame.stamp, scan)
+        if wrong is not None:
+            self._count(
+                "scans_wrong_stamp", wrong.item.source, wrong.stamp, "dropped: those around it are of another time"
+            )
+        return [self._lone_frame(each) for _, each in used]
+
+    def _lone_frame(self, scan: _Scan) -> Frame:
+        stamp = scan.frame.stamp
+        if self._newest is not None and (back := (self._newest - stamp) / _SECOND) > self._settings.clock_jump:
+            self._jump(stamp, back, scan.source)
+        self._newest = stamp if self._newest is None else max(self._newest, stamp)
         self.counts["frames"] += 1
-        return _framed(scan, [scan.frame.stamp], [poses.IDENTITY])
+        return _framed(scan, [stamp], [poses.IDENTITY])
+
+    def _unheard_frames(self, reliable: int) -> list[Frame]:
+        """What waits for odometry that fell silent, with the last of it; not what is stamped far ahead of a
+        ``reliable`` stamp [ns].
+        """
+        frames, ahead = [], reliable + self._settings.clock_jump * _SECOND
+        waiting = [scan for scan in self._pending if scan.frame.stamp > ahead]
+        for scan in self._pending:
+            if scan.frame.stamp <= ahead and self._reached(scan):
+                self._count(
+                    "scans_held_odometry", scan.source, scan.start,
+                    f"the odometry is silent, the latest is {(scan.start - self._stamps[-1]) / _SECOND:.1f} s older: "
+                    "mapped without it, until it comes again (input.odometry_silence)",
+                )  # fmt: skip
+                self.counts["frames"] += 1
+                frames.append(replace(self._bracketed(scan), heard=False))
+        self._pending = deque(waiting)
+        return frames
 
     def add_paired(
         self,
@@ -162,7 +222,8 @@ class Synchroniser:
 
     def flush(self) -> list[Frame]:
         """At the end of a log: what still waits, with the last odometry held for up to the timeout."""
-        frames = self._ready()
+        frames = [frame for each in self._doubted.clear() for frame in self._use(each)] + self._ready()
+        frames += [self._lone_frame(each) for _, each in self._doubted_scan.clear()]
         reach = self._settings.odometry_timeout * _SECOND
         while self._pending:
             scan = self._pending.popleft()
@@ -263,15 +324,20 @@ class Synchroniser:
                 if scan.end - self._stamps[-1] > far:
                     continue  # a stamp from the future must not hold up what stands behind it
                 break
-            if scan.start < self._stamps[0]:
-                cause = "scans_too_old" if self._trimmed else "scans_without_odometry"
-                lead = (self._stamps[0] - scan.start) / _SECOND
-                self._count(cause, scan.source, scan.start, f"dropped: {lead:.3f} s before the first odometry at hand")
-                continue
-            self.counts["frames"] += 1
-            frames.append(self._bracketed(scan))
+            if self._reached(scan):
+                self.counts["frames"] += 1
+                frames.append(self._bracketed(scan))
         self._pending.extendleft(reversed(waiting))
         return frames
+
+    def _reached(self, scan: _Scan) -> bool:
+        """Whether odometry reaches back to the beginning of ``scan``; it is dropped where it does not."""
+        if scan.start >= self._stamps[0]:
+            return True
+        cause = "scans_too_old" if self._trimmed else "scans_without_odometry"
+        lead = (self._stamps[0] - scan.start) / _SECOND
+        self._count(cause, scan.source, scan.start, f"dropped: {lead:.3f} s before the first odometry at hand")
+        return False
 
     def _bracketed(self, scan: _Scan) -> Frame:
         """The scan with the samples around it; there is one before it or at its stamp."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import LaserScan
+from tf2_msgs.msg import TFMessage
 
 from dsg_ros import config
 from dsg_ros.interface import Frame
@@ -28,9 +29,10 @@ class Robot:
         self.broadcast: list[tuple[int, np.ndarray]] = []
         self.jumps: list[bool] = []
         self.said: list[tuple[str, str]] = []
+        self.tree = TransformTree()
         self.sensors = Sensors(
             lambda: self.config,
-            TransformTree(),
+            self.tree,
             self.submit,
             lambda stamp, pose: self.broadcast.append((stamp, pose)),
             self.jumps.append,
@@ -52,6 +54,10 @@ class Robot:
         message = LaserScan(header=convert.header(stamp, frame), angle_increment=0.1, range_min=0.1, range_max=50.0)
         message.ranges = [2.0] * 10
         self.take("scan", message)
+
+    def stand(self, parent: str, child: str, pose=BASE) -> None:
+        """On /tf, ``child`` at ``pose`` (7,) in ``parent``."""
+        self.tree.take(TFMessage(transforms=[convert.transform(parent, child, 0, np.array(pose))]))
 
     def text(self) -> str:
         return "\n".join(text for _, text in self.said)

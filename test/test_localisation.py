@@ -261,3 +261,61 @@ def test_a_robot_without_odometry_is_found_and_followed(made: tuple[Slam, Array]
     assert np.nanmax(off) < 0.1
     assert first < 60
     assert compilations.count == 0
+
+
+@pytest.mark.parametrize("odometry", ["none", "measured"])
+def test_a_place_that_was_told_wrong_is_given_up_by_a_robot_that_stands(
+    odometry: str, made: tuple[Slam, Array], saved: SavedMap
+) -> None:
+    """Nothing tells of another place to look from: it is enough to have looked for a while."""
+    inside = Localisation(config.replace(config.Slam(), {"input.odometry": odometry}), saved)
+    pose = poses.from_planar(3.2, 2.5, -0.1)
+    truth = np.tile(pose, (200, 1))
+    inside.hint(poses.compose(in_map(made, pose), poses.from_planar(3.5, 0.0, np.pi)), 0.5, 0.3)
+    estimates = [inside.estimate(frame) for frame in frames(truth)]
+    assert estimates[0].localisation == "localising"
+    assert estimates[-1].localisation == "localised"
+    assert errors(estimates, in_map(made, truth))[-1] < 0.1
+    assert estimates[-1].counts["hints_refused"] == 1
+
+
+def test_without_odometry_a_robot_that_stops_at_once_is_followed(
+    made: tuple[Slam, Array], saved: SavedMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scan is matched from where the robot was, too: it may have stopped."""
+    inside = Localisation(config.replace(config.Slam(), {"input.odometry": "none"}), saved)
+    starts: list[int] = []
+    register = inside.mapper.register
+
+    def counted(local_map, points, begun, *rest):
+        starts.append(len(begun))
+        return register(local_map, points, begun, *rest)
+
+    monkeypatch.setattr(inside.mapper, "register", counted)
+    for frame in frames(drive((3.2, 4.5), (3.2, 2.5), (3.6, 2.4))):
+        estimate = inside.estimate(frame)
+    assert estimate.localisation == "localised"
+    assert starts[-1] == 3
+
+
+def test_without_odometry_a_robot_that_was_not_seen_for_a_while_is_looked_for(
+    made: tuple[Slam, Array], saved: SavedMap
+) -> None:
+    """Where it was first, then everywhere."""
+    before, elsewhere = drive((3.2, 4.5), (3.2, 2.5)), drive((7.0, 1.5), (6.5, 2.5), (6.0, 1.5))
+    for gone, refused in (
+        (before[-1:].repeat(30, axis=0), 0),
+        (np.vstack([elsewhere, elsewhere[-1:].repeat(60, axis=0)]), 1),
+    ):
+        inside = Localisation(config.replace(config.Slam(), {"input.odometry": "none"}), saved)
+        for frame in frames(before):
+            last = inside.estimate(frame)
+        assert last.localisation == "localised"
+        for frame in frames(before[-1:].repeat(60, axis=0), len(before)):
+            hidden = inside.estimate(replace(frame, points=frame.points[:5]))
+        assert hidden.localisation == "lost"
+        estimates = [inside.estimate(frame) for frame in frames(gone, len(before) + 60)]
+        assert estimates[-1].localisation == "localised"
+        assert np.nanmax(errors(estimates, in_map(made, gone))) < 0.1
+        assert estimates[-1].counts["lost_from_sight"] == 1
+        assert estimates[-1].counts["hints_refused"] <= refused

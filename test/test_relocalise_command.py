@@ -9,6 +9,7 @@ import worlds
 from dsg_ros import poses
 from dsg_ros.commands import relocalise
 from dsg_ros.commands.run import Options, main
+from dsg_ros.errors import UserError
 from dsg_ros.io.trajectories import read_tum, write_tum
 
 WALLS = worlds.polygon((0, 0), (9, 0), (9, 4), (5, 4), (5, 7), (2, 7), (2, 5), (0, 5))
@@ -77,3 +78,10 @@ def test_a_pose_that_is_wrong_is_counted_as_such(done, capsys):
     assert told["right"] == 0
     assert told["wrong"] >= 3
     assert told["not_right"][0]["error_m"] > 0.8
+
+
+def test_scans_that_no_odometry_joins_are_not_drawn(done):
+    room, out, _ = done
+    arguments = relocalise.Options(map=out / "map", log=room / "room.clf", set=("input.odometry=none",))
+    with pytest.raises(UserError, match="no odometry joins its scans"):
+        relocalise.main(arguments)

@@ -177,7 +177,7 @@ def test_after_an_outage_of_odometry_scans_leave_in_order_of_arrival():
     room.odom(0)
     for stamp in (1000, 3000, 2000, 4000):
         room.scan(stamp)
-    assert _stamps(room.odom(5000)) == [1000, 3000, 2000, 4000]
+    assert _stamps(room.odom(5000, 5020)) == [1000, 3000, 2000, 4000]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -272,12 +272,85 @@ def test_scans_of_a_robot_without_odometry_wait_for_nothing_and_tell_of_the_cloc
         assert _stamps([frame]) == _track(frame) == [stamp]
         np.testing.assert_array_equal(frame.odometry.poses, poses.IDENTITY[None])
     assert room.sync.waiting == 0
-    assert _stamps(room.scan(10)) == [10]
+    assert room.scan(10) == []  # a single stamp is no clock
+    assert room.sync.waiting == 1
+    assert _stamps(room.scan(20)) == [10, 20]
     assert room.sync.resets == resets
-    assert room.counts == {"scans_received": 4, "frames": 4, "clock_jumped_back": 1}
+    assert room.counts == {"scans_received": 5, "frames": 5, "clock_jumped_back": 1}
     assert "jumped back by 100.2 s" in room.said[0]
     assert len(room.scan(30)) == 1
     assert room.counts["clock_jumped_back"] == 1
+
+
+@pytest.mark.parametrize("wrong", [0, 50_000, 150_000, 3_600_000])
+def test_a_single_stamp_of_another_time_moves_no_clock(wrong):
+    """Neither a robot's without odometry, nor the odometry's: nothing is begun anew, nothing held up."""
+    room = Room(odometry="none")
+    emitted = [_stamps(room.scan(stamp)) for stamp in (100_000, 100_100, wrong, 100_200, 100_300)]
+    assert emitted == [[100_000], [100_100], [], [100_200], [100_300]]
+    assert room.counts == {"scans_received": 5, "frames": 4, "scans_wrong_stamp": 1}
+    if wrong > 100_000:
+        room = Room()
+        room.odom(100_000, 100_020, wrong, 100_040)
+        assert _stamps(room.scan(100_030)) == [100_030]
+        assert room.counts["odometry_wrong_stamp"] == 1
+        assert room.sync.resets == 0
+
+
+def test_a_clock_that_went_on_is_believed_at_the_second_stamp():
+    """As after a gap in a recording, or while each scan is farther from the next."""
+    room = Room(odometry="none")
+    emitted = [_stamps(room.scan(stamp)) for stamp in (0, 9_000, 9_100, 20_000)]
+    assert emitted == [[0], [], [9_000, 9_100], []]
+    assert _stamps(room.sync.flush()) == [20_000]
+    assert room.sync.waiting == 0
+    room = Room()
+    room.odom(0, 9_000)
+    assert _stamps(room.scan(8_990) + room.odom(9_020)) == [8_990]
+
+
+def test_scans_that_come_on_without_odometry_leave_with_the_last_of_it():
+    room = Room(odometry_silence=3.0)
+    room.odom(0, 100)
+    emitted = {stamp: room.scan(stamp) for stamp in range(0, 5000, 100)}
+    assert [stamp for stamp, frames in emitted.items() if frames and not frames[0].heard] == list(
+        range(3000, 5000, 100)
+    )
+    assert _stamps(emitted[3000]) == list(range(200, 3100, 100))
+    (frame,) = emitted[3200]
+    np.testing.assert_array_equal(frame.odometry.at(frame.stamp), poses.from_planar(100.0, 0.0, 0.0))
+    assert "input.odometry_silence" in room.said[-1]
+    room.odom(5000, 5020)
+    (frame,) = room.scan(5010)
+    assert frame.heard
+    assert room.counts["scans_held_odometry"] == 48
+    assert room.sync.waiting == 0
+
+
+def test_what_is_silent_together_with_the_scans_is_waited_for():
+    """A gap in a recording, and stamps of another time."""
+    room = Room(odometry_silence=3.0)
+    room.odom(0)
+    for stamp in (0, 60_000, 60_100, 3_600_000, 60_200):
+        assert all(frame.heard for frame in room.scan(stamp))
+    frames = room.odom(60_150, 60_250)
+    assert _stamps(frames) == [60_000, 60_100, 60_200]
+    room = Room(odometry_silence=0.0)
+    room.odom(0)
+    assert not any(room.scan(stamp) for stamp in range(100, 4000, 100))
+
+
+def test_without_odometry_from_the_first_no_scan_leaves():
+    room = Room()
+    assert not any(room.scan(stamp) for stamp in range(0, 4000, 100))
+
+
+def test_in_silence_a_scan_of_another_time_waits():
+    room = Room(odometry_silence=1.0)
+    room.odom(0)
+    emitted = [_stamps(room.scan(stamp)) for stamp in (500, 1000, 1600, 500_000, 1700)]
+    assert emitted[2:] == [[500, 1000, 1600], [], [1700]]
+    assert room.sync.waiting == 1
 
 
 def test_silent_odometry_is_told_while_scans_go_on():

@@ -88,6 +88,11 @@ def main(options: Options) -> int:
     saved = read_map(options.map)
     truth = _truth(options.truth or options.map.resolve().parent / "trajectory.tum")
     settings = settings_for(options.log, Topics(), assignments=options.set)
+    if settings.input.odometry == "none":
+        raise UserError(
+            f"{options.log}: no odometry joins its scans or tells how far the robot came until it was found: there is "
+            "nothing to measure by; `run --map` localises in the map without any"
+        )
     source = open_log(options.log, Topics(), settings.input.point_time_unit)
     stream = [f for f in frames(source, settings.input) if f.planar == saved.planar]
     known = np.array([i for i, frame in enumerate(stream) if frame.stamp in truth], np.int64)

@@ -102,6 +102,7 @@ def main(options: Options) -> int:
     """Run the pipeline over the log and leave its files; 0, or 130 after Ctrl-C (with what was done so far saved)."""
     topics = Topics(options.odom_topic, options.scan_topic, options.points_topic, one_kind=True)
     settings = _settings(options, topics)
+    topics = dataclasses.replace(topics, base_frame=settings.base_frame)
     _check(options, settings)
     saved = None if options.map is None else read_map(options.map)
     reference = None if options.reference is None else read_reference(options.reference)

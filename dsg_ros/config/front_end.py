@@ -35,8 +35,17 @@ class Input:
         Doc("Scans wait for odometry so far beyond them: late stamps, and a time offset learned without bias (0.2)"),
         Range(0.0, 1.0, "s"),
     ] = 0.0
+    odometry_silence: Annotated[
+        float,
+        Doc(
+            "Scans come for so long without one message of the odometry: they are mapped alone until it comes; 0: never"
+        ),
+        Range(0.0, 60.0, "s"),
+    ] = 3.0
     clock_jump: Annotated[
-        float, Doc("Odometry stamps running back by more are a clock jump"), Range(0.1, 3600.0, "s")
+        float,
+        Doc("Odometry stamps running back by more are a clock jump; one so far ahead waits for the next to agree"),
+        Range(0.1, 3600.0, "s"),
     ] = 2.0
     on_clock_jump: Annotated[
         Literal["reset", "continue"], Doc("After a clock jump back: start a new map, or keep mapping")

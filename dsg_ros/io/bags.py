@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import poses
+from dsg_ros.base_name import base_among
 from dsg_ros.errors import UserError
 from dsg_ros.io import pointcloud
 from dsg_ros.io.point_times import PointTimes
@@ -34,7 +35,8 @@ class BagLog:
     """Odometry, scans and clouds in order of bag time, each with its header's stamp.
 
     Scans and clouds carry base_from_sensor as /tf_static tells it (failing that, the first messages on /tf), where
-    "base" is the odometry's child frame; None where no chain of transforms joins the two, or there is no odometry.
+    "base" is the odometry's child frame, or without odometry as `Topics` says; None where no chain of transforms joins
+    the two, or nothing is called a base.
     Raises `UserError` where a named topic, or any scan, is missing, listing the topics there are.
     """
 
@@ -48,6 +50,7 @@ class BagLog:
             self.odometry = choose_topic(bag, ODOMETRY, topics.odom, "odometry") if self.tells_odometry else None
             self.sensors = _sensors(bag, topics)
             self._mounts = Mounts(bag)
+            self._base = topics.base_frame if self.odometry is None else _first_base(bag, self.odometry)
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class BagLog:
     def __iter__(self) -> Iterator[Record]:
         self._counts.clear()
         times = PointTimes(self._point_time_unit)
-        base = ""
+        base = self._base
         with RawBag(self._path) as bag:
             topics = self.sensors if self.odometry is None else [self.odometry, *self.sensors]
             for topic, time, data in bag.messages(topics):
@@ -83,6 +86,8 @@ class BagLog:
 
     def _sensor(self, message: Any, topic: Topic, base: str, times: PointTimes) -> Record:
         stamp, frame = header_stamp(message.header), str(message.header.frame_id)
+        if not base and self.odometry is None:
+            base = self._mounts.base_above(frame)
         mount = self._mounts.base_from(base, frame) if base else None
         if topic.msgtype == CLOUD:
             cloud = pointcloud.decode(message, stamp, times.of(topic.name, frame, stamp))
@@ -138,6 +143,10 @@ class Mounts:
                     *key,
                 )
         return self._known[key]
+
+    def base_above(self, sensor: str) -> str:
+        """The frame above the sensor's that is called a base; empty where none is."""
+        return base_among(list(self._ancestors(_plain(sensor))))
 
     def _joined(self, base: str, sensor: str) -> NDArray[np.float64] | None:
         up_base, up_sensor = self._ancestors(base), self._ancestors(sensor)
@@ -227,6 +236,16 @@ def _tells_odometry(bag: RawBag, topics: Topics) -> bool:
 
 def _listing(bag: RawBag) -> str:
     return ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in bag.topics) or "no topic at all"
+
+
+def _first_base(bag: RawBag, odometry: Topic) -> str:
+    """The child frame of the first message, as scans may come before it; empty where that cannot be read."""
+    for topic, _, data in bag.messages([odometry]):
+        try:
+            return str(bag.deserialize(data, topic.msgtype).child_frame_id)
+        except (ValueError, AttributeError):
+            break  # it is counted where it is read in its turn
+    return ""
 
 
 def _odometry(message: Any, topic: str) -> OdometryRecord:

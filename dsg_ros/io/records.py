@@ -98,13 +98,15 @@ class Topics:
     """Which topics of a bag to read; "" is the first of its type.
 
     Naming scan or points leaves out the other one; so does ``one_kind`` where neither is named: a map is of scans or of
-    clouds, and where there are both it is of scans.
+    clouds, and where there are both it is of scans.  ``base_frame`` is the base's where no odometry names it; "" what
+    is called one above the sensor (`dsg_ros.base_name`).
     """
 
     odom: str = ""
     scan: str = ""
     points: str = ""
     one_kind: bool = False
+    base_frame: str = ""
 
 
 class Log(Protocol):

@@ -20,10 +20,22 @@ from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.reference import Reference
 from dsg_ros.mapping.registration import Match
 from dsg_ros.mapping.relocalisation import Found, Relocaliser, Verdict
+from dsg_ros.mapping.scan_odometry import NO_STEP, PLACED, Step
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 
 MAP_TRAVEL, MAP_TURN = 1.0, 0.5
 """Travel [m] and turn [rad] after which the local map is built of other keyframes."""
+
+ALONE_RETRY = 1.0
+"""Seconds after which a robot is searched for again, at most, that may have moved without anything that tells of it."""
+
+HINT_RETRIES = 3
+"""Searches in vain, after the first, near a place that was told, by a robot that does not move, or not that anything
+tells of: then that place is not believed any more.
+"""
+
+AROUND = 15.0
+"""Metres around where it was last within which a robot is looked for first that nothing told of for a while."""
 
 HELD_SIGMA = 1e-3
 """Deviation [m, rad] told for directions that are not estimated, as the back end does."""
@@ -75,13 +87,15 @@ class Localiser:
         self._map_at = poses.IDENTITY
         self._unfit = 0
         self._hint: Hint | None = None
+        self._retries = 0
+        self._followed = False
         self._recent: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
         self._searched = 0
         self.last: Found | None = None
         """The newest search."""
         self._counts = {
-            "scans_localised": 0, "scans_not_localised": 0, "relocalised": 0, "lost": 0, "hints": 0,
-            "hints_refused": 0, **{f"searches_{verdict.value}": 0 for verdict in Verdict},
+            "scans_localised": 0, "scans_not_localised": 0, "relocalised": 0, "lost": 0, "lost_from_sight": 0,
+            "hints": 0, "hints_refused": 0, **{f"searches_{verdict.value}": 0 for verdict in Verdict},
         }  # fmt: skip
 
     @property
@@ -92,22 +106,43 @@ class Localiser:
     def hint(self, hint: Hint) -> None:
         """Look for the robot near ``hint`` from the next scan on, whatever was believed before."""
         self._counts["hints"] += 1
-        self._hint = hint
+        self._hint, self._retries, self._followed = hint, 0, False
         if self.state is State.LOCALISED:
             self.state = State.LOCALISING
         self._begin_search()
 
-    def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Located:
-        """Take a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
+    def lose_sight(self) -> None:
+        """For a while nothing has told how the robot moved, neither odometry nor scans: it may be anywhere, or where it
+        was.
+        """
+        self._counts["lost_from_sight"] += 1
+        self.state, self._followed = State.LOST, False
+        self._hint, self._retries = Hint(self._tracker.pose.copy(), AROUND, np.pi), 0
+        self._begin_search()
+
+    @property
+    def step(self) -> Step:
+        """As that of `Tracker`; not across a search."""
+        if self._followed:
+            return self._tracker.step
+        return PLACED if self.state is State.LOCALISED else NO_STEP
+
+    def track(
+        self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int, *, alone: bool = False
+    ) -> Located:
+        """Take a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,);
+        ``alone`` as for `Tracker`.
+        """
         if self.state is not State.LOCALISED and not self._recent:
             self._start_tracker(points, odometry, stamp)
-        before = self._tracker.pose
-        tracked = self._tracker.track(points, odometry, stamp)
-        if self.state is State.LOCALISED:
+        before, localised = self._tracker.pose, self.state is State.LOCALISED
+        tracked = self._tracker.track(points, odometry, stamp, alone=alone)
+        if localised:
             self._follow(before, tracked, len(points))
         else:
-            self._look(points, stamp)
+            self._look(points, stamp, alone)
         known = self.state is State.LOCALISED
+        self._followed = localised and known
         self._counts["scans_localised" if known else "scans_not_localised"] += 1
         return Located(self.state, self._tracker.pose, self._told_covariance(), tracked.inliers)
 
@@ -128,11 +163,12 @@ class Localiser:
         if math.hypot(*since[:3]) > MAP_TRAVEL or math.hypot(*since[3:]) > MAP_TURN:
             self._take_map(tracked.pose)
 
-    def _look(self, points: NDArray[np.float64], stamp: int) -> None:
+    def _look(self, points: NDArray[np.float64], stamp: int, alone: bool) -> None:
         """Search for the scan, and for those before it with it, whenever the robot has moved enough or for long not."""
         here, s = self._tracker.pose, self._settings
         fresh = not self._recent or self._apart(self._recent[-1][0], here)
-        if not fresh and abs(stamp - self._searched) < s.relocalisation.retry * 1e9:
+        retry = min(ALONE_RETRY, s.relocalisation.retry) if alone else s.relocalisation.retry
+        if not fresh and abs(stamp - self._searched) < retry * 1e9:
             return
         # Of scans from one place the newest says it all.
         former = self._recent if fresh else self._recent[:-1]
@@ -146,11 +182,18 @@ class Localiser:
         self._counts[f"searches_{found.verdict.value}"] += 1
         if found.verdict is Verdict.ACCEPTED and found.match is not None:
             self._accept(found.match)
-        elif self._hint is not None and len(self._recent) == s.relocalisation.keyframes:
+        elif self._hint is not None and self._in_vain(fresh, len(points)):
             self._counts["hints_refused"] += 1
-            _log.warning("no scan fits the map near the place that was told: looking everywhere")
+            _log.warning("no scan fits the map near the place that was told, or where it was last: looking everywhere")
             self._hint = None
             self._begin_search()
+
+    def _in_vain(self, fresh: bool, points: int) -> bool:
+        """Whether it is enough of searches near the hint: the newest was of a ``fresh`` place or not, with so many
+        ``points``.
+        """
+        self._retries += not fresh and points >= self._settings.relocalisation.least_points
+        return self._retries >= HINT_RETRIES or len(self._recent) == self._settings.relocalisation.keyframes
 
     def _accept(self, match: Match) -> None:
         self.state = State.LOCALISED

@@ -26,12 +26,26 @@ class Lost:
     def __init__(self, settings: config.Relocalisation) -> None:
         self._settings = settings
         self.search: Resumption | None = None
-        self.counts = {"scans_not_resumed": 0, "resumed": 0, "carried_off": 0, "carried_off_taken_back": 0}
+        self.counts = {
+            "scans_not_resumed": 0, "resumed": 0, "carried_off": 0, "carried_off_taken_back": 0, "lost_from_sight": 0,
+        }  # fmt: skip
 
     def resume(self, grown: GrowingMap) -> None:
         """Time has passed, and the odometry may have begun anew: the map grows again once the robot is found in it."""
         if self.search is None:
             self.search = grown.resumption()
+
+    def lose_sight(self, grown: GrowingMap, stamp: int, seconds: float) -> None:
+        """For so many ``seconds`` nothing told how the robot moved: it is looked for in the map, with the scans to
+        come.
+        """
+        _log.warning(
+            "at %.3f s: nothing has told for %.1f s how the robot moves, neither scans nor odometry: it is looked for, "
+            "and until it is found the map does not grow", stamp * 1e-9, seconds,
+        )  # fmt: skip
+        self.counts["scans_not_resumed"] += grown.without_waiting()
+        self.counts["lost_from_sight"] += 1
+        self.search = grown.resumption()
 
     def look(
         self,
@@ -40,11 +54,15 @@ class Lost:
         odometry: NDArray[np.float64],
         inliers: float,
         stamp: int,
+        *,
+        alone: bool,
     ) -> bool:
         """Whether a scan of ``points`` (n, 3), of which a share of ``inliers`` fits the map, says that the robot was
         carried off: then it is looked for in the map, with the scans to come.
 
         A sensor that sits otherwise than told makes scans that change with every turn: nothing is made of those.
+        ``alone``, without odometry, a robot that was carried off is as one that moved on too fast for its scans: where
+        they break off nothing ties the map to what comes, and looking for the robot is right for both.
         """
         minded = self._settings.carried and not grown.mounting.wrong
         if not minded or self.counts["carried_off_taken_back"] >= FALSE_ALARMS:
@@ -53,9 +71,9 @@ class Lost:
             return False
         waiting = grown.without_waiting()
         _log.warning(
-            "at %.3f s: the robot was carried off, %d scans ago: scans see another place than those before, and the "
-            "odometry tells of no way there; it is looked for, and until it is found the map does not grow",
-            stamp * 1e-9, waiting + 1,
+            "at %.3f s: the robot was carried off, %d scans ago: scans see another place than those before, and %s; it "
+            "is looked for, and until it is found the map does not grow", stamp * 1e-9, waiting + 1,
+            "no odometry tells how it got there" if alone else "the odometry tells of no way there",
         )  # fmt: skip
         self.counts["scans_not_resumed"] += waiting
         self.counts["carried_off"] += 1
@@ -63,14 +81,14 @@ class Lost:
         return True
 
     def find(
-        self, grown: GrowingMap, cloud: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int
+        self, grown: GrowingMap, cloud: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int, *, alone: bool
     ) -> Resumed | None:
         """Where a scan of ``cloud`` (n, 3) finds the robot; the search is over then, and also where the odometry is to
         be followed from where the tracker is now.
         """
         search = self.search
         assert search is not None, "it is looked for"
-        found = search.find(cloud, odometry, stamp)
+        found = search.find(cloud, odometry, stamp, alone=alone)
         if found is None and not search.followed:
             self.counts["scans_not_resumed"] += 1
             return None

@@ -1,4 +1,6 @@
-"""The odometry that scans are mapped with: the robot's own, or what scans tell where it has none or that is dead."""
+"""The odometry that scans are mapped with: the robot's own, or what scans tell where it has none, or that is dead or
+silent.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Frame, OdometryTrack
-from dsg_ros.mapping.scan_odometry import NO_STEP, ScanOdometry
+from dsg_ros.mapping.scan_odometry import LONGEST, NO_STEP, ScanOdometry, Step
 from dsg_ros.mapping.tracking import Prediction
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -28,6 +30,10 @@ times, until odometry is dead.
 """
 IN_VAIN = 40
 """Scans in a row with no motion, of which none fits the map, until that is told."""
+AWAY = 5.0
+"""Seconds in which nothing told of the way, neither odometry nor scans, after which the robot may be anywhere.  Of real
+logs scans are up to 3.5 s apart while it moves by centimetres.
+"""
 
 
 class OdometrySource:
@@ -44,7 +50,9 @@ class OdometrySource:
         """Whether scans alone tell how the robot moves, now."""
         self.raw = plain(poses.IDENTITY)
         """What the robot's own odometry was (7,) at the newest scan."""
-        self.counts = {"odometry_stands_still": 0}
+        self.unseen = 0.0
+        """Seconds up to the newest scan in which nothing told how the robot moved, if ``alone``."""
+        self.counts = {"odometry_stands_still": 0, "odometry_fell_silent": 0, "motion_not_seen": 0}
         self._scans = ScanOdometry(settings.odometry)
         self._pose, self._from_raw = plain(poses.IDENTITY), plain(poses.IDENTITY)
         self._stamp: int | None = None
@@ -53,23 +61,29 @@ class OdometrySource:
         """How the robot has moved since the odometry stands, as scans see it."""
         self._made_up, self._moves_again = self._absent, False
 
-    def of(self, frame: Frame, step: NDArray[np.float64], took: float) -> Frame:
-        """``frame`` with the odometry to map it with; ``step`` (7,) over ``took`` seconds is the motion between the two
-        scans before, as they were matched.
-        """
+    def of(self, frame: Frame, step: Step) -> Frame:
+        """``frame`` with the odometry to map it with; ``step`` is the motion between the two scans before."""
+        step = step._replace(seen=step.seen or not self.alone)  # what odometry foretold is how the robot moved
         if self._moves_again:
             self._believe_again()
         raw, before = plain(frame.odometry.at(frame.stamp)), self._stamp
         stands = before is not None and bool(np.abs(raw - self.raw).max() < SAME)
-        self._scans.saw(step, took)
-        self._seen = se3.compose(self._seen, plain(step)) if stands else plain(poses.IDENTITY)
+        unseen = self._scans.unseen
+        self._scans.saw(step)
+        self._seen = se3.compose(self._seen, plain(step.motion)) if stands else plain(poses.IDENTITY)
         self._still = self._still + 1 if stands else 0
-        if not self.alone and self._still >= STILL and self._went_on():
-            self._give_up(f"for {self._still} scans, while these see the robot move")
-        self._moves_again = self.alone and not self._absent and not stands
+        if not self.alone and not frame.heard:
+            self._give_up("odometry_fell_silent", "does not come any more")
+        elif not self.alone and self._still >= STILL and self._went_on():
+            still = f"stands still for {self._still} scans, while these see the robot move"
+            self._give_up("odometry_stands_still", still)
+        self._moves_again = self.alone and not self._absent and not stands and frame.heard
         track = frame.odometry
+        seconds = 0.0 if before is None else max(0.0, (frame.stamp - before) * 1e-9)
+        self.unseen = self._scans.unseen + seconds if self.alone else 0.0
         if self.alone:
-            seconds = 0.0 if before is None else max(0.0, (frame.stamp - before) * 1e-9)
+            if unseen <= LONGEST < self._scans.unseen < math.inf:
+                self._stop(frame.stamp)
             track = self._scans.track(self._pose, seconds, frame)
         elif not np.array_equal(self._from_raw, poses.IDENTITY):
             track = OdometryTrack(track.stamps, poses.compose(self._from_raw, track.poses))
@@ -77,9 +91,19 @@ class OdometrySource:
         self._made_up = self._made_up or self.alone
         return frame if track is frame.odometry else dataclasses.replace(frame, odometry=track)
 
+    @property
+    def away(self) -> bool:
+        """Whether the robot may be anywhere: for so long nothing told how it moves."""
+        return self.unseen > AWAY
+
     def predict(self, increment: NDArray[np.float64], seconds: float) -> Prediction:
-        """Increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]."""
-        return (increment, self._scans.sigmas(seconds)) if self.alone else self._calibrated(increment, seconds)
+        """Increment (7,) of a measured one (7,) over ``seconds``, and its deviations (6,) [m, rad]; of one that was
+        made up those of all the way since scans saw the robot last.
+        """
+        if not self.alone:
+            return self._calibrated(increment, seconds)
+        unseen = self._scans.unseen
+        return increment, self._scans.sigmas(seconds + (unseen if unseen < math.inf else 0.0))
 
     def matched(self, inliers: float) -> None:
         """A share of ``inliers`` of the newest scan fits the map."""
@@ -96,7 +120,7 @@ class OdometrySource:
         """Time has passed unseen: what was made up of the way does not go on, nor what was seen of it."""
         self._pose, self._from_raw, self._seen = (plain(poses.IDENTITY) for _ in range(3))
         self._stamp, self._still, self._in_vain = None, 0, 0
-        self._scans.saw(*NO_STEP)
+        self._scans.saw(NO_STEP)
 
     def made_up(self, seconds: float) -> NDArray[np.float64] | None:
         """Deviations (6,) [m, rad] of what is told of the way from the keyframe before to a new one, in ``seconds``,
@@ -109,12 +133,19 @@ class OdometrySource:
         moved, s = se3.log(self._seen).tolist(), self._settings.keyframes
         return math.hypot(*moved[:3]) > KEYFRAMES * s.distance or math.hypot(*moved[3:]) > KEYFRAMES * s.angle
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, cause: str, what: str) -> None:
         self.alone = True
-        self.counts["odometry_stands_still"] += 1
+        self.counts[cause] += 1
         _log.warning(
-            "the odometry stands still %s: until it moves, the robot is taken to go on as scans see it move, and "
-            "nothing is learned", why,
+            "the odometry %s: until it moves, the robot is taken to go on as scans see it move, and nothing is learned",
+            what,
+        )
+
+    def _stop(self, stamp: int) -> None:
+        self.counts["motion_not_seen"] += 1
+        _log.warning(
+            "at %.3f s: for %.0f s scans have had too few points to see how the robot moves, and no odometry tells: it "
+            "is taken to stand; after %.0f s it is looked for", stamp * 1e-9, self._scans.unseen, AWAY,
         )  # fmt: skip
 
     def _believe_again(self) -> None:

@@ -7,6 +7,9 @@ tells of more way than the robot can have made since then, it did not begin anew
 where no map is yet.  Else the robot is looked for in the whole map, with the scans to come, as one that localises in a
 finished map.  Until it is found the map does not grow.
 
+Where no odometry tells of the way, made-up motions say nothing of where the robot is: it is looked for where it was
+last, where scans leave no direction open, and in the whole map.
+
 One that seemed to be carried off may not have been: scans also change when the robot begins to turn, if the times of
 their beams are wrong.  So it is looked for where its odometry leads as well, with each scan.
 """
@@ -90,6 +93,7 @@ class Resumption:
         self._localiser = self._new_localiser()
         self._relocaliser = Relocaliser(settings.relocalisation, mapper, self._reference)
         self._tried_near = False
+        self._way_told = True
         self.followed = False
         """Whether the odometry went on, and is to be followed."""
         self.located: Located | None = None
@@ -117,26 +121,38 @@ class Resumption:
         """How far the robot can have come until ``stamp`` [m]."""
         return FASTER * self.last.speed * max(0.0, (stamp - self.last.stamp) * 1e-9) + MARGIN
 
-    def find(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Resumed | None:
-        """Take a scan of ``points`` (n, 3) in the base frame at raw ``odometry`` (7,); where the robot is, if known."""
+    def find(
+        self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int, *, alone: bool = False
+    ) -> Resumed | None:
+        """Take a scan of ``points`` (n, 3) in the base frame at raw ``odometry`` (7,); where the robot is, if known.
+
+        ``alone`` where that odometry was made up: from then on nothing is made of where it leads.
+        """
+        self._way_told = self._way_told and not alone
         if not self._tried_near and len(points) >= self._settings.relocalisation.least_points:
             self._tried_near = True
             if (near := self._near(points, odometry, stamp)) is not None:
                 return near
-        if self._was_not_carried(points, odometry, stamp) if self.carried else self._odometry_went_on(odometry, stamp):
+        if self._way_told and self._leads(points, odometry, stamp):
             self.followed = True
             return None
-        self.located = self._localiser.track(points, odometry, stamp)
+        self.located = self._localiser.track(points, odometry, stamp, alone=alone)
         found = self._localiser.last
         if self.located.state is not State.LOCALISED or found is None or found.match is None:
             return None
         return self._resumed(found.match, "by a search of the whole map")
 
+    def _leads(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> bool:
+        """Whether the robot is where its odometry leads."""
+        if self.carried:
+            return self._was_not_carried(points, odometry, stamp)
+        return self._odometry_went_on(odometry, stamp)
+
     def _near(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Resumed | None:
         """Where the robot is, if it is near a place where it should be, and nowhere in the map is better."""
         s, last = self._settings.relocalisation, self.last
         starts = {"where it was last": last.pose}
-        if not self.carried and self._odometry_may_have_gone_on(odometry, stamp):
+        if self._way_told and not self.carried and self._odometry_may_have_gone_on(odometry, stamp):
             starts["where its odometry leads"] = self._led(odometry, stamp)
         found = [(self._match(points, start), how) for how, start in starts.items()]
         best, how = max(found, key=lambda each: each[0].inliers)
@@ -148,8 +164,8 @@ class Resumption:
         others = [match for match, _ in found if not _same(match.pose, best.pose)]
         if any(match.inliers > s.most_rival * best.inliers for match in others):
             return None
-        # A corridor leaves its length open: then the two must agree on it.
-        if others and self._relocaliser.deviation(best) > s.most_sigma:
+        # A corridor leaves its length open: then two must agree on it.
+        if (others or not self._way_told) and self._relocaliser.deviation(best) > s.most_sigma:
             return None
         return self._resumed(best, how)
 

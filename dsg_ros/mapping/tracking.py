@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+from dsg_ros.mapping.scan_odometry import PLACED, Step
 from dsg_ros.state import State, packed, unpacked
 
 _log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ APART_TRANSLATION, APART_ROTATION = 0.1, 0.09
 """How far [m, rad] apart two starts are, to be two."""
 ALL_IN_DOUBT = 30
 """First matches that are all in doubt before that is told: then it is the settings or the sensor, not the place."""
+
+ALONG = (0.0, 0.5, 1.5, 2.0)
+"""Shares of a way that was made up while nothing was seen, at whose ends a scan is matched besides."""
 
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Calibrated increment (7,) and its standard deviations (6,)."""
@@ -63,8 +67,9 @@ class Tracker:
         self._predict = predict
         self._map: LocalMap | None = None
         self._odometry: NDArray[np.float64] | None = None
-        self._stamp, self._seconds = 0, 0.0
+        self._stamp, self._seconds, self._seen = 0, 0.0, True
         self.pose = poses.IDENTITY.copy()
+        self._sight = poses.IDENTITY.copy()  # where the last scan was that was matched
         # Odometry and pose of the scans before the newest, in the map as it was then.
         self._past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=PAST)
         self._doubtful = 0
@@ -73,15 +78,13 @@ class Tracker:
         """Whether a scan fitted nowhere around, and none since then well: odometry alone ties them to the map.  Who
         makes note of it sets it back.
         """
-        self.alone = False
-        """Whether no odometry tells of the motion to the next scan."""
         self.open = (0, np.zeros(6))
         """How many directions the newest scan left to odometry, a corridor's for example, and the widest: a tangent
         (6,) of length 1 [m, rad] in the base frame; zeros.
         """
         # Of the pose in the local map, along the axes that scans observe.
         self._moving = np.diag(np.isin(np.arange(6), mapper.axes).astype(float))
-        self._covariance = np.zeros((6, 6))
+        self._covariance, self._matched = np.zeros((6, 6)), np.zeros((6, 6))
         self.counts = {
             "restarts_tried": 0, "restarts_taken": 0, "scans_on_odometry_alone": 0, "matches_in_doubt": 0,
             "scans_with_open_directions": 0, "scans_fitting_nowhere": 0,
@@ -95,47 +98,61 @@ class Tracker:
         """Correct the pose of the last scan (after a solve); what went before moves along."""
         motion = se3.compose(pose, se3.between(self.pose, plain(poses.IDENTITY)))
         self._past = deque(((odometry, se3.compose(motion, old)) for odometry, old in self._past), maxlen=PAST)
-        self.pose = pose
+        self.pose, self._sight = pose, se3.compose(motion, self._sight)
 
     def place(self, pose: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> None:
         """Go on from ``pose`` (7,) at raw ``odometry`` (7,) and ``stamp`` [ns], and forget what was before."""
         self.pose, self._odometry, self._stamp = plain(pose), plain(odometry), stamp
         self._past.clear()
+        self._sight, self._seen = self.pose, True
         self._doubtful = 0
         self._covariance = np.zeros((6, 6))
 
     @property
-    def step(self) -> tuple[NDArray[np.float64], float]:
-        """The motion (7,) between the last two scans, and the seconds it took; none before there are two."""
+    def step(self) -> Step:
+        """The motion between the last two scans; none before there are two."""
         if not self._past:
-            return plain(poses.IDENTITY), 0.0
-        return se3.between(self._past[-1][1], self.pose), self._seconds
+            return PLACED
+        return Step(se3.between(self._past[-1][1], self.pose), self._seconds, self._seen)
+
+    @property
+    def unmatched(self) -> NDArray[np.float64]:
+        """What the newest scan's pose may be off by because it was not matched, a covariance (6, 6) in its tangent."""
+        return np.zeros((6, 6)) if self._seen else self._covariance
 
     def state(self) -> State:
         """As `dsg_ros.state` says, without the local map: that is made of keyframes."""
         past = [[odometry, pose] for odometry, pose in self._past]
-        facts = {"stamp": self._stamp, "doubtful": self._doubtful, "torn": self.torn, "counts": self.counts}
+        facts = {
+            "stamp": self._stamp, "seconds": self._seconds, "seen": self._seen,
+            "doubtful": self._doubtful, "torn": self.torn, "counts": self.counts,
+        }  # fmt: skip
         odometry = [] if self._odometry is None else [self._odometry]
         return {
-            "pose": np.array(self.pose),
+            "pose": np.stack([self.pose, self._sight]),
             "odometry": np.array(odometry).reshape(-1, 7),
             "past": np.array(past).reshape(-1, 2, 7),
-            "covariance": self._covariance.copy(),
+            "covariance": np.stack([self._covariance, self._matched]),
             "facts": packed(facts),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state over."""
         facts = unpacked(state["facts"])
-        self.pose = plain(state["pose"])
+        self.pose, self._sight = (plain(each) for each in np.array(state["pose"]))
         self._odometry = plain(state["odometry"][0]) if len(state["odometry"]) else None
         self._past = deque(((plain(odometry), plain(pose)) for odometry, pose in state["past"]), maxlen=PAST)
-        self._covariance = np.array(state["covariance"])
-        self._stamp, self._doubtful, self.counts = facts["stamp"], facts["doubtful"], facts["counts"]
+        self._covariance, self._matched = (plain(each) for each in np.array(state["covariance"]))
+        self._stamp, self._seconds, self._seen = facts["stamp"], facts["seconds"], facts["seen"]
+        self._doubtful, self.counts = facts["doubtful"], facts["counts"]
         self.torn = facts["torn"]
 
-    def track(self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int) -> Tracked:
-        """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,)."""
+    def track(
+        self, points: NDArray[np.float64], odometry: NDArray[np.float64], stamp: int, *, alone: bool = False
+    ) -> Tracked:
+        """Pose of a scan of ``points`` (n, 3) in the base frame, taken at ``stamp`` [ns] and raw ``odometry`` (7,);
+        ``alone`` where no odometry tells of the motion to it, and that one was made up.
+        """
         odometry = plain(odometry)
         if self._odometry is None:
             measured, seconds = poses.IDENTITY.copy(), 0.0
@@ -147,10 +164,15 @@ class Tracker:
         self._seconds = seconds
         increment, sigmas = self._predict(measured, seconds)
         prediction = se3.compose(self.pose, increment)
-        grown = se3.carried(plain(increment), plain(self._covariance)) + np.diag(sigmas**2)
-        self._covariance = self._moving @ grown @ self._moving
-        tracked = self._match(points, prediction, increment, sigmas)
+        # Deviations of a way that was made up are those since a scan was matched, not since the last.
+        before = self._matched if alone and not self._seen else self._covariance
+        self._matched = se3.carried(plain(increment), plain(before))
+        self._covariance = self._moving @ (self._matched + np.diag(sigmas**2)) @ self._moving
+        starts = self._starts(prediction) if alone else prediction[None]
+        self._seen = self._map is None or len(points) >= self._settings.registration.least_points
+        tracked = self._match(points, prediction, increment, sigmas, starts)
         self.pose = tracked.pose
+        self._sight = self.pose if self._seen else self._sight
         return tracked
 
     def _match(
@@ -159,6 +181,7 @@ class Tracker:
         prediction: NDArray[np.float64],
         increment: NDArray[np.float64],
         sigmas: NDArray[np.float64],
+        starts: NDArray[np.float64],
     ) -> Tracked:
         s = self._settings.registration
         if self._map is None or len(points) < s.least_points:
@@ -169,7 +192,7 @@ class Tracker:
             return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
         told = np.diag(1.0 / sigmas**2)
         prior, held_to = told, prediction
-        match = self._mapper.register(self._map, points, self._starts(prediction), prediction, prior)
+        match = self._mapper.register(self._map, points, starts, prediction, prior)
         restarted = False
 
         def contradicts(found: NDArray[np.float64]) -> bool:
@@ -219,11 +242,14 @@ class Tracker:
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
 
     def _starts(self, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where to match from (s, 7): without odometry also from where the robot was, as it may have stopped, and from
-        as far on as the step before, as stamps may be unsteady.
+        """Where to match from (s, 7) without odometry: also from where the robot was, as it may have stopped, and from
+        as far on as the step before, as stamps may be unsteady; after scans that saw nothing also along that way.
         """
-        if not self.alone or not self._past:
+        if not self._past:
             return prediction[None]
+        if not self._seen:
+            way = se3.log(se3.between(self._sight, prediction))
+            return np.stack([prediction, *(se3.compose(self._sight, se3.exp(share * way)) for share in ALONG)])
         before = self._past[-1][1]
         starts = [prediction, before]
         if len(self._past) > 1:

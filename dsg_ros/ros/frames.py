@@ -37,6 +37,9 @@ class Frames(Protocol):
     def explain(self, target: str, source: str) -> str:
         """Why `lookup` answers None, for the operator."""
 
+    def above(self, frame: str) -> list[str]:
+        """``frame`` and those above it, the nearest first."""
+
 
 class TransformTree:
     """The latest transform of every frame to its parent, fed with TFMessages."""
@@ -73,6 +76,9 @@ class TransformTree:
         if missing:
             return f"no transform on /tf or /tf_static names the frame {' or '.join(map(repr, missing))}"
         return f"the frames {target!r} and {source!r} are not connected on /tf and /tf_static"
+
+    def above(self, frame: str) -> list[str]:
+        return list(self._chain(frame.lstrip("/")))
 
     def _chain(self, frame: str) -> dict[str, NDArray[np.float64]]:
         """Every frame above ``frame`` with the pose of ``frame`` in it, nearest first; a loop ends it."""
@@ -125,6 +131,15 @@ class Tf2Frames:
         except self._tf2.TransformException as error:
             return str(error)
         return "known by now"
+
+    def above(self, frame: str) -> list[str]:
+        import yaml  # of ROS, as tf2_ros is
+
+        known = yaml.safe_load(self.buffer.all_frames_as_yaml()) or {}
+        found = [frame.lstrip("/")]
+        while (parent := dict(known).get(found[-1], {}).get("parent", "")) and parent not in found:
+            found.append(parent)
+        return found
 
 
 def listen(node: Node, say: Say) -> Frames:

@@ -83,6 +83,8 @@ class Input:
         """How often frame_id or child_frame_id were others than in the message before."""
         self._frames: dict[str, str] = {}
         self.topic = name
+        self.latest: float | None = None
+        """When the latest message came, of `time.monotonic`; None before the first."""
         self._sequence = 0
         self._window: tuple[float, int] = (time.monotonic(), 0)
         self._subscription: Subscription | None = None
@@ -131,7 +133,7 @@ class Input:
         self._throttled("error", "unexpected", f"{self.topic} at {stamp / 1e9:.6f}: refused, unexpectedly:\n{trace}")
 
     def _take(self, message: Any, info: dict[str, Any]) -> None:
-        began = time.perf_counter()
+        began, self.latest = time.perf_counter(), time.monotonic()
         self.received += 1
         self._follow(info.get("publication_sequence_number"))
         try:

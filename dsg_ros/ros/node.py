@@ -163,9 +163,9 @@ class HeroNode(LifecycleNode):
     def report(self) -> None:
         """Publish /diagnostics, write status.json, and say what is missing."""
         self._reporter.tell(self.figures())
-        if self.state == "ready":
+        if self.state in ("ready", "running"):
             self.sensors.complain()
-        elif self.state == "running":
+        if self.state == "running":
             self._checkpoints.tick()
 
     def figures(self) -> status.Figures:

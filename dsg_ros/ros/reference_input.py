@@ -111,7 +111,8 @@ class ReferenceInput:
         """Pose (7,) of the base in ``frame`` on the robot; None where that is the base's own, or none."""
         base = self._base()
         if frame and not base:
-            raise Refused("no_odometry", f"it is of {frame!r}, and no odometry has told the base's frame yet")
+            kind = "scan" if self._config().input.odometry == "none" else "odometry"
+            raise Refused(f"no_{kind}", f"it is of {frame!r}, and no {kind} has told the base's frame yet")
         if not frame or frame == base:
             return None
         there = self._frames.lookup(frame, base)

@@ -16,9 +16,10 @@ from std_msgs.msg import Header
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
+from dsg_ros.base_name import base_among
 from dsg_ros.interface import Frame
 from dsg_ros.io.point_times import PointTimes, SensorTimes
-from dsg_ros.io.records import PointSet
+from dsg_ros.io.records import MalformedMessage, PointSet
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Input
@@ -39,6 +40,14 @@ class _Held:
     points: PointSet
     frame: str
     planar: bool
+
+
+@dataclass(frozen=True)
+class Silence:
+    """``text`` says that odometry is silent; ``blocks``: the scans that come wait for it, or are dropped."""
+
+    text: str = ""
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Sensors:
     ) -> None:
         self._config, self._frames, self._submit = config, frames, submit
         self._on_odometry, self._on_jump = on_odometry, on_jump
-        self._throttled = Throttle(say)
+        self._say, self._throttled = say, Throttle(say)
         self.synchroniser = Synchroniser(config().input, say)
         self.latencies = Latencies()
         self._times = PointTimes(config().input.point_time_unit, say)
@@ -78,6 +87,8 @@ class Sensors:
         self.base_frame = config().base_frame
         self.odom_frame = self.base_frame if self._alone else config().odom_frame
         """Of a robot without odometry that of its base: the map is its parent."""
+        self.other_parent = ""
+        """What else on /tf is the parent of that: a frame should have one."""
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
         self.mounting: Mounting | None = None
@@ -85,15 +96,18 @@ class Sensors:
         self.paused = False
         """Scans that come are dropped and counted as paused; odometry is followed, so that the way is not lost."""
         handlers = {"odom": self._odometry, "scan": self._scan, "points": self._cloud}
-        unused = {"auto": "", "scan": "points", "points": "scan"}[config().sensors]
+        unused = [{"auto": "", "scan": "points", "points": "scan"}[config().sensors], "odom" if self._alone else ""]
         self.inputs = {
-            name: Input(name, handle, self.latencies, say) for name, handle in handlers.items() if name != unused
+            name: Input(name, handle, self.latencies, say) for name, handle in handlers.items() if name not in unused
         }
+        self.odometry = self.inputs.get("odom")
+        """None for a robot without."""
+        self.scans = [source for name, source in self.inputs.items() if name != "odom"]
 
     @property
     def heard(self) -> bool:
         """Whether what moves the robot on has come: its odometry, or of one without any a scan."""
-        return any(source.received for name, source in self.inputs.items() if self._alone or name == "odom")
+        return any(source.received for source in (self.scans if self.odometry is None else [self.odometry]))
 
     @property
     def waiting(self) -> int:
@@ -106,8 +120,7 @@ class Sensors:
         types = {"odom": (Odometry, qos.odom), "scan": (LaserScan, qos.scan), "points": (PointCloud2, qos.points)}
         self._since = time.monotonic()
         for name, source in self.inputs.items():
-            if not (self._alone and name == "odom"):
-                source.subscribe(node, *types[name])
+            source.subscribe(node, *types[name])
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening; what waits stays."""
@@ -119,17 +132,51 @@ class Sensors:
         self._emit(self.synchroniser.flush())
 
     def complain(self) -> None:
-        """Say which topic is silent, and whether anybody publishes it; to be called now and then."""
+        """Say which topic is silent, and whether anybody publishes it, and what is wrong on /tf; to be called now and
+        then.
+        """
+        self._look_above()
         if time.monotonic() - self._since < _PATIENCE:
             return
-        scans = [source for name, source in self.inputs.items() if name != "odom"]
-        odometry = [] if self._alone else [self.inputs["odom"]]
-        any_scan = any(source.received for source in scans)
-        silent = [source for source in odometry + ([] if any_scan else scans) if not source.received]
-        for source in silent:
-            publishers = source.publishers
-            why = f"publishers: {publishers}; check their QoS" if publishers else "nobody publishes it"
-            self._throttled("warning", source.name, f"waiting for the first message on {source.topic}: {why}")
+        any_scan = any(source.received for source in self.scans)
+        odometry = [] if self.odometry is None or any_scan else [self.odometry]
+        for source in odometry + ([] if any_scan else self.scans):
+            if not source.received:
+                text = f"waiting for the first message on {source.topic}: {_publishers(source)}"
+                self._throttled("warning", source.name, text)
+        if silence := self.silence.text:
+            self._throttled("error" if self.silence.blocks else "warning", "silence", silence)
+
+    @property
+    def silence(self) -> Silence:
+        """Whether scans come and odometry, which is wanted, has not for seconds; where both stop it is not silent."""
+        source, scan = self.odometry, max((source.latest or 0.0 for source in self.scans), default=0.0)
+        if source is None or self.paused:
+            return Silence()
+        seconds = scan - (self._since if source.latest is None else max(self._since, source.latest))
+        if seconds < _PATIENCE:
+            return Silence()
+        said = f"no odometry on {source.topic} for {seconds:.0f} s while scans come: {_publishers(source)}; "
+        none = "remap odom to the robot's, or set input.odometry:=none for a robot without"
+        if not source.received:
+            return Silence(f"{said}scans wait for it: {none}", blocks=True)
+        if not (longest := self._config().input.odometry_silence):
+            return Silence(f"{said}scans wait for it (input.odometry_silence is 0)", blocks=True)
+        return Silence(f"{said}after {longest:g} s they are mapped alone, until it comes (input.odometry_silence)")
+
+    def _look_above(self) -> None:
+        """The base of a robot without odometry gets the map as parent; it ought to have no other."""
+        if not self._alone or not self.base_frame:
+            return
+        map_frame = self._config().map_frame.lstrip("/")
+        above = [frame for frame in self._frames.above(self.base_frame)[1:2] if frame != map_frame]
+        self.other_parent = above[0] if above else self.other_parent
+        if self.other_parent:
+            text = (
+                f"/tf has {self.other_parent!r} above {self.base_frame!r}, which the map is to be the parent of: set "
+                "base_frame to the frame at the top of the robot, or use the odometry of who publishes that transform"
+            )
+            self._throttled("warning", "parent", text)
 
     def _odometry(self, message: Odometry) -> None:
         stamp, pose = convert.nanoseconds(message.header.stamp), convert.odometry_pose(message)
@@ -139,7 +186,8 @@ class Sensors:
         counts = self.synchroniser.counts
         unfit = sum(counts[cause] for cause in _NOT_FOR_TF)
         before = counts["clock_jumped_back"], self.synchroniser.resets
-        ready = self.synchroniser.add_odometry(stamp, pose, self.inputs["odom"].topic)
+        assert self.odometry is not None, "it is listened to"
+        ready = self.synchroniser.add_odometry(stamp, pose, self.odometry.topic)
         if self._jumped(*before):
             self._count_held("dropped_clock_jump")
         self._emit(ready)
@@ -172,13 +220,23 @@ class Sensors:
             source.refused["paused"] += 1
             return
         if self._alone and not self.base_frame:
-            self.odom_frame = self.base_frame = header.frame_id
+            self._name_base(source, header.frame_id)
         for cause, count in points.dropped.items():
             self.points[f"points_{cause}"] += count
         self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))
         self._release()
         if len(self._held) > self._config().input.queue:
             self._drop_oldest_held()
+
+    def _name_base(self, source: Input, frame: str) -> None:
+        """Nothing names the base: it is what /tf has above the ``frame`` of a scan and is called one, or that frame."""
+        if not frame:
+            raise MalformedMessage(
+                "its header.frame_id is empty, and so is base_frame: nothing says where it was taken"
+            )
+        self.odom_frame = self.base_frame = base_among(self._frames.above(frame)) or frame
+        why = "the frame of the scans" if self.base_frame == frame else f"above {frame!r} on /tf"
+        self._say("info", f"{source.topic}: the base is {self.base_frame!r}, {why}; base_frame names another")
 
     def _drop_oldest_held(self) -> None:
         oldest = self._held.popleft()
@@ -240,6 +298,11 @@ class Sensors:
             self._held.popleft().source.refused[cause] += 1
 
 
+def _publishers(source: Input) -> str:
+    count = source.publishers
+    return f"publishers: {count}; check their QoS" if count else "nobody publishes it"
+
+
 _NOT_FOR_TF = (
     "odometry_not_finite",
     "odometry_far_away",
@@ -248,5 +311,6 @@ _NOT_FOR_TF = (
     "odometry_repeated_stamp",
     "odometry_backwards",
     "odometry_too_old",
+    "odometry_doubtful_stamp",
 )
 """Odometry that is no pose, or older than what tf2 was told already."""

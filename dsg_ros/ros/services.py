@@ -73,7 +73,10 @@ class Services:
         return self._switch(response, True, "scans that come are counted and not used; map->odom goes on as it is")
 
     def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._switch(response, False, "scans are used again")
+        success = "scans are used again"
+        if self._node.config.input.odometry == "none":
+            success += "; nothing told of the way meanwhile: the robot is looked for, if that was for long"
+        return self._switch(response, False, success)
 
     def _switch(self, response: Trigger.Response, paused: bool, success: str) -> Trigger.Response:
         node = self._node

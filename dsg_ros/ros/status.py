@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from dsg_ros.interface import Estimate
 from dsg_ros.memory import resident_bytes
 from dsg_ros.ros import convert
+from dsg_ros.ros.inputs import Input
 from dsg_ros.ros.latencies import Latencies
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import TfBroadcaster
@@ -30,9 +31,7 @@ def figures(
     Scans are those of the topics scan and points together: received = processed + waiting + sum of dropped.  What was
     ``lost`` on the way never arrived and is not among the received.
     """
-    inputs = sensors.inputs
-    scans = [source for name, source in inputs.items() if name != "odom"]
-    odometry = inputs["odom"]
+    inputs, scans, silence = sensors.inputs, sensors.scans, sensors.silence
     counts = dict(sensors.synchroniser.counts)
     refused = {f"{i.name}_{cause}": n for i in scans for cause, n in i.refused.items()}
     dropped = dropped_scans(counts)
@@ -46,12 +45,8 @@ def figures(
             "dropped": {**refused, **dropped, **worker.dropped},
             "lost": sum(i.lost for i in scans),
         },
-        "odometry": {
-            "received": odometry.received,
-            "refused": dict(odometry.refused)
-            | {k: n for k, n in counts.items() if k.startswith("odometry_") and k != "odometry_received"},
-            "lost": odometry.lost,
-        },
+        "odometry": _odometry(sensors.odometry, counts)
+        | {"silence": silence.text, "scans_wait": silence.blocks, "scans_alone": bool(metrics.get("scans_alone"))},
         "inputs": {
             i.name: {
                 "topic": i.topic,
@@ -78,6 +73,8 @@ def figures(
             "rate_hz": round(tf.measured_rate(), 2),
             "largest_gap_s": round(tf.largest_gap, 4),
             "published": tf.published,
+            "child": sensors.odom_frame,
+            "other_parent": sensors.other_parent,
         },
         "callbacks": sensors.latencies.figures(),
         "answers": answers.figures(),
@@ -85,6 +82,14 @@ def figures(
         "memory_bytes": {"node": resident_bytes(), "worker": resident_bytes(worker.pid) if worker.pid else 0},
         "compilations_after_warm_up": int(metrics.get("compilations_after_warm_up", 0)),
     }
+
+
+def _odometry(source: Input | None, counts: dict[str, int]) -> Figures:
+    """What came of it; of a robot without any, nothing."""
+    if source is None:
+        return {"used": False, "received": 0, "refused": {}, "lost": 0}
+    told = {k: n for k, n in counts.items() if k.startswith("odometry_") and k != "odometry_received"}
+    return {"used": True, "received": source.received, "refused": dict(source.refused) | told, "lost": source.lost}
 
 
 def write(figures: Figures, folder: Path) -> None:
@@ -123,18 +128,23 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         earlier = {**then.get("dropped", then.get("refused", {})), "lost": then.get("lost", 0)}
         grown = [f"{n - earlier.get(k, 0)} {k}" for k, n in kinds.items() if n > earlier.get(k, 0)]
         rest = "everything is used" if now["received"] else "nothing received yet"
-        yield subject, warn if grown else ok, ", ".join(grown) or rest
+        if subject == "odometry" and (found := _judge_odometry(now)):
+            level, rest = found
+            yield subject, max(level, warn if grown else ok), ", ".join([rest, *grown])
+        else:
+            yield subject, warn if grown else ok, ", ".join(grown) or rest
     for subject in (
         "inputs",
         "other_inputs",
         "points",
         "metrics",
-        "map_to_odom",
         "callbacks",
         "answers",
         "memory_bytes",
     ):
         yield subject, ok, ""
+    parent = figures["map_to_odom"]["other_parent"]
+    yield "map_to_odom", warn if parent else ok, f"its child has another parent on /tf: {parent}" if parent else ""
     mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
     yield "counts", warn if mounting else ok, ", ".join(mounting)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
@@ -147,6 +157,18 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         yield "localisation", ok if figures["localisation"] == "localised" else warn, figures["localisation"]
     yield "clock_jumps", ok, ""
     yield "compilations_after_warm_up", ok, ""
+
+
+def _judge_odometry(now: Figures) -> tuple[bytes, str] | None:
+    """What stands before the messages that were refused, if there is anything to say of it."""
+    if now["silence"]:
+        return DiagnosticStatus.ERROR if now["scans_wait"] else DiagnosticStatus.WARN, now["silence"]
+    if not now["used"]:
+        return DiagnosticStatus.OK, "none is used (input.odometry none)"
+    if now["scans_alone"]:
+        why = "it stands still while scans see the robot move, or fell silent: mapped by scans alone until it moves"
+        return DiagnosticStatus.WARN, why
+    return None
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

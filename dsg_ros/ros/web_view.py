@@ -25,12 +25,13 @@ def health(figures: Figures, before: Figures | None, since: float, period: float
     rates = {
         "scans in": (scans["received"] - then["received"]) / period,
         "scans mapped": (scans["processed"] - then["processed"]) / period,
-        "map->odom": figures["map_to_odom"]["rate_hz"],
+        f"map->{'odom' if odometry['used'] else 'base'}": figures["map_to_odom"]["rate_hz"],
     }
     dropped = {
         **scans["dropped"],
         "scans_lost": scans["lost"],
         **odometry["refused"],
-        "odometry_lost": odometry["lost"],
     }
+    if odometry["used"]:
+        dropped["odometry_lost"] = odometry["lost"]
     return Health(since, {name: max(rate, 0.0) for name, rate in rates.items()}, dropped)

@@ -244,11 +244,35 @@ def test_a_bag_without_odometry_is_mapped_by_its_scans(tmp_path, caplog):
     assert stream.counts.get("scans_without_extrinsic", 0) == 0
 
 
+@pytest.mark.parametrize(
+    ("top", "named", "expected"),
+    [
+        ("base_link", "", MOUNT),
+        ("robot1/base_footprint", "", MOUNT),
+        ("cart", "", poses.IDENTITY),
+        ("cart", "cart", MOUNT),
+    ],
+)
+def test_without_odometry_the_sensor_sits_where_the_transforms_say(tmp_path, top, named, expected):
+    with BagWriter(tmp_path / "run") as bag:
+        writer = RunWriter(bag)
+        writer.transform(100 * SECOND, poses.IDENTITY, "world", top, static=True)
+        writer.scan(scan(0), top)  # and that it is mounted on it
+    (frame,) = frames(open_log(tmp_path / "run", Topics(base_frame=named)), Input(odometry="none"))
+    np.testing.assert_allclose(frame.base_from_sensor, expected, atol=1e-12)
+
+
 def test_odometry_that_is_not_wanted_is_not_taken(tmp_path):
-    log = open_log(write_run(tmp_path / "run"))
+    with BagWriter(tmp_path / "run") as bag:
+        writer = RunWriter(bag)
+        for index in range(30):
+            writer.scan(scan(index), "base_link")
+            writer.odometry(odometry(index))
     assert settings_for(tmp_path / "run", Topics()).input.odometry == "measured"
-    stream = frames(log, Input(odometry="none"))
-    assert all(np.array_equal(frame.odometry.poses, poses.IDENTITY[None]) for frame in stream)
+    stream = frames(open_log(tmp_path / "run"), Input(odometry="none"))
+    for frame in stream:
+        np.testing.assert_array_equal(frame.odometry.poses, poses.IDENTITY[None])
+        np.testing.assert_allclose(frame.base_from_sensor, MOUNT, atol=1e-12)  # before the first odometry, too
     assert stream.counts["frames"] == 30
     assert stream.counts.get("odometry_received", 0) == 0
 

@@ -14,6 +14,7 @@ from dsg_ros import config, poses
 from dsg_ros.interface import Frame
 from dsg_ros.mapping.carried import SCANS, Carried
 from dsg_ros.mapping.local_map import LocalMapper
+from dsg_ros.mapping.resumption import Last, Resumption
 from dsg_ros.pipeline import Slam
 
 Array = NDArray[np.float64]
@@ -169,3 +170,17 @@ def test_a_state_kept_after_the_lift_is_one_of_a_robot_that_may_have_been_carrie
         for k, estimate in estimates.items():
             if estimate.known:
                 assert np.linalg.norm(estimate.pose[:2] - true[k, :2]) < 0.1, (number, k)
+
+
+def test_along_a_corridor_nothing_is_taken_back_by_a_way_that_nobody_told(
+    settings: config.Slam, mapper: LocalMapper
+) -> None:
+    """It has driven on for three metres, and its made-up odometry stands: scans say nothing against that."""
+    trajectory = np.array([poses.from_planar(0.5 * k, 0.0, 0.0) for k in range(8)])
+    clouds = [worlds.scan(worlds.corridor(), pose, noise=0.01, seed=k) for k, pose in enumerate(trajectory)]
+    last = Last(trajectory[4], trajectory[4], 0, 1.0)
+    seen = worlds.scan(worlds.corridor(), trajectory[-1], noise=0.01, seed=9)
+    for carried, alone in ((True, True), (False, True), (True, False)):
+        search = Resumption(settings, mapper, trajectory, clouds, last, lambda i, _: (i, np.ones(6)), carried)
+        found = [search.find(seen, trajectory[4], number * worlds.SECOND, alone=alone) for number in (1, 2, 3)]
+        assert (any(found) or search.followed) is not alone

@@ -43,6 +43,14 @@ def test_chains_in_every_direction(tree):
     np.testing.assert_allclose(found.lookup("/base", "/mast"), A, atol=1e-12)
 
 
+def test_what_is_above_a_frame_is_named_the_nearest_first(tree):
+    found, tell = tree
+    assert found.above("lidar") == ["lidar"]
+    tell(convert.transform("base", "mast", 0, A))
+    tell(convert.transform("mast", "lidar", 0, B))
+    assert found.above("/lidar") == ["lidar", "mast", "base"]
+
+
 def test_what_is_missing_is_named(tree):
     found, tell = tree
     tell(convert.transform("base", "mast", 0, A))

@@ -40,6 +40,16 @@ def test_a_pose_comes_back_with_its_covariance() -> None:
     np.testing.assert_allclose(found.covariance, covariance, atol=1e-9)
 
 
+@pytest.mark.parametrize(("odometry", "cause"), [("measured", "no_odometry"), ("none", "no_scan")])
+def test_before_the_base_is_named_what_is_missing_is(odometry: str, cause: str) -> None:
+    settings = config.replace(config.Node(), {"input.odometry": odometry})
+    said: list[str] = []
+    told = ReferenceInput(lambda: settings, TransformTree(), lambda: "", lambda level, text: said.append(text))
+    told.account(Odometry(header=convert.header(5, "mocap"), child_frame_id="marker"))
+    assert told.account.refused == {cause: 1}
+    assert "has told the base's frame yet" in said[-1]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
 def test_what_is_no_pose_is_refused(value: float) -> None:
     wrong = message(7, poses.IDENTITY)

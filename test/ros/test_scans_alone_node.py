@@ -48,7 +48,9 @@ def test_scans_alone_make_a_map_that_is_the_parent_of_the_sensor(tmp_path: Path)
     graph.close()
     np.testing.assert_allclose(place[:2], poses.between(TRUTH[0], TRUTH[-1])[:2], atol=0.05)
     assert (sent.header.frame_id, sent.child_frame_id) == ("map", "laser")
-    assert status["odometry"]["received"] == 0
+    assert (status["odometry"]["used"], status["odometry"]["received"]) == (False, 0)
+    assert not any("odom" in name for name in status["inputs"])
+    assert "listening to /scan, /points" in node.text
     assert status["scans"]["dropped"] == {}
     assert status["compilations_after_warm_up"] == 0
     odometry = [p for p in status["parameters"] if p["name"].startswith("odometry.")]

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 from callbacks import BASE, SECOND, START, Robot
+from diagnostic_msgs.msg import DiagnosticStatus
 
-from dsg_ros.ros import convert
+from dsg_ros.interface import Estimate
+from dsg_ros.poses import IDENTITY
+from dsg_ros.ros import convert, status
+from dsg_ros.ros.latencies import Latencies
+from dsg_ros.ros.tf_broadcaster import TfBroadcaster
+from dsg_ros.worker.backend import Status
+
+
+def tf() -> TfBroadcaster:
+    return TfBroadcaster(lambda correction, stamp: None, lambda: 0, lambda: 50.0, lambda: 0.1, lambda error: None)
 
 
 def test_odometry_for_tf_is_normalised_and_never_goes_back():
@@ -25,6 +38,7 @@ def test_a_clock_jump_is_told_with_its_policy_and_drops_what_was_held(policy):
     robot = Robot(**{"input.on_clock_jump": policy})
     robot.drive(START)
     robot.scan(START, "unknown")
+    robot.drive(START + 1000 * SECOND)  # a single stamp ahead is no clock
     robot.drive(START - 100 * SECOND)
     assert robot.jumps == [policy == "reset"]
     assert robot.sensors.inputs["scan"].refused == {"dropped_clock_jump": 1}
@@ -52,9 +66,83 @@ def test_scans_of_a_robot_without_odometry_need_no_more_than_a_frame():
     assert (robot.sensors.odom_frame, robot.sensors.base_frame) == ("laser", "laser")  # the map is its parent
     assert robot.sensors.heard
     robot.scan(START - 100 * SECOND, "laser")
+    assert robot.jumps == []  # a single stamp is no clock
+    robot.scan(START - 99 * SECOND, "laser")
     assert robot.jumps == [True]
-    assert [frame.stamp for frame in robot.frames][2:] == [START - 100 * SECOND]
+    assert [frame.stamp for frame in robot.frames][2:] == [START - 100 * SECOND, START - 99 * SECOND]
     assert robot.sensors.inputs["scan"].refused == {}
+    assert "odom" not in robot.sensors.inputs
+    robot.scan(START, "")
+    robot.sensors.base_frame = ""
+    robot.scan(START, "")
+    assert robot.sensors.inputs["scan"].refused == {"malformed": 1}
+    assert "its header.frame_id is empty, and so is base_frame" in robot.text()
+
+
+def test_the_base_of_a_robot_without_odometry_is_above_its_sensor_on_tf():
+    """Else the sensor would get a second parent on /tf."""
+    robot = Robot(**{"input.odometry": "none"})
+    robot.stand("robot1/base_footprint", "robot1/base_link", IDENTITY)
+    robot.stand("robot1/base_link", "laser")
+    robot.scan(START, "laser")
+    assert robot.sensors.odom_frame == robot.sensors.base_frame == "robot1/base_footprint"
+    np.testing.assert_array_equal(robot.frames[0].base_from_sensor, BASE)
+    robot.stand("map", "robot1/base_footprint")  # what the node broadcasts
+    robot.sensors.complain()
+    assert robot.sensors.other_parent == ""
+    robot.stand("odom", "robot1/base_footprint")
+    robot.sensors.complain()
+    assert robot.sensors.other_parent == "odom"
+    assert "/tf has 'odom' above 'robot1/base_footprint'" in robot.text()
+
+
+def judged(robot: Robot, subject: str, estimate: Estimate | None = None) -> tuple[bytes, str]:
+    """Level and message of a ``subject`` in /diagnostics."""
+    figures = status.figures("running", robot.sensors, Latencies(), Status("ready"), tf(), estimate)
+    array = status.diagnostics(figures | {"other_inputs": {}}, figures, "hero", 0)
+    found = next(each for each in array.status if each.name == f"hero: {subject}")
+    return found.level, found.message
+
+
+def test_it_is_told_that_scans_alone_tell_of_the_way_now() -> None:
+    robot = Robot()
+    robot.drive(START)
+    for alone, level, said in (
+        (0.0, DiagnosticStatus.OK, "everything is used"),
+        (1.0, DiagnosticStatus.WARN, "mapped by scans alone until it moves"),
+    ):
+        estimate = Estimate(START, IDENTITY, IDENTITY, np.eye(6), keyframe=False, metrics={"scans_alone": alone})
+        found = judged(robot, "odometry", estimate)
+        assert found[0] == level
+        assert said in found[1]
+    robot = Robot(**{"input.odometry": "none"})
+    assert judged(robot, "odometry", estimate) == (DiagnosticStatus.OK, "none is used (input.odometry none)")
+    robot.sensors.other_parent = "odom"
+    assert judged(robot, "map_to_odom")[0] == DiagnosticStatus.WARN
+
+
+@pytest.mark.parametrize("silence", [0.0, 3.0])
+def test_silent_odometry_is_told_with_its_topic_and_what_to_set(silence, monkeypatch):
+    robot, now = Robot(**{"input.odometry_silence": silence}), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    robot.sensors._since = now[0]
+    told = partial(judged, robot, "odometry")
+    for number in range(7):
+        robot.scan(START + number * SECOND)
+        now[0] += 1.0
+    level, text = told()
+    assert level == DiagnosticStatus.ERROR
+    assert "no odometry on odom for 6 s while scans come: nobody publishes it" in text
+    assert "set input.odometry:=none" in text
+    robot.drive(START)
+    now[0] += 60.0  # both are silent: the robot was switched off, or a recording is over
+    assert told() == (DiagnosticStatus.OK, "everything is used")
+    robot.scan(START + 70 * SECOND)
+    level, text = told()
+    assert level == (DiagnosticStatus.WARN if silence else DiagnosticStatus.ERROR)
+    assert "input.odometry_silence" in text
+    robot.sensors.complain()
+    assert text in robot.text()
 
 
 def test_a_robot_without_odometry_may_have_a_base_that_tf_knows():

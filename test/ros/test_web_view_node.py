@@ -68,10 +68,10 @@ def test_a_node_whose_port_is_taken_says_so_and_stays_unconfigured(tmp_path, fak
 
 
 def test_rates_and_drops_of_the_figures():
-    def figures(received: int, processed: int, full: int) -> dict:
+    def figures(received: int, processed: int, full: int, used: bool = True) -> dict:
         return {
             "scans": {"received": received, "processed": processed, "dropped": {"queue_full": full}, "lost": 1},
-            "odometry": {"refused": {"odometry_not_finite": 2}, "lost": 3},
+            "odometry": {"used": used, "refused": {"odometry_not_finite": 2} if used else {}, "lost": 3},
             "map_to_odom": {"rate_hz": 50.0},
         }
 
@@ -80,3 +80,5 @@ def test_rates_and_drops_of_the_figures():
     assert told.rates == {"scans in": 10.0, "scans mapped": 5.0, "map->odom": 50.0}
     assert told.dropped == {"queue_full": 4, "scans_lost": 1, "odometry_not_finite": 2, "odometry_lost": 3}
     assert web_view.health(figures(30, 25, 4), None, 1.0, 1.0).rates["scans in"] == 0.0
+    without = web_view.health(figures(30, 25, 4, used=False), None, 1.0, 1.0)
+    assert not any("odom" in name for name in (*without.rates, *without.dropped))
