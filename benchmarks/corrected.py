@@ -66,10 +66,11 @@ def uncorrected(path: Path) -> tuple[Recording, Track]:
             pose, lines = poses.from_planar(*map(float, words[1:4])), lines + 1
             told = told if here is None else poses.compose(told, poses.between(here, pose))
         else:
+            seconds, words[-3] = float(words[-3]), b"0"  # some have six digits and an exponent: no stamp for a scan
             record, scan = parse_flaser(words, (0.0, 0.0, 0.0))
             pose = record.pose
             scans.append(scan)
-            stamps.append((scan.stamp, lines * PERIOD))
+            stamps.append((round(seconds * 1e9), lines * PERIOD))
             odometry.append(told)
             corrected.append(pose)
         here = pose

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
+from dsg_ros.mapping.registration import Match
 from dsg_ros.mapping.scan_odometry import PLACED, Step
 from dsg_ros.state import State, packed, unpacked
 
@@ -191,35 +192,13 @@ class Tracker:
             nothing = np.zeros((6, 6))
             return Tracked(prediction, prediction, nothing, nothing[0], sigmas, 0.0, False, self._doubtful > 0)
         told = np.diag(1.0 / sigmas**2)
-        prior, held_to = told, prediction
-        match = self._mapper.register(self._map, points, starts, prediction, prior)
-        restarted = False
-
-        def contradicts(found: NDArray[np.float64]) -> bool:
-            away = se3.log(se3.between(prediction, found))
-            return bool(away @ told @ away > s.restart_beyond**2)
-
-        if match.inliers < s.restart_below or contradicts(match.pose):
-            self.counts["restarts_tried"] += 1
+        match = self._mapper.register(self._map, points, starts, prediction, told)
+        held_to, prior, restarted = prediction, told, False
+        if match.inliers < s.restart_below or self._contradicts(prediction, told, match.pose):
             loose = told * s.restart_prior
-            bases = [prediction, *self._elsewhere(prediction, increment)]
-            found = [
-                (self._mapper.register(self._map, points, self._mapper.fan(base), base, loose), base) for base in bases
-            ]
-            other, base = max(found, key=lambda tried: tried[0].inliers)
-            explained = any(not _apart(base, other.pose, 2.0) for base in bases[1:] if _apart(prediction, base))
-            # A match that is good in itself need only be better.  Outdoors others turn up in any direction: they must
-            # be far better, and where odometry would be if it had failed in one of the known ways, or where every start
-            # leads.  They need not be good then: much of what is seen after a wide turn no map has yet.
-            sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
-            agreed = other.inliers > s.restart_below and all(not _apart(other.pose, each.pose) for each, _ in found)
-            if sure or ((explained or agreed) and other.inliers > match.inliers + s.restart_leap):
-                self.counts["restarts_taken"] += 1
-                match, held_to, prior, restarted = other, base, loose, True
-                # Believed, the odometry would bend all that the scans say of this step (Seattle log: a turn of 81 deg
-                # while it stands still).
-                if explained or contradicts(other.pose):
-                    self._doubtful = PAST
+            other = self._other_start(points, prediction, increment, told, loose, match)
+            if other is not None:
+                (match, held_to), prior, restarted = other, loose, True
             if match.inliers < s.restart_below:
                 self.counts["scans_fitting_nowhere"] += 1
                 self.torn = True
@@ -240,6 +219,48 @@ class Tracker:
         innovation = se3.log(se3.between(prediction, own))
         doubtful, self._doubtful = self._doubtful > 0, max(0, self._doubtful - 1)
         return Tracked(pose, own, information, innovation, sigmas, match.inliers, restarted, doubtful)
+
+    def _other_start(
+        self,
+        points: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+        increment: NDArray[np.float64],
+        told: NDArray[np.float64],
+        loose: NDArray[np.float64],
+        match: Match,
+    ) -> tuple[Match, NDArray[np.float64]] | None:
+        """A match better than ``match`` from elsewhere than where odometry leads, and where it is held to (7,) by the
+        ``loose`` (6, 6) information; None where none is to be believed.  ``told`` (6, 6) is that of the prediction.
+        """
+        assert self._map is not None, "a scan is being matched"
+        s = self._settings.registration
+        self.counts["restarts_tried"] += 1
+        bases = [prediction, *self._elsewhere(prediction, increment)]
+        found = [
+            (self._mapper.register(self._map, points, self._mapper.fan(base), base, loose), base) for base in bases
+        ]
+        other, base = max(found, key=lambda tried: tried[0].inliers)
+        explained = any(not _apart(base, other.pose, 2.0) for base in bases[1:] if _apart(prediction, base))
+        # A match that is good in itself need only be better.  Outdoors others turn up in any direction: they must
+        # be far better, and where odometry would be if it had failed in one of the known ways, or where every start
+        # leads.  They need not be good then: much of what is seen after a wide turn no map has yet.
+        sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
+        agreed = other.inliers > s.restart_below and all(not _apart(other.pose, each.pose) for each, _ in found)
+        if not sure and not ((explained or agreed) and other.inliers > match.inliers + s.restart_leap):
+            return None
+        self.counts["restarts_taken"] += 1
+        # Believed, the odometry would bend all that the scans say of this step (Seattle log: a turn of 81 deg while it
+        # stands still).
+        if explained or self._contradicts(prediction, told, other.pose):
+            self._doubtful = PAST
+        return other, base
+
+    def _contradicts(
+        self, prediction: NDArray[np.float64], told: NDArray[np.float64], found: NDArray[np.float64]
+    ) -> bool:
+        """Whether the pose ``found`` (7,) is too far from the ``prediction`` for the information ``told`` (6, 6)."""
+        away = se3.log(se3.between(prediction, found))
+        return bool(away @ told @ away > self._settings.registration.restart_beyond**2)
 
     def _starts(self, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where to match from (s, 7) without odometry: also from where the robot was, as it may have stopped, and from
