@@ -28,6 +28,7 @@ LIDAR3D: Mapping[str, Any] = MappingProxyType(
         "registration.fine_voxel": 0.5,
         "registration.flatness": 0.05,
         "registration.restart_below": 0.3,
+        "registration.restart_agreed": 0.3,
         "registration.trusted_inliers": 0.3,
         "loops.reference_keyframes": 8,
         "loops.query_keyframes": 4,

@@ -128,6 +128,9 @@ class Registration:
         float, Doc("Inlier share that another start of fewer inliers must add"), Range(0.0, 1.0)
     ] = 0.2
     restart_least: Annotated[float, Doc("Inlier share from which that is enough"), Range(0.0, 1.0)] = 0.75
+    restart_agreed: Annotated[float, Doc("As restart_below, where every start leads to one match"), Range(0.0, 1.0)] = (
+        0.5
+    )
     restart_prior: Annotated[
         float, Doc("Share of the odometry's information kept for other starts"), Range(0.0, 1.0)
     ] = 0.01
