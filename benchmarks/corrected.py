@@ -90,13 +90,16 @@ def uncorrected(path: Path) -> tuple[Recording, Track]:
 def _told(name: str, how: str, recording: Recording, reference: Track) -> tuple[list[Row], dict[str, Any]]:
     outcome = mapped(recording)
     final = score(Track(outcome.stamps, outcome.final), reference)
-    dead = score(Track(recording.recorded, recording.odometry), reference)
+    try:
+        dead = score(Track(recording.recorded, recording.odometry), reference).ate_rmse
+    except UserError:  # it never moves
+        dead = None
     length = float(np.linalg.norm(np.diff(reference.poses[:, :2], axis=0), axis=1).sum())
     alarms = "".join(f", {alarm} {outcome.counts[alarm]}" for alarm in ALARMS if outcome.counts[alarm])
     note = f"{len(reference.stamps)} scans, {length:.0f} m, {len(outcome.closures)} closures{alarms}"
-    row = Row("corrected", name, how, final.ate_rmse, dead.ate_rmse, "m", None, note)
+    row = Row("corrected", name, how, final.ate_rmse, dead, "m", None, note)
     return [row], {
-        "recording": name, "worse": how, "ate": final.ate_rmse, "ate_max": final.ate_max, "odometry": dead.ate_rmse,
+        "recording": name, "worse": how, "ate": final.ate_rmse, "ate_max": final.ate_max, "odometry": dead,
         "metres": length, "closures": len(outcome.closures), "counts": dict(outcome.counts),
         "learned": {p.name: p.value for p in outcome.parameters if p.status == "learned"},
     }  # fmt: skip
