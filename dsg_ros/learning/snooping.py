@@ -39,30 +39,26 @@ class Snooped(NamedTuple):
 
 
 class Snooper:
-    """Has every leg snooped, and tells of what is left out; ``prior`` (K,) are deviations of theta.
+    """Tells of what is left out of legs; ``counts`` are counted up: positions_jump and legs_refused."""
 
-    ``counts`` are counted up: positions_jump and legs_refused.
-    """
-
-    def __init__(self, prior: Vector, counts: dict[str, int]) -> None:
-        self._prior, self._counts = prior, counts
+    def __init__(self, counts: dict[str, int]) -> None:
+        self._counts = counts
         for name in ("positions_jump", "legs_refused"):
             counts.setdefault(name, 0)
         self._throttled = Throttle(to_log(__name__))
 
-    def left(self, leg: Leg, model: Model) -> Leg | None:
-        """What is left of ``leg``; None where nothing is to be learned from it."""
-        found = snoop(leg, model, self._prior)
+    def believes(self, leg: Leg, found: Snooped) -> bool:
+        """Whether anything is to be learned from what was ``found`` of ``leg``."""
         if found.wrong:
             self._counts["legs_refused"] += 1
             text = f"reference: of {len(leg.link)} positions along {len(leg.duration)} keyframes {found.wrong}"
             self._throttled("warning", "leg", f"{text}; not learned from")
-            return None
+            return False
         if found.dropped:
             self._counts["positions_jump"] += found.dropped
             text = f"reference: {found.dropped} of {len(leg.link)} positions jump away from the others and odometry"
             self._throttled("warning", "jump", f"{text}; not used")
-        return found.leg
+        return True
 
 
 def snoop(leg: Leg, model: Model, prior: Vector) -> Snooped:

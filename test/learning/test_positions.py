@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from robots import SECONDS, TOLD, Robot, drive, links_of
 from dsg_ros import config, poses
 from dsg_ros.core.theta import Theta, specs, to_float64
 from dsg_ros.interface import OdometryTrack, Parameter, ReferencePosition
-from dsg_ros.learning import leg_loss, parameters, snooping
+from dsg_ros.learning import leg_loss, leg_work, parameters, snooping
 from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.learning.leg import Fix, Leg, make_leg
@@ -140,7 +142,7 @@ def test_what_is_left_is_foretold_as_if_the_dropped_had_never_been_there() -> No
     for fix in dropped:
         rest.drop(int(np.flatnonzero(np.delete(np.arange(40), rest.dropped) == fix)[0]))
     anew = snooping._Rest(made.without(dropped), at, PRIOR)
-    np.testing.assert_allclose(rest.squared(), anew.squared(), rtol=1e-3)  # laid at another heading
+    np.testing.assert_allclose(rest.squared(), anew.squared(), rtol=1e-2)  # laid at another heading
 
 
 def test_a_leg_that_steps_in_the_middle_teaches_nothing() -> None:
@@ -191,6 +193,15 @@ class Drive:
         return {p.name: p for p in self.calibration.parameters()}
 
 
+def until_a_leg_is_begun(made: Drive) -> int:
+    """The key of the next link."""
+    key = 1
+    while not made.calibration._legs.begun:
+        made.learn(first=key, last=key + 9)
+        key += 10
+    return key
+
+
 def right(found: dict[str, Parameter], *names: str) -> None:
     for name, value in zip(NAMES, TRUTH, strict=True):
         told, ratio = found[name], 1.0 if name.endswith(("scale", "gain")) else 0.0
@@ -206,6 +217,38 @@ def test_fixes_to_the_centimetre_teach_what_blind_scans_cannot() -> None:
     counts = made.calibration.counts
     assert counts["reference_positions"] == 300
     assert not sum(counts[k] for k in ("reference_not_used", "reference_missing", "positions_jump", "legs_refused"))
+
+
+def test_no_scan_waits_for_a_leg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is snooped and scored in another thread, until the next step; so is what theta it makes."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    made, scans, threads = Drive(200, seed=3), threading.current_thread(), list[threading.Thread]()
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> snooping.Snooped:
+        threads.append(threading.current_thread())
+        began.set()
+        assert threads[-1] is scans or may_end.wait(30.0)
+        return snoop(*given)
+
+    monkeypatch.setattr(leg_work, "snoop", slow)
+    key = until_a_leg_is_begun(made)  # a step, which waits for nothing
+    assert began.wait(30.0)
+    assert threads != [scans]
+    assert not made.calibration.history
+    assert not made.calibration.unsettled
+    may_end.set()
+    made.learn(first=key, last=key + 8)
+    made.calibration.step(key * STEP, 0.3 * key)
+    assert len(made.calibration.history) == 1
+    assert not made.calibration.unsettled  # or the scan would wait for it
+
+
+def test_the_last_leg_counts_too() -> None:
+    made = Drive(200, seed=3)
+    until_a_leg_is_begun(made)
+    made.calibration.conclude(200 * STEP, 60.0)
+    assert len(made.calibration.history) == 1
 
 
 def test_fixes_to_the_metre_do_not_know_the_rotation_gain() -> None:
