@@ -22,13 +22,13 @@ def begun(piece: Callable[[], Value]) -> Callable[[], Value]:
     future, alone = _pool().submit(piece), Lock()
 
     @cache
-    def found() -> Value:
+    def once() -> Value:
         # What no thread has begun is done here: none ever waits for a thread that waits itself.
         return piece() if future.cancel() else future.result()
 
     def value() -> Value:
         with alone:  # else two that call for it at the same time would both do it
-            return found()
+            return once()
 
     return value
 

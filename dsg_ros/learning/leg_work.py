@@ -34,7 +34,7 @@ class Trial(NamedTuple):
 class Scores(Protocol):
     """The trial of a leg with theta as it is used, by deviations (K,) from ``start``, and as it is proposed."""
 
-    def __call__(self, leg: Leg, start: Theta, used: Vector, proposal: Proposal) -> Trial: ...
+    def __call__(self, leg: Leg, /, start: Theta, used: Vector, proposal: Proposal) -> Trial: ...
 
 
 class LegWork:

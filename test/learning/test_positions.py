@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from robots import SECONDS, TOLD, Robot, drive, links_of
+from robots import SECONDS, TOLD, Robot, drive, frozen, links_of
 
 from dsg_ros import config, poses
 from dsg_ros.core.theta import Theta, specs, to_float64
@@ -305,10 +305,35 @@ def test_a_robot_in_space_is_refused_by_name(caplog: pytest.LogCaptureFixture) -
     assert "a robot in 3D: not built" in caplog.text
 
 
-def test_a_calibration_goes_on_from_its_state_with_legs_in_it() -> None:
-    made, other = Drive(240, seed=7), Drive(240, seed=7)
-    made.learn(last=200)
-    other.calibration.restore(made.calibration.state())
+@pytest.mark.parametrize("last", [3, 55, 200])
+@pytest.mark.parametrize("teacher", ["reference", "both"])
+def test_a_calibration_goes_on_from_its_state_with_the_leg_begun(teacher: str, last: int) -> None:
+    """To the last bit, and with nothing lost; fixes come late, so that some links wait for them."""
+    made, other = (Drive(240, seed=7, **{"learning.teacher": teacher}) for _ in range(2))
+    for each in (made, other):
+        each.fixes = {key + 3: fix for key, fix in each.fixes.items()}
+    made.learn(last=last)
+    other.calibration.restore(frozen(made.calibration.state()))
+    assert other.calibration.parameters() == made.calibration.parameters()
+    for each in (made, other):
+        each.learn(first=last + 1)
+    assert other.calibration.counts == made.calibration.counts
+    assert not other.calibration.counts["reference_missing"] + other.calibration.counts["reference_dropped"]
     assert other.calibration.parameters() == made.calibration.parameters()
     np.testing.assert_array_equal(other.calibration.information(), made.calibration.information())
-    assert other.learn(first=201)["odometry.scale"].status == "learned"
+
+
+def test_a_leg_that_loses_its_place_is_counted_by_its_own_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Interrupted, or anchored anew elsewhere: then fixes before and after are of two frames."""
+    made, moved = Drive(60, seed=7), np.array([4000.0, 300.0, 0.0])
+    made.learn(last=8)
+    made.calibration.interrupt()
+    assert made.calibration.counts["reference_dropped"] == 8
+    made = Drive(300, seed=7)
+    for key, fix in made.fixes.items():
+        shift, origin = (moved, (48.0, 11.0, 0.0)) if key > 8 else (0 * moved, (0.0, 0.1, 0.0))
+        made.fixes[key] = dataclasses.replace(fix, position=fix.position + shift, origin=origin)
+    right(made.learn(), "odometry.scale")
+    assert made.calibration.counts["reference_dropped"] == 8
+    assert not made.calibration.counts["positions_jump"] + made.calibration.counts["legs_refused"]
+    assert "another frame" in caplog.text
