@@ -52,7 +52,8 @@ class _Waiting(NamedTuple):
 class Positions:
     """Positions so far, links that wait for them, and the leg begun.
 
-    ``counts`` are counted up: reference_positions, reference_not_used (no position, not newer than the one before, of
+    ``counts`` are counted up: reference_positions, reference_anchored_anew (they are of another frame than those
+    before), reference_not_used (no position, not newer than the one before, of
     another time, repeated to the last digit while the robot drove, or odometry is missing around it), of links
     reference_missing (none came in time), links_refused (not finite, or not next to each other) and reference_dropped
     (their leg lost its place before it was long enough), and of legs legs_refused.
@@ -64,7 +65,7 @@ class Positions:
         self.planar = True
         self.counts = counts
         of_links = ("reference_missing", "links_refused", "reference_dropped")
-        for name in ("reference_positions", "reference_not_used", "legs_refused", *of_links):
+        for name in ("reference_positions", "reference_anchored_anew", "reference_not_used", "legs_refused", *of_links):
             counts.setdefault(name, 0)
         self._history = OdometryHistory()
         self._told: list[ReferencePosition] = []
@@ -93,6 +94,7 @@ class Positions:
                 self._told.clear()
                 self._gathered = -(2**62)
                 self._give_up()
+            self.counts["reference_anchored_anew"] += bool(self._told) and position.origin != self._told[-1].origin
             self._told.append(position)
         if len(self._told) > 2 * KEPT:
             del self._told[:-KEPT]
