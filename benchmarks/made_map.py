@@ -10,9 +10,9 @@ from dsg_ros import config
 from dsg_ros.core.compilation import enable_cache
 from dsg_ros.io.checkpoint import CheckpointWriter
 from dsg_ros.io.logs import frames
-from dsg_ros.io.records import FixRecord, Record
+from dsg_ros.io.records import Record
 from dsg_ros.pipeline import Slam
-from dsg_ros.simulation.robot import Reference, Robot
+from dsg_ros.simulation.robot import Robot
 from dsg_ros.worker.checkpoints import compared
 
 
@@ -49,8 +49,7 @@ def make(scenario: Scenario, folder: Path) -> Made:
         voxels = slam.process(frame).counts["voxels"]
     about = slam.about()
     CheckpointWriter().write(folder, slam.state(), compared(settings), about)
-    goes_on = robot.records(scenario.seconds, scenario.seconds + scenario.live)
-    live = tuple((time, record) for time, record in goes_on if not isinstance(record, Reference | FixRecord))
+    live = tuple(robot.sensed(scenario.seconds, scenario.seconds + scenario.live))
     return Made(about["keyframes"], voxels, live)
 
 
@@ -67,9 +66,8 @@ class _Beginning:
         return self._robot.sweeps
 
     def __iter__(self) -> Iterator[Record]:
-        for _, record in self._slower().records(end=self._scenario.seconds):
-            if not isinstance(record, Reference | FixRecord):
-                yield record
+        for _, record in self._slower().sensed(end=self._scenario.seconds):
+            yield record
 
     def _slower(self) -> Robot:
         """The same drive, seen by a laser that turns ``every`` times slower."""

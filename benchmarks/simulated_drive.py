@@ -21,13 +21,13 @@ from dsg_ros.core.compilation import enable_cache
 from dsg_ros.core.theta import SPECS
 from dsg_ros.interface import Estimate, Frame, Parameter, ReferencePosition, RunResult
 from dsg_ros.io.logs import frames
-from dsg_ros.io.records import FixRecord, Record
+from dsg_ros.io.records import Record
 from dsg_ros.learning.guards import LEARNED
 from dsg_ros.learning.parameters import PLACES
 from dsg_ros.parameter_file import apply_assignments
 from dsg_ros.pipeline import Slam
 from dsg_ros.report.evaluation import Track, score
-from dsg_ros.simulation.robot import Reference, Robot
+from dsg_ros.simulation.robot import Robot
 from dsg_ros.simulation.truth import assumed_base, true_parameters
 
 INCREMENTS = ((0.26, 0.0), (0.32, 0.0), (0.26, 0.1), (0.2, 0.2), (0.16, 0.32), (0.13, 0.26))
@@ -157,9 +157,8 @@ class Recording:
         return self._robot.sweeps
 
     def __iter__(self) -> Iterator[Record]:
-        for _, record in self._robot.records():
-            if not isinstance(record, Reference | FixRecord):
-                yield record
+        for _, record in self._robot.sensed():
+            yield record
 
 
 def told_noise(wheels: config.SimulatedWheels, factor: float) -> config.Odometry:

@@ -101,13 +101,15 @@ class ReferencePose:
 class ReferencePosition:
     """Where something better says the antenna was: ``position`` (3,) [m] east, north and up in a frame of its own at
     ``stamp`` [ns], with ``covariance`` (3, 3) in these axes; all zero: not told.  ``antenna`` (3,) is its place in the
-    base frame.
+    base frame.  ``origin`` is where on the earth the position's frame is, latitude and longitude [deg] and height [m],
+    or nothing: what has another is not to be compared.
     """
 
     stamp: int
     position: NDArray[np.float64]
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
     antenna: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    origin: tuple[float, ...] = ()
 
 
 Told = ReferencePose | ReferencePosition

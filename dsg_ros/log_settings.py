@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dsg_ros import config as configuration
-from dsg_ros.io.logs import holds_clouds, tells_odometry
+from dsg_ros.io.logs import contents
 from dsg_ros.io.records import Topics
 from dsg_ros.parameter_file import apply_assignments, apply_file
 
@@ -52,13 +52,14 @@ def settings_for(
     for what is no setting, and without a file for a path that is no log.
     """
     settings = configuration.Node()
+    holds = None if log is None else contents(log, topics)
     if file is not None:
         settings = apply_file(settings, file)
-    elif log is not None and holds_clouds(log, topics):
+    elif holds is not None and holds.clouds:
         _log.info("%s holds clouds: taken with the settings of config/lidar3d.yaml (--config FILE: with others)", log)
         settings = configuration.replace(settings, dict(LIDAR3D))
     settings = apply_assignments(settings, assignments)
-    if log is not None and settings.input.odometry != "none" and not tells_odometry(log, topics):
+    if holds is not None and settings.input.odometry != "none" and not holds.odometry:
         _log.warning("%s has no odometry: how the robot moves is seen by its scans alone (input.odometry none)", log)
         settings = configuration.replace(settings, {"input.odometry": "none"})
     return settings

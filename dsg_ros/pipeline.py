@@ -385,6 +385,7 @@ class Slam:
             return self.result()
         self.catch_up()
         self._learn()
+        self._calibration.conclude(self._taken, self._travel)
         return self._result(self._map.finish(self._calibration.theta))
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from dsg_ros.commands.simulate import Options as Simulated
 from dsg_ros.commands.simulate import main as simulate
 from dsg_ros.effect import with_margin
 from dsg_ros.errors import UserError
+from dsg_ros.io.logs import base_frame
+from dsg_ros.io.records import Topics
 from dsg_ros.io.trajectories import read_tum, write_tum
 from dsg_ros.poses import from_planar
 
@@ -213,9 +216,10 @@ def test_the_fixes_of_a_bag_teach_its_run(bag, tmp_path):
 
 
 def test_positions_are_read_from_bags_and_text(bag, tmp_path):
-    fixes = read_teaching(bag, "", None)
+    base = partial(base_frame, bag, Topics())
+    fixes = read_teaching(bag, "", None, base)
     np.testing.assert_allclose(fixes.told[0].antenna, [0.2, 0.1, 1.0], atol=1e-9)
-    np.testing.assert_allclose(read_teaching(bag, "/fix", (1.0, 2.0, 3.0)).told[0].antenna, [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(read_teaching(bag, "/fix", (1.0, 2.0, 3.0), base).told[0].antenna, [1.0, 2.0, 3.0])
     np.testing.assert_allclose(np.diag(fixes.told[3].covariance), [4e-4, 4e-4, 16e-4])
     stamps, true = read_tum(bag.with_name("bag.tum"))
     way = np.array([told.position[:2] for told in fixes.told])
@@ -223,15 +227,15 @@ def test_positions_are_read_from_bags_and_text(bag, tmp_path):
     apart = np.linalg.norm(way - way[0], axis=1) - np.linalg.norm(there - there[0], axis=1)
     assert np.abs(apart).max() < 0.5, "metres, as the truth has them"
     with pytest.raises(UserError, match="no topic /gps"):
-        read_teaching(bag, "/gps", None)
+        read_teaching(bag, "/gps", None, base)
     text = tmp_path / "track.txt"
     text.write_text("# stamp x y z\n1.5 1 2 3\n1.25, 4, 5, 6\n")
-    told = read_teaching(text, "", (0.1, 0.2, 0.3)).told
+    told = read_teaching(text, "", (0.1, 0.2, 0.3), base).told
     assert [each.stamp for each in told] == [1_250_000_000, 1_500_000_000]
     assert told[0].position.tolist() == [4.0, 5.0, 6.0]
     text.write_text("1.5 1 2 3\n1.6 1 2\n")
     with pytest.raises(UserError, match=r"track\.txt:2: expected stamp x y z"):
-        read_teaching(text, "", None)
+        read_teaching(text, "", None, base)
 
 
 def test_a_log_without_a_usable_scan_says_what_was_left_out(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dsg_ros.errors import UserError
@@ -31,12 +31,16 @@ class Teaching:
             raise UserError(f"{self.source}: it tells positions alone, and the log is of a robot in 3D: not built")
 
 
-def read_teaching(path: Path, topic: str, antenna: tuple[float, float, float] | None) -> Teaching:
-    """Fixes of a bag, positions of a text file of four columns, or poses as --reference takes them."""
+def read_teaching(
+    path: Path, topic: str, antenna: tuple[float, float, float] | None, base: Callable[[], str]
+) -> Teaching:
+    """Fixes of a bag, positions of a text file of four columns, or poses as --reference takes them; ``base`` tells the
+    frame of the base as the run has it, in which the antenna is looked for.
+    """
     if path.is_dir() or bag_kind(path):
         from dsg_ros.io import positions  # here: the bag library is slow to import
 
-        found = positions.of_bag(path, topic, antenna)
+        found = positions.of_bag(path, topic, antenna, base)
         return Teaching(path, found.told, found.counts)
     if topic:
         raise UserError(f"--teach-topic {topic}: {path} is no bag")

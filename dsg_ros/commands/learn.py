@@ -22,7 +22,7 @@ from dsg_ros.commands._settings import (
 from dsg_ros.errors import UserError
 from dsg_ros.io.atomic import destination
 from dsg_ros.io.learned import read_learned, write_learned
-from dsg_ros.io.logs import check_log, holds_clouds
+from dsg_ros.io.logs import check_log, contents
 from dsg_ros.io.records import Topics
 from dsg_ros.log_settings import settings_for
 
@@ -96,7 +96,7 @@ def _settings(options: Options, topics: Topics) -> configuration.Slam:
 
 def _of_clouds(path: Path, topics: Topics) -> bool:
     try:
-        return holds_clouds(path, topics)
+        return contents(path, topics).clouds
     except UserError:  # told when the log is matched
         return False
 

@@ -8,6 +8,7 @@ import logging
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ from dsg_ros.interface import Estimate, Frame, SavedMap
 from dsg_ros.interruption import INTERRUPTED, Interrupt
 from dsg_ros.io.ahead import Stream, reading
 from dsg_ros.io.learned import read_learned
+from dsg_ros.io.logs import base_frame
 from dsg_ros.io.map_folder import IN_RUN, check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.reference import Reference, read_reference
@@ -106,7 +108,8 @@ def main(options: Options) -> int:
     _check(options, settings)
     saved = None if options.map is None else read_map(options.map)
     reference = None if options.reference is None else read_reference(options.reference)
-    taught = None if options.teach is None else read_teaching(options.teach, options.teach_topic, options.antenna)
+    base = partial(base_frame, options.log, topics)
+    taught = None if options.teach is None else read_teaching(options.teach, options.teach_topic, options.antenna, base)
     theta = {} if options.freeze_theta is None else {"parameters": read_learned(options.freeze_theta).parameters}
     with watching(options.view, settings) as watched, reading(options.log, topics, settings.input) as stream:
         return _run(options, settings, saved, theta, stream, watched, reference, taught)

@@ -19,7 +19,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.io import pointcloud
 from dsg_ros.io.point_times import PointTimes
 from dsg_ros.io.rawbag import RawBag, Topic
-from dsg_ros.io.records import CloudRecord, MalformedMessage, OdometryRecord, Record, ScanRecord, Topics
+from dsg_ros.io.records import CloudRecord, Contents, MalformedMessage, OdometryRecord, Record, ScanRecord, Topics
 
 _log = logging.getLogger(__name__)
 
@@ -216,18 +216,26 @@ def _sensors(bag: RawBag, topics: Topics) -> list[Topic]:
     return chosen + ([choose_topic(bag, CLOUD, "", "points")] if clouds else [])
 
 
-def takes_clouds(path: Path, topics: Topics) -> bool:
-    """Whether all sensor messages that a `BagLog` of these topics reads are clouds; what is missing is told by that."""
-    if topics.scan or topics.points:
-        return not topics.scan
+def contents(path: Path, topics: Topics) -> Contents:
+    """Of the bag at ``path``, as a `BagLog` of these topics reads it; what is missing is told by that."""
     with RawBag(path) as bag:
-        return bool(bag.find(CLOUD)) and not bag.find(SCAN)
+        named = bool(topics.scan or topics.points)
+        clouds = not topics.scan if named else bool(bag.find(CLOUD)) and not bag.find(SCAN)
+        return Contents(clouds, _tells_odometry(bag, topics))
 
 
-def tells_odometry(path: Path, topics: Topics) -> bool:
-    """Whether a `BagLog` of these topics has odometry."""
+def base_frame(path: Path, topics: Topics) -> str:
+    """Frame of the base of a `BagLog` of these topics, as its odometry first names it; empty where it has none."""
     with RawBag(path) as bag:
-        return _tells_odometry(bag, topics)
+        if not _tells_odometry(bag, topics):
+            return ""
+        odometry = choose_topic(bag, ODOMETRY, topics.odom, "odometry")
+        for _, _, data in bag.messages([odometry]):
+            try:
+                return str(bag.deserialize(data, ODOMETRY).child_frame_id)
+            except ValueError:  # counted and named where the log is read
+                continue
+    return ""
 
 
 def _tells_odometry(bag: RawBag, topics: Topics) -> bool:

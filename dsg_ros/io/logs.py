@@ -22,7 +22,16 @@ from dsg_ros.io.carmen import RECORDS, CarmenLog
 from dsg_ros.io.g2o import G2oLog
 from dsg_ros.io.kinds import bag_kind, first_bytes
 from dsg_ros.io.point_times import PointTimes
-from dsg_ros.io.records import CloudRecord, Log, MalformedMessage, OdometryRecord, PointSet, ScanRecord, Topics
+from dsg_ros.io.records import (
+    CloudRecord,
+    Contents,
+    Log,
+    MalformedMessage,
+    OdometryRecord,
+    PointSet,
+    ScanRecord,
+    Topics,
+)
 from dsg_ros.io.textfile import is_compressed, read_bytes
 from dsg_ros.synchroniser import Synchroniser
 from dsg_ros.throttle import Say
@@ -80,22 +89,22 @@ def open_log(path: Path | str, topics: Topics | None = None, point_time_unit: st
     raise UserError(_foreign(path, data))
 
 
-def holds_clouds(path: Path, topics: Topics) -> bool:
-    """Whether the scans of the log at ``path`` are clouds of points; `UserError` where it is none."""
+def contents(path: Path, topics: Topics) -> Contents:
+    """What kind of log is at ``path``; `UserError` where it is none."""
     if not _is_bag(path):
-        return False
-    from dsg_ros.io.bags import takes_clouds
-
-    return takes_clouds(path, topics)
-
-
-def tells_odometry(path: Path, topics: Topics) -> bool:
-    """Whether the log at ``path`` tells how the robot moved; `UserError` where it is none."""
-    if not _is_bag(path):
-        return True
+        return Contents(clouds=False, odometry=True)
     from dsg_ros.io import bags
 
-    return bags.tells_odometry(path, topics)
+    return bags.contents(path, topics)
+
+
+def base_frame(path: Path, topics: Topics) -> str:
+    """What the log at ``path`` calls the frame of the robot's base, empty where nothing names it."""
+    if not _is_bag(path):
+        return "base_link"  # as its records have it
+    from dsg_ros.io import bags
+
+    return bags.base_frame(path, topics)
 
 
 def _foreign(path: Path, data: bytes) -> str:

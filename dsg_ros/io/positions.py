@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dsg_ros.errors import UserError
-from dsg_ros.geodesy import LocalFrame
 from dsg_ros.interface import ReferencePosition
-from dsg_ros.io.bags import ODOMETRY, Mounts, choose_topic, header_stamp
-from dsg_ros.io.navsat import NAVSAT, AntennaFix, antenna_fix, local
+from dsg_ros.io.bags import Mounts, choose_topic, header_stamp
+from dsg_ros.io.navsat import NAVSAT, Anchor, AntennaFix, NoPosition, antenna_fix
 from dsg_ros.io.rawbag import RawBag
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.io.trajectories import parse_stamp
+from dsg_ros.throttle import to_log
 
 _NAMED = 5
 _log = logging.getLogger(__name__)
@@ -31,37 +31,42 @@ class Positions:
     counts: dict[str, int]
 
 
-def of_bag(path: Path, topic: str, antenna: tuple[float, float, float] | None) -> Positions:
+def of_bag(path: Path, topic: str, antenna: tuple[float, float, float] | None, base: Callable[[], str]) -> Positions:
     """The fixes of the bag at ``path``, of ``topic`` or the first of its type.
 
-    The ``antenna`` [m] in the base is where the bag's transforms have it, unless it is given; `UserError` where neither
-    tells, and where the bag has no fixes.
+    The ``antenna`` [m] is in the base; where it is not given, the bag's transforms tell it in the frame that ``base``
+    names.  `UserError` where neither tells, and where the bag has no fixes.
     """
     counts: Counter[str] = Counter()
+    why: dict[str, str] = {}
     fixes: list[tuple[AntennaFix, str]] = []
     with RawBag(path) as bag:
         chosen = choose_topic(bag, NAVSAT, topic, "fixes to learn from")
         for _, time, data in bag.messages([chosen]):
             try:
                 message = bag.deserialize(data, NAVSAT)
-                fix = antenna_fix(header_stamp(message.header), message)
+                fixes.append((antenna_fix(header_stamp(message.header), message), str(message.header.frame_id)))
+            except NoPosition as error:
+                counts[f"fixes_{error.cause}"] += 1
+                why[error.cause] = str(error)
             except (ValueError, AttributeError) as error:
-                counts["fixes_malformed" if isinstance(error, MalformedMessage) else "fixes_undecodable"] += 1
-                if sum(counts.values()) <= _NAMED:
+                cause = "fixes_malformed" if isinstance(error, MalformedMessage) else "fixes_undecodable"
+                counts[cause] += 1
+                if counts[cause] <= _NAMED:
                     _log.warning("%s: %s at bag time %.6f: skipped: %s", path, chosen.name, time / 1e9, error)
-                continue
-            if fix is None:
-                counts["fixes_none"] += 1
-            else:
-                fixes.append((fix, str(message.header.frame_id)))
         if not fixes:
             raise UserError(f"{path}: {chosen.name}: none of its {chosen.count} messages has a fix")
-        places = {frame: _antenna(bag, frame, antenna) for frame in {frame for _, frame in fixes}}
-    if counts["fixes_none"]:
-        _log.warning("%s: %s: %d messages without a fix; left out", path, chosen.name, counts["fixes_none"])
-    around = LocalFrame(fixes[0][0].geodetic)
-    told = [local(fix, around, places[frame]) for fix, frame in fixes]
-    return Positions(sorted(told, key=lambda each: each.stamp), dict(counts))
+        places = _antennas(bag, {frame for _, frame in fixes}, antenna, base)
+    anchor, told = Anchor(to_log(__name__)), []
+    for fix, frame in sorted(fixes, key=lambda each: each[0].stamp):
+        try:
+            told.append(anchor.position(fix, places[frame]))
+        except NoPosition as error:
+            counts[f"fixes_{error.cause}"] += 1
+            why[error.cause] = str(error)
+    for cause, text in why.items():
+        _log.warning("%s: %s: %d messages left out: %s", path, chosen.name, counts[f"fixes_{cause}"], text)
+    return Positions(told, dict(counts))
 
 
 def of_text(path: Path, text: str, antenna: tuple[float, float, float] | None) -> Positions:
@@ -81,15 +86,17 @@ def of_text(path: Path, text: str, antenna: tuple[float, float, float] | None) -
     return Positions(sorted(told, key=lambda each: each.stamp), {})
 
 
-def _antenna(bag: RawBag, frame: str, given: tuple[float, float, float] | None) -> np.ndarray:
+def _antennas(
+    bag: RawBag, frames: Collection[str], given: tuple[float, float, float] | None, base: Callable[[], str]
+) -> dict[str, np.ndarray]:
+    """Place (3,) in the base of the antenna of each frame."""
     if given is not None:
-        return np.array(given)
-    odometry = choose_topic(bag, ODOMETRY, "", "odometry, whose frame is the base,")
-    _, _, data = next(iter(bag.messages([odometry])))
-    base = str(bag.deserialize(data, ODOMETRY).child_frame_id)
-    there = Mounts(bag).base_from(base, frame)
-    if there is None:
-        raise UserError(
-            f"{bag.path}: no transform from {base!r} to {frame!r}, where the antenna is: name its place with --antenna"
-        )
-    return there[:3]
+        return dict.fromkeys(frames, np.array(given))
+    name, mounts, places = base(), Mounts(bag), {}
+    for frame in frames:
+        there = mounts.base_from(name, frame) if name else None
+        if there is None:
+            missing = f"no transform from {name!r} to {frame!r}" if name else "the log does not name the base's frame,"
+            raise UserError(f"{bag.path}: {missing}, where the antenna is: name its place with --antenna")
+        places[frame] = there[:3]
+    return places

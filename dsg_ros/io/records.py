@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,13 @@ class Topics:
     points: str = ""
     one_kind: bool = False
     base_frame: str = ""
+
+
+class Contents(NamedTuple):
+    """What a log holds: whether all its scans are ``clouds`` of points, and whether it tells any ``odometry``."""
+
+    clouds: bool
+    odometry: bool
 
 
 class Log(Protocol):

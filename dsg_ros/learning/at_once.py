@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -18,12 +19,16 @@ def begun(piece: Callable[[], Value]) -> Callable[[], Value]:
     if len(os.sched_getaffinity(0)) == 1:
         found = piece()
         return lambda: found
-    future = _pool().submit(piece)
+    future, alone = _pool().submit(piece), Lock()
 
     @cache
-    def value() -> Value:
+    def once() -> Value:
         # What no thread has begun is done here: none ever waits for a thread that waits itself.
         return piece() if future.cancel() else future.result()
+
+    def value() -> Value:
+        with alone:  # else two that call for it at the same time would both do it
+            return once()
 
     return value
 

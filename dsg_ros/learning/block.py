@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -65,6 +65,20 @@ class Link:
     def moves(self) -> bool:
         """Whether the odometry tells any motion."""
         return bool(np.abs(poses.log(self.measured)).max() > STANDING)
+
+
+_COLUMNS = tuple(each.name for each in fields(Link))
+
+
+def link_columns(links: Sequence[Link]) -> dict[str, NDArray[np.float64]]:
+    """Links as plain arrays, a column a field, as `dsg_ros.state` wants them."""
+    return {name: np.array([getattr(link, name) for link in links]) for name in _COLUMNS}
+
+
+def links_of_columns(columns: Mapping[str, Any]) -> list[Link]:
+    """Inverse of `link_columns`; KeyError or ValueError for what is none."""
+    rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
+    return [Link(measured, float(seconds), *rest) for measured, seconds, *rest in rows]
 
 
 class Block(eqx.Module):

@@ -22,11 +22,11 @@ from dsg_ros.learning.history import History
 from dsg_ros.learning.increments import IncrementModel, Moment, widened
 from dsg_ros.learning.learner import Accumulator, minimiser
 from dsg_ros.learning.leg import Leg
+from dsg_ros.learning.leg_work import LegWork, Trial
 from dsg_ros.learning.links import Links
 from dsg_ros.learning.losses import Score
 from dsg_ros.learning.programs import map_gained, own_at, score_at, theta_at
 from dsg_ros.learning.proposal import Proposal, nothing_known
-from dsg_ros.learning.snooping import Snooper
 from dsg_ros.learning.told import told_noise, told_numbers
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -69,11 +69,13 @@ class Calibration:
         self._used = np.zeros(len(self._specs))
         self._proposal = nothing_known(prior, np.asarray(self._start.odometry_noise))
         self._coming: Callable[[], Proposal] | None = None
+        self._at_leisure = False
         self._history = History()
         self.counts = {"links_refused": 0, "blocks_refused": 0, "blocks_forgotten": 0, "updates_rolled_back": 0}
         self.counts["changes_detected"] = 0
         self._links = Links(settings, self.counts)
-        self._snooper = Snooper(prior, self.counts) if settings.learning.teacher != "scans" else None
+        alone = settings.learning.teacher == "scans"
+        self._legs = None if alone else LegWork(self._names, prior, self._trial, self.counts)
         self._use(self._used)
 
     @property
@@ -137,17 +139,17 @@ class Calibration:
         self._links.interrupt()
 
     def state(self) -> State:
-        """As `dsg_ros.state` says: theta, what is known of it, the block begun, and the history."""
+        """As `dsg_ros.state` says: theta, what is known of it, the block and the leg begun, and the history."""
         coming = self._wait()
         facts = {
             "on": self._on, "counts": self.counts, "names": self._names, **self._links.facts(),
-            "changed_at": self._changed_at,
+            "changed_at": self._changed_at, "at_leisure": self._at_leisure,
         }  # fmt: skip
         found = {
             "used": self._used.copy(), "facts": packed(facts), "history": self._history.written(),
             **nested(proposal=self._proposal.state(), coming=coming.state() if coming else {}),
             **nested(links=self._links.state(), accumulator=self._accumulator.state(), gate=self._gate.state()),
-            **nested(change=self._detector.state()),
+            **nested(change=self._detector.state(), leg=self._legs.state() if self._legs else {}),
             **{f"start.{name}": np.asarray(getattr(self._start, name)) for name in SPECS},
         }  # fmt: skip
         return found | (nested(noise=self._noise.state()) if self._noise else {})
@@ -167,6 +169,7 @@ class Calibration:
         self._proposal = Proposal.of(part(state, "proposal"))
         coming = Proposal.of(told) if (told := part(state, "coming")) else None
         self._coming = (lambda: coming) if coming else None
+        self._at_leisure = facts["at_leisure"]
         self._accumulator.restore(part(state, "accumulator"), self._still_block(planar=True))
         self._gate.restore(part(state, "gate"))
         self._detector.restore(part(state, "change"))
@@ -174,6 +177,8 @@ class Calibration:
             self._noise.restore(part(state, "noise"))
         self._history.read(state["history"])
         self._use(np.array(state["used"]))
+        if self._legs:
+            self._legs.restore(part(state, "leg"), self._start, self._used, self._proposal_to_come())
 
     def _still_block(self, planar: bool) -> Block:
         """A block in which nothing moves, of the shape that all have."""
@@ -203,33 +208,50 @@ class Calibration:
     def step(self, stamp: int, travel: float) -> LearningStep | None:
         """Outer updates over all complete blocks, after ``travel`` metres; the newest, or None where there is none.
 
-        What the next theta is to be is worked out beside what comes, and taken over by `settle`, or the step after.
+        What the next theta is to be is worked out beside what comes, and taken over by `settle`, or the step after.  A
+        leg of positions, which takes longer, is worked out until the step after, and so is what theta it makes.
         """
-        last = None
-        while self._on and len(self._specs) and (links := self._links.block()):
+        if not (self._on and len(self._specs)):
+            return None
+        last = self._end_leg(stamp, travel)
+        while links := self._links.block():
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
-        while self._on and len(self._specs) and (leg := self._leg()):
-            last = self._update(leg, False, stamp, travel) or last
+        while self._legs and (leg := self._links.leg()):
+            last = self._end_leg(stamp, travel) or last  # several a step are short ones
+            self._legs.begin(leg, self._start, self._used, self._proposal_to_come())
         return last
 
-    def _leg(self) -> Leg | None:
-        """The oldest leg of positions that fits together, without those that do not."""
-        while self._snooper and (leg := self._links.leg()):
-            model = leg_loss.model_at(self._start, self._used, self._names)
-            if left := self._snooper.left(leg, model):
-                return left
-        return None
+    def conclude(self, stamp: int, travel: float) -> None:
+        """Take over all that was begun, while learning is on: nothing more comes."""
+        if self._on:
+            self._end_leg(stamp, travel)
+            self.settle()
+
+    def _end_leg(self, stamp: int, travel: float) -> LearningStep | None:
+        """The update of the leg that was begun, if one was."""
+        if self._legs is None or not self._legs.begun:
+            return None
+        self.settle()
+        if (found := self._legs.outcome()) is None:
+            return None
+        step = self._judged(found[0], found[1], False, stamp, travel)
+        self._at_leisure = step is not None
+        return step
+
+    def _proposal_to_come(self) -> Callable[[], Proposal]:
+        known = self._proposal
+        return self._coming or (lambda: known)
 
     @property
     def unsettled(self) -> bool:
-        """Whether `settle` has something to take over."""
-        return self._coming is not None
+        """Whether `settle` has something to take over before the next step."""
+        return self._coming is not None and not self._at_leisure
 
     def settle(self) -> None:
         """Take over what the last step has worked out, if that was not done yet."""
         if self._coming is None:
             return
-        self._proposal, self._coming = self._coming(), None
+        self._proposal, self._coming, self._at_leisure = self._coming(), None, False
         self._start = self._start.replace(odometry_noise=self._proposal.noise)
         self._use(self._used)
 
@@ -237,18 +259,26 @@ class Calibration:
         """What the last step works out, once it has: until then the accumulated blocks are another thread's."""
         return self._coming() if self._coming else None
 
-    def _update(self, block: Block | Leg, moves: bool, stamp: int, travel: float) -> LearningStep | None:
-        """Judge the last update by this block, which it has not seen; then learn from the block.
-
-        A block in which nothing ``moves`` says nothing of how noise grows, nor does a leg of positions; one in which
-        nothing was seen, nothing.
+    def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
+        """Judge the last update by this block, in which something ``moves`` or nothing; then learn from it, if anything
+        was seen in it.
         """
-        if isinstance(block, Block) and not block.directions.any():
+        if not block.directions.any():
             return None
         self.settle()
-        coming = begun(partial(self._own, block, self._proposal.estimate))
-        before, after = (self._cost(block, at) for at in (self._used, self._proposal.candidate))
-        own, diluted = coming()
+        return self._judged(block, self._trial(block, self._start, self._used, self._proposal), moves, stamp, travel)
+
+    def _trial(self, block: Block | Leg, start: Theta, used: Vector, proposal: Proposal) -> Trial:
+        coming = begun(partial(self._own, block, proposal.estimate, start))
+        before, after = (self._cost(block, at, start) for at in (used, proposal.candidate))
+        return Trial(before, after, *coming())
+
+    def _judged(self, block: Block | Leg, trial: Trial, moves: bool, stamp: int, travel: float) -> LearningStep | None:
+        """Keep the last update or take it back by the ``trial`` of this block, then learn from it.
+
+        A block in which nothing ``moves`` says nothing of how noise grows, nor does a leg of positions.
+        """
+        before, after, own, diluted = trial
         if not np.isfinite(before.cost):
             self.counts["blocks_refused"] += 1
             _log.warning("learning: the block of keyframes that ends at %.1f m has no finite loss; not used", travel)
@@ -335,21 +365,22 @@ class Calibration:
     def _block(self, links: Sequence[Link]) -> Block:
         return make_block(links, self._pairs, self._settings.odometry, self._settings.learning.teacher)
 
-    def _cost(self, block: Block | Leg, deviation: Vector) -> Score:
-        width = self._settings.learning.robust_width
+    def _cost(self, block: Block | Leg, deviation: Vector, start: Theta | None = None) -> Score:
+        start, width = self._start if start is None else start, self._settings.learning.robust_width
         if isinstance(block, Leg):
-            return leg_loss.score(block, leg_loss.model_at(self._start, deviation, self._names), width)
+            return leg_loss.score(block, leg_loss.model_at(start, deviation, self._names), width)
         loss = self._settings.learning.loss
-        return jax.device_get(score_at(block, self._start, deviation, width=width, names=self._names, loss=loss))
+        return jax.device_get(score_at(block, start, deviation, width=width, names=self._names, loss=loss))
 
-    def _own(self, block: Block | Leg, deviation: Vector) -> tuple[Score, Vector]:
+    def _own(self, block: Block | Leg, deviation: Vector, start: Theta | None = None) -> tuple[Score, Vector]:
         """`_cost`, and `losses.dilution` (K,) of the block there: zero but for the gains."""
+        start = self._start if start is None else start
         width, loss = self._settings.learning.robust_width, self._settings.learning.loss
         if isinstance(block, Leg):
-            model = leg_loss.model_at(self._start, deviation, self._names)
+            model = leg_loss.model_at(start, deviation, self._names)
             score, told = leg_loss.score_and_dilution(block, model, width)
         else:
-            found = own_at(block, self._start, deviation, width=width, names=self._names, loss=loss)
+            found = own_at(block, start, deviation, width=width, names=self._names, loss=loss)
             score, told = jax.device_get(found)
         diluted = np.zeros(len(self._names))
         for name, value in zip(losses.DILUTED, told, strict=True):

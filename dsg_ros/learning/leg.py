@@ -73,8 +73,8 @@ class Leg:
         """Of what is scored: two numbers a fix, less where it begins and how it lies."""
         return 2 * len(self.link) - 3
 
-    def without(self, dropped: int) -> Leg:
-        """The same without one of its fixes."""
+    def without(self, dropped: Sequence[int]) -> Leg:
+        """The same without some of its fixes, by their numbers."""
         kept = np.delete(np.arange(len(self.link)), dropped)
         return Leg(**{f.name: getattr(self, f.name)[kept] if f.name in _OF_FIXES else getattr(self, f.name)
                       for f in fields(self)})  # fmt: skip

@@ -202,16 +202,16 @@ def _spread(leg: Leg, nodes: Vector, way: Vector, covariance: Vector, heading: f
     turn = rotations(np.array(heading))
     rows = np.concatenate([np.tile(np.eye(2), (count, 1, 1)), perpendicular(way)[:, :, None]], axis=2)
     rows = turn @ rows
-    # Fixes come in the order of the way, so the earlier of two is that with the smaller number.
-    first = np.minimum.outer(np.arange(count), np.arange(count))
-    spread = np.einsum("jia,jkab,klb->jikl", rows, walk[first], rows, optimize=True)
+    # Fixes come in the order of the way: what the earlier of two has of the walk stands above the diagonal.
+    shared = np.triu((rows @ walk).reshape(-1, 3) @ rows.reshape(-1, 3).T)
+    spread: Matrix = shared + np.triu(shared, 1).T
     index = np.arange(count)
-    spread[index, :, index, :] += leg.covariance
+    spread.reshape(count, 2, count, 2)[index, :, index, :] += leg.covariance
     if leg.memory > 0.0:
-        roots = np.linalg.cholesky(leg.covariance)
+        roots = np.linalg.cholesky(leg.covariance).reshape(-1, 2)
         alike = np.exp(-np.abs(np.subtract.outer(leg.time, leg.time)) / leg.memory)
-        spread += np.einsum("jia,kla->jikl", roots, roots) * alike[:, None, :, None]
-    return spread.reshape(2 * count, 2 * count)
+        spread += roots @ roots.T * alike.repeat(2, axis=0).repeat(2, axis=1)
+    return spread
 
 
 def _first_heading(told: Vector, way: Vector) -> float:

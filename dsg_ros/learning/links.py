@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.theta import SPECS
 from dsg_ros.interface import OdometryTrack, ReferencePose, ReferencePosition, Told
-from dsg_ros.learning.block import Link
+from dsg_ros.learning.block import Link, link_columns, links_of_columns
 from dsg_ros.learning.leg import PLANAR, Leg
 from dsg_ros.learning.positions import Positions
 from dsg_ros.learning.reference import Expected, Reference
-from dsg_ros.state import State
+from dsg_ros.state import State, nested, part
 
 Vector = NDArray[np.float64]
 Predict = Callable[[Vector, float], tuple[Vector, Vector]]
 """Calibrated increment (7,) and its deviations (6,) of a measured increment (7,) over some seconds."""
-
-COLUMNS = ("measured", "seconds", "relative", "information", "rate", "reference", "reference_information")
-"""Fields of a `Link`, in their order."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,25 +107,24 @@ class Links:
         if self._positions:
             self._positions.forget()
 
-    def facts(self) -> dict[str, int | None]:
-        """The part of the state that is numbers: the last key, and how many links wait for a reference."""
-        waiting = (self._reference.waiting if self._reference else 0) + (
-            self._positions.waiting if self._positions else 0
-        )
-        return {"last_key": self._last_key, "waiting": waiting}
+    def facts(self) -> dict[str, int | bool | None]:
+        """The part of the state that is numbers: the last key, and whether positions teach."""
+        return {"last_key": self._last_key, "of_positions": self._of_positions}
 
     def state(self) -> State:
-        """As `dsg_ros.state` says: the block begun, a column a field."""
-        return {name: np.array([getattr(link, name) for link in self._links]) for name in COLUMNS}
+        """As `dsg_ros.state` says: the block begun, and with a reference what it told and what waits for it."""
+        found: State = {**link_columns(self._links)}
+        if self._reference and self._positions:
+            found |= nested(reference=self._reference.state(), positions=self._positions.state())
+        return found
 
     def restore(self, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Take over what `state` and `facts` gave."""
-        self._last_key = facts["last_key"]
-        if facts["waiting"]:  # for poses that another process heard
-            self._counts["reference_missing"] += facts["waiting"]
-            self._last_key = None
-        columns = zip(*(state[name] for name in COLUMNS), strict=True)
-        self._links = [Link(measured, float(seconds), *rest) for measured, seconds, *rest in columns]
+        self._last_key, self._of_positions = facts["last_key"], facts["of_positions"]
+        self._links = links_of_columns(state)
+        if self._reference and self._positions:
+            self._reference.restore(part(state, "reference"))
+            self._positions.restore(part(state, "positions"))
 
     def _beside_positions(self, key: int, link: Link) -> None:
         """A link as the scans tell it makes blocks of its own, where they teach too."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros.interface import OdometryTrack
+from dsg_ros.state import State
 
 Vector = NDArray[np.float64]
 
@@ -38,6 +41,15 @@ class OdometryHistory:
         self._poses += list(track.poses[first:].copy())  # not views, which would keep whole tracks
         if len(self._stamps) > 2 * KEPT:
             del self._stamps[:-KEPT], self._poses[:-KEPT]
+
+    def state(self, since: int) -> State:
+        """What `at` needs for stamps from ``since`` [ns] on, as `dsg_ros.state` says."""
+        first = max(0, bisect.bisect_left(self._stamps, since - AROUND) - 1)
+        return {"stamps": np.array(self._stamps[first:], np.int64), "poses": np.array(self._poses[first:])}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self._stamps, self._poses = state["stamps"].tolist(), list(state["poses"])
 
     def at(self, stamp: int, gap: float) -> tuple[Vector, Vector] | None:
         """Pose (7,) and velocity (6,) at ``stamp`` [ns]; None where there are no samples around within ``gap`` [s]."""

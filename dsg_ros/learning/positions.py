@@ -9,9 +9,8 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,13 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import OdometryTrack, ReferencePosition
-from dsg_ros.learning.block import STANDING, Link
+from dsg_ros.learning.block import STANDING, Link, link_columns, links_of_columns
+from dsg_ros.learning.growing_leg import GrowingLeg
 from dsg_ros.learning.increments import rate
 from dsg_ros.learning.leg import Fix, Leg, make_leg
 from dsg_ros.learning.odometry_history import OdometryHistory
 from dsg_ros.learning.reference import AHEAD, BEHIND, KEPT
+from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.throttle import Throttle, to_log
 
 Vector = NDArray[np.float64]
@@ -38,6 +39,9 @@ _SMALLEST, _LARGEST = 1e-8, 1e6
 """Variances [m^2] outside are none."""
 
 
+_OF_TOLD = ("position", "covariance", "antenna")
+
+
 class _Waiting(NamedTuple):
     key: int
     link: Link
@@ -45,34 +49,14 @@ class _Waiting(NamedTuple):
     end: int
 
 
-@dataclass
-class _Growing:
-    """A leg so far: where raw odometry leads, how far it is out of its heading, and where there was a fix."""
-
-    links: list[Link] = field(default_factory=list)
-    told: list[tuple[int, Fix]] = field(default_factory=list)
-    end: Vector = field(default_factory=poses.IDENTITY.copy)
-    way: float = 0.0
-    turned: float = 0.0
-    places: list[Vector] = field(default_factory=list)
-
-    def bend(self) -> float:
-        """Deviation [rad] to which the fixes tell the turn from one half to the other: that of the second difference of
-        beginning, middle and end.
-        """
-        variance = float(np.mean([np.trace(fix.covariance) for _, fix in self.told])) / 2
-        places = np.stack(self.places)
-        length = float(np.linalg.norm(places.max(axis=0) - places.min(axis=0)))
-        return math.sqrt(6.0 * variance) / max(0.5 * length, 1e-9)
-
-
 class Positions:
     """Positions so far, links that wait for them, and the leg begun.
 
-    ``counts`` are counted up: reference_positions, reference_not_used (no position, not newer than the one before, of
+    ``counts`` are counted up: reference_positions, reference_anchored_anew (they are of another frame than those
+    before), reference_not_used (no position, not newer than the one before, of
     another time, repeated to the last digit while the robot drove, or odometry is missing around it), of links
-    reference_missing (none came in time) and links_refused (not finite, or not next to each other), and of legs
-    legs_refused.
+    reference_missing (none came in time), links_refused (not finite, or not next to each other) and reference_dropped
+    (their leg lost its place before it was long enough), and of legs legs_refused.
     """
 
     def __init__(self, settings: config.Slam, counts: dict[str, int]) -> None:
@@ -80,8 +64,8 @@ class Positions:
         self._scans = settings.learning.teacher == "both"
         self.planar = True
         self.counts = counts
-        names = ("reference_positions", "reference_not_used", "reference_missing", "legs_refused", "links_refused")
-        for name in names:
+        of_links = ("reference_missing", "links_refused", "reference_dropped")
+        for name in ("reference_positions", "reference_anchored_anew", "reference_not_used", "legs_refused", *of_links):
             counts.setdefault(name, 0)
         self._history = OdometryHistory()
         self._told: list[ReferencePosition] = []
@@ -89,15 +73,9 @@ class Positions:
         self._last_used: Vector | None = None
         self._waiting: deque[_Waiting] = deque()
         self._last_key: int | None = None
-        self._growing = _Growing()
+        self._growing = GrowingLeg()
         self._done: deque[Leg] = deque()
         self._throttled = Throttle(to_log(__name__))
-
-    @property
-    def waiting(self) -> int:
-        """Links that wait for positions, and those of legs that nothing has learned from."""
-        legs = len(self._growing.links) + sum(len(leg.duration) for leg in self._done)
-        return len(self._waiting) + legs
 
     def follow(self, track: OdometryTrack) -> None:
         """Raw odometry around a scan."""
@@ -115,7 +93,8 @@ class Positions:
                 self._throttled("warning", "anew", "reference: its positions begin anew, at an earlier time")
                 self._told.clear()
                 self._gathered = -(2**62)
-                self._drop("")
+                self._give_up()
+            self.counts["reference_anchored_anew"] += bool(self._told) and position.origin != self._told[-1].origin
             self._told.append(position)
         if len(self._told) > 2 * KEPT:
             del self._told[:-KEPT]
@@ -142,10 +121,46 @@ class Positions:
 
     def forget(self) -> None:
         """Links that wait, and the leg begun, have lost their place."""
-        self.counts["reference_missing"] += len(self._waiting)
+        self.counts["reference_dropped"] += len(self._waiting)
         self._waiting.clear()
-        self._drop("")
+        self._give_up()
         self._last_key = None
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: legs, links that wait, and what is needed for these and those to come."""
+        since = self._waiting[0].start if self._waiting else self._gathered
+        told = self._told[max(0, self._after(since) - 1) :]
+        facts = {
+            "gathered": self._gathered, "last_key": self._last_key, "legs": len(self._done),
+            "stamps": [each.stamp for each in told], "origins": [each.origin for each in told],
+            "waiting": [(each.key, each.start, each.end) for each in self._waiting],
+        }  # fmt: skip
+        found: State = {name: np.array([getattr(each, name) for each in told]) for name in _OF_TOLD}
+        if self._last_used is not None:
+            found["last_used"] = self._last_used.copy()
+        legs = nested(**{f"leg.{i}": leg.state() for i, leg in enumerate(self._done)})
+        waiting = link_columns([each.link for each in self._waiting])
+        history = self._history.state(since)
+        parts = nested(waiting=waiting, history=history, growing=self._growing.state())
+        return found | {"facts": packed(facts)} | parts | legs
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave; KeyError or ValueError for what is none."""
+        facts = unpacked(state["facts"])
+        self._gathered, self._last_key = facts["gathered"], facts["last_key"]
+        columns = zip(facts["stamps"], *(state[name] for name in _OF_TOLD), map(tuple, facts["origins"]), strict=True)
+        self._told = [ReferencePosition(*each) for each in columns]
+        self._last_used = np.array(state["last_used"]) if "last_used" in state else None
+        links = links_of_columns(part(state, "waiting"))
+        told = zip(facts["waiting"], links, strict=True)
+        self._waiting = deque(_Waiting(key, link, start, end) for (key, start, end), link in told)
+        self._history.restore(part(state, "history"))
+        self._growing = GrowingLeg.of(part(state, "growing"))
+        self._done = deque(Leg.of(part(state, f"leg.{i}")) for i in range(facts["legs"]))
+
+    def _after(self, stamp: int) -> int:
+        """How many were told up to ``stamp`` [ns]."""
+        return bisect.bisect_right(self._told, stamp, key=lambda told: told.stamp)
 
     def _flaw(self, told: ReferencePosition, now: int) -> str:
         if not all(np.isfinite(part).all() for part in (told.position, told.covariance, told.antenna)):
@@ -169,11 +184,11 @@ class Positions:
         follows = self._last_key is None or next_.key == self._last_key + 1
         self._last_key = next_.key
         if not (follows and link.valid):
-            if not self._scans:  # else they are counted where these teach
-                self.counts["links_refused"] += 1 + len(self._growing.links)
+            if not self._scans:  # else it is counted where these teach
+                self.counts["links_refused"] += 1
             why = "does not follow the one before" if link.valid else "has invalid numbers"
             self._throttled("warning", "link", f"reference: keyframe {next_.key} {why}: the leg ends there")
-            self._drop("")
+            self._give_up()
         if not self.planar:
             text = "reference: positions alone teach robots in the plane; a robot in 3D: not built"
             self._throttled("warning", "3d", text)
@@ -182,14 +197,7 @@ class Positions:
         fixes, leg = self._fixes(next_), self._growing
         if not (leg.links or fixes):
             return  # a leg begins where something is told
-        number = len(leg.links)
-        leg.links.append(link)
-        for fix in fixes:
-            leg.told.append((number, fix))
-            leg.places.append(se3.compose(leg.end, se3.exp(plain(fix.part)))[:2])
-        leg.end = se3.compose(leg.end, plain(link.measured))
-        leg.way += float(np.linalg.norm(link.measured[:3]))
-        leg.turned += float(predict(link.measured, link.seconds)[1][5]) ** 2
+        leg.add(link, fixes, float(predict(link.measured, link.seconds)[1][5]))
         self._end_if_long_enough()
 
     def _end_if_long_enough(self) -> None:
@@ -198,25 +206,26 @@ class Positions:
         if not full and (len(leg.told) < FEWEST or SURER * leg.bend() > math.sqrt(leg.turned)):
             return
         if len(leg.told) < FEWEST:
-            self._drop(f"tells {len(leg.told)} positions only, not {FEWEST}")
+            self.counts["legs_refused"] += 1
+            text = f"a leg of {leg.way:.1f} m tells {len(leg.told)} positions only, not {FEWEST}; not learned from"
+            self._throttled("warning", "leg", f"reference: {text}")
+            self._growing = GrowingLeg()
             return
         memory = self._learning.position_memory
         self._done.append(make_leg(leg.links, leg.told, self._settings.odometry, self._scans, memory))
-        self._growing = _Growing()
+        self._growing = GrowingLeg()
 
-    def _drop(self, why: str) -> None:
-        if why:
-            self.counts["legs_refused"] += 1
-            text = f"reference: a leg of {self._growing.way:.1f} m {why}; not learned from"
-            self._throttled("warning", "leg", text)
-        self._growing = _Growing()
+    def _give_up(self) -> None:
+        """The leg begun has lost its place."""
+        self.counts["reference_dropped"] += len(self._growing.links)
+        self._growing = GrowingLeg()
 
     def _fixes(self, of: _Waiting) -> list[Fix]:
         """What was told after the link's beginning, and not after its end; of a robot that stands once: what a receiver
         errs hardly changes meanwhile.
         """
-        first, last = (bisect.bisect_right(self._told, at, key=lambda told: told.stamp) for at in (of.start, of.end))
-        gap, found = self._learning.reference_gap, []
+        first, last = self._after(of.start), self._after(of.end)
+        gap, found = self._learning.reference_gap, list[Fix]()
         begun = self._history.at(of.start, gap) if last > first else None
         for number in range(first, last):
             told, there = self._told[number], self._history.at(self._told[number].stamp, gap)
@@ -229,11 +238,20 @@ class Positions:
             if number and np.array_equal(self._told[number - 1].position, told.position):
                 self._leave_out(told, "is that before to the last digit, while the odometry moves")
                 continue
-            part = se3.between(plain(begun[0]), plain(there[0]))
-            gained, seconds = rate(part, begun[1], there[1]), (told.stamp - of.start) * 1e-9
+            if told.origin != self._growing.origin:
+                self._anchored_anew(len(found))
+                found, self._growing.origin = [], told.origin
+            way = se3.between(plain(begun[0]), plain(there[0]))
+            gained, seconds = rate(way, begun[1], there[1]), (told.stamp - of.start) * 1e-9
             place, antenna = told.position[:2].copy(), told.antenna[:2].copy()
-            found.append(Fix(place, self._covariance(told), antenna, se3.log(part), gained, seconds, told.stamp * 1e-9))
+            found.append(Fix(place, self._covariance(told), antenna, se3.log(way), gained, seconds, told.stamp * 1e-9))
         return found
+
+    def _anchored_anew(self, fixes: int) -> None:
+        """Positions are of another frame from here on; ``fixes`` were found in the link before."""
+        if self._growing.links or fixes:
+            self._throttled("warning", "frame", "reference: its positions are of another frame: the leg ends there")
+            self._give_up()
 
     def _covariance(self, told: ReferencePosition) -> Vector:
         """The told one (2, 2), where it is one; else the configured."""

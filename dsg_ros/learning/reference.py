@@ -9,8 +9,9 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from dsg_ros import config, poses
 from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import ReferencePose
-from dsg_ros.learning.block import STANDING, Link
+from dsg_ros.learning.block import STANDING, Link, link_columns, links_of_columns
+from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.throttle import Throttle, to_log
 
 KEPT = 20_000
@@ -57,7 +59,8 @@ class Reference:
     """Reference poses so far, and links that wait for them.
 
     ``counts`` are counted up: reference_poses, reference_not_used (no pose, not newer than the one before, or of
-    another time), and of links reference_missing (poses too far apart, or none in time) and reference_disagrees.
+    another time), and of links reference_missing (poses too far apart, or none in time), reference_disagrees and
+    reference_dropped (they lost their place while they waited).
     ``axes`` are those of the tangent that it tells: a planar robot is not asked for height, roll and pitch.
     """
 
@@ -65,17 +68,12 @@ class Reference:
         self._settings = settings
         self.axes: NDArray[np.int64] = np.arange(6)
         self.counts = counts
-        counts |= dict.fromkeys(
-            ("reference_poses", "reference_not_used", "reference_missing", "reference_disagrees"), 0
-        )
+        of_links = ("reference_missing", "reference_disagrees", "reference_dropped")
+        counts |= dict.fromkeys(("reference_poses", "reference_not_used", *of_links), 0)
         self._poses: list[ReferencePose] = []
         self._waiting: deque[_Waiting] = deque()
+        self._taught = -(2**62)
         self._throttled = Throttle(to_log(__name__))
-
-    @property
-    def waiting(self) -> int:
-        """Links that wait."""
-        return len(self._waiting)
 
     def hear(self, told: Sequence[ReferencePose], now: int) -> None:
         """Take poses over at the time of the newest scan [ns]; those that cannot be used are counted and left out."""
@@ -107,6 +105,7 @@ class Reference:
             if in_time and not (self._poses and self._poses[-1].stamp >= first.end):
                 return
             self._waiting.popleft()
+            self._taught = first.end
             yield first.key, self._with_reference(first)
 
     def give_up(self) -> list[tuple[int, Link]]:
@@ -117,8 +116,38 @@ class Reference:
 
     def forget(self) -> None:
         """Links that wait have lost their place."""
-        self.counts["reference_missing"] += len(self._waiting)
+        self.counts["reference_dropped"] += len(self._waiting)
         self._waiting.clear()
+
+    def state(self) -> State:
+        """As `dsg_ros.state` says: links that wait, and the poses that are needed for these and those to come."""
+        since = self._waiting[0].start if self._waiting else self._taught
+        told = self._poses[max(0, bisect.bisect_right(self._poses, since, key=lambda each: each.stamp) - 1) :]
+        facts = {
+            "taught": self._taught, "stamps": [each.stamp for each in told],
+            "waiting": [(each.key, each.start, each.end, each.expected.off) for each in self._waiting],
+        }  # fmt: skip
+        return {
+            "facts": packed(facts),
+            "poses": np.array([each.pose for each in told]),
+            "covariances": np.array([each.covariance for each in told]),
+            "expected": np.array([each.expected.pose for each in self._waiting]),
+            "sigmas": np.array([each.expected.sigmas for each in self._waiting]),
+            **nested(waiting=link_columns([each.link for each in self._waiting])),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave; KeyError or ValueError for what is none."""
+        facts = unpacked(state["facts"])
+        self._taught = facts["taught"]
+        told = zip(facts["stamps"], state["poses"], state["covariances"], strict=True)
+        self._poses = [ReferencePose(*each) for each in told]
+        links = links_of_columns(part(state, "waiting"))
+        rows = zip(facts["waiting"], links, state["expected"], state["sigmas"], strict=True)
+        self._waiting = deque(
+            _Waiting(key, link, start, end, Expected(pose, sigmas, (off[0], off[1])))
+            for (key, start, end, off), link, pose, sigmas in rows
+        )
 
     def _flaw(self, told: ReferencePose, now: int) -> str:
         if poses.flaw(told.pose) is not None or not np.isfinite(told.covariance).all():

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from dsg_ros.learning.leg import Leg
 from dsg_ros.learning.leg_loss import Model, foretell
@@ -39,60 +39,110 @@ class Snooped(NamedTuple):
 
 
 class Snooper:
-    """Has every leg snooped, and tells of what is left out; ``prior`` (K,) are deviations of theta.
+    """Tells of what is left out of legs; ``counts`` are counted up: positions_jump and legs_refused."""
 
-    ``counts`` are counted up: positions_jump and legs_refused.
-    """
-
-    def __init__(self, prior: Vector, counts: dict[str, int]) -> None:
-        self._prior, self._counts = prior, counts
+    def __init__(self, counts: dict[str, int]) -> None:
+        self._counts = counts
         for name in ("positions_jump", "legs_refused"):
             counts.setdefault(name, 0)
         self._throttled = Throttle(to_log(__name__))
 
-    def left(self, leg: Leg, model: Model) -> Leg | None:
-        """What is left of ``leg``; None where nothing is to be learned from it."""
-        found = snoop(leg, model, self._prior)
+    def believes(self, leg: Leg, found: Snooped) -> bool:
+        """Whether anything is to be learned from what was ``found`` of ``leg``."""
         if found.wrong:
             self._counts["legs_refused"] += 1
             text = f"reference: of {len(leg.link)} positions along {len(leg.duration)} keyframes {found.wrong}"
             self._throttled("warning", "leg", f"{text}; not learned from")
-            return None
+            return False
         if found.dropped:
             self._counts["positions_jump"] += found.dropped
             text = f"reference: {found.dropped} of {len(leg.link)} positions jump away from the others and odometry"
             self._throttled("warning", "jump", f"{text}; not used")
-        return found.leg
+        return True
 
 
 def snoop(leg: Leg, model: Model, prior: Vector) -> Snooped:
-    """Leave out what stands out, where theta may be ``prior`` (K,) away from that of ``model``."""
-    count = len(leg.link)
-    for dropped in range(int(MOST * count) + 1):
+    """Leave out what stands out, where theta may be ``prior`` (K,) away from that of ``model``.
+
+    All that stands out is left out before the rest is laid anew, as gross errors have turned it.  Then more may stand
+    out, seldom more than once.
+    """
+    most, dropped = int(MOST * len(leg.link)), 0
+    while True:
         try:
-            found = _foretold_by_others(leg, model, prior)
+            rest = _Rest(leg, model, prior)
+            wrong = _leave_out(rest, most - dropped)
         except (np.linalg.LinAlgError, ValueError):
-            found = np.full(count, np.nan)
+            wrong, rest = "it cannot be told how they lie", None
+        if rest is None or not rest.dropped:
+            return Snooped(leg, dropped, wrong)
+        leg, dropped = leg.without(rest.dropped), dropped + len(rest.dropped)
+        if wrong:
+            return Snooped(leg, dropped, wrong)
+
+
+def _leave_out(rest: _Rest, most: int) -> str:
+    """Drop the worst as long as one stands out; what is wrong with all of them, if something is."""
+    while True:
+        found = rest.squared()
         if not np.isfinite(found).all():
-            return Snooped(leg, dropped, "it cannot be told how they lie")
+            return "it cannot be told how they lie"
         scale = max(1.0, float(np.median(found)) / USUAL)
         if scale > LOOSEST:
-            return Snooped(leg, dropped, f"they are {np.sqrt(scale):.1f} times as far from it as their deviations tell")
+            return f"they are {np.sqrt(scale):.1f} times as far from it as their deviations tell"
         worst = int(np.argmax(found))
         if found[worst] <= LARGEST * scale:
-            return Snooped(leg, dropped, "")
-        leg = leg.without(worst)
-    return Snooped(leg, dropped, f"more than {MOST:.0%} of them jump")
+            return ""
+        if len(rest.dropped) == most:
+            return f"more than {MOST:.0%} of them jump"
+        rest.drop(worst)
 
 
-def _foretold_by_others(leg: Leg, model: Model, prior: Vector) -> Vector:
-    """Squared normalised errors (m,)."""
-    told = foretell(leg, model)
-    size = len(told.u)
-    left = np.eye(size) - told.free @ told.free.T
-    left -= told.du @ np.linalg.solve(np.diag(prior**-2.0) + told.du.T @ told.du, told.du.T)
-    inverse = np.asarray(solve_triangular(told.lower, np.eye(size), lower=True))
-    error = (inverse.T @ (left @ told.u)).reshape(-1, 2)
-    index = np.arange(size // 2)
-    own = (inverse.T @ left @ inverse).reshape(size // 2, 2, size // 2, 2)[index, :, index, :]
-    return np.einsum("mi,mi->m", error, np.linalg.solve(own, error[:, :, None])[:, :, 0])
+class _Rest:
+    """Fixes of a leg that are left, each foretold by the others.
+
+    A fix that is dropped takes ``P_:k P_kk^-1 P_k:`` from P.  So nothing is factorised again, and of P the diagonal
+    blocks and ``P r`` are kept, and a pair of columns for each that was ``dropped``: a Cholesky decomposition of P,
+    block by block, with the worst as pivot.
+    """
+
+    def __init__(self, leg: Leg, model: Model, prior: Vector) -> None:
+        told = foretell(leg, model)
+        size = len(told.u)
+        self.dropped: list[int] = []
+        self._kept = np.arange(size // 2)
+        self._inverse, flaw = dtrtri(told.lower, lower=1)
+        if flaw:
+            raise np.linalg.LinAlgError("no inverse")
+        unsure = np.linalg.inv(np.diag(prior**-2.0) + told.du.T @ told.du)
+        explained = np.concatenate([told.free, told.du @ np.linalg.cholesky(unsure)], axis=1)
+        self._told = self._inverse.T @ (told.u - explained @ (explained.T @ told.u))
+        # What is taken from S^-1: what t, psi and theta explain, then what is dropped.
+        self._taken = self._inverse.T @ explained
+        ours = self._inverse.reshape(size, -1, 2)
+        self._own = np.einsum("nmi,nmj->mij", ours, ours) - _squares(self._taken)
+
+    def squared(self) -> Vector:
+        """Squared normalised errors of those left."""
+        error = self._told.reshape(-1, 2)[self._kept]
+        return np.einsum("mi,mi->m", error, np.linalg.solve(self._own[self._kept], error[:, :, None])[:, :, 0])
+
+    def drop(self, number: int) -> None:
+        """One of those left, by its number among them."""
+        fix = int(self._kept[number])
+        rows = slice(2 * fix, 2 * fix + 2)
+        below = self._inverse[2 * fix :]  # above it the inverse of the factor, whose columns these are, is zero
+        columns = below.T @ below[:, rows] - self._taken @ self._taken[rows].T
+        root = np.linalg.cholesky(columns[rows])
+        columns = np.linalg.solve(root, columns.T).T
+        self._told = self._told - columns @ np.linalg.solve(root, self._told[rows])
+        self._own -= _squares(columns)
+        self._taken = np.concatenate([self._taken, columns], axis=1)
+        self._kept = np.delete(self._kept, number)
+        self.dropped.append(fix)
+
+
+def _squares(columns: Vector) -> Vector:
+    """Diagonal blocks (m, 2, 2) of what ``columns`` (2m, n) are a root of."""
+    pairs = columns.reshape(-1, 2, columns.shape[1])
+    return np.asarray(pairs @ pairs.transpose(0, 2, 1))

@@ -19,9 +19,8 @@ from sensor_msgs.msg import NavSatFix
 
 from dsg_ros import config as cfg
 from dsg_ros import poses
-from dsg_ros.geodesy import LocalFrame
 from dsg_ros.interface import Frame, ReferencePose, ReferencePosition, Told
-from dsg_ros.io.navsat import antenna_fix, local
+from dsg_ros.io.navsat import Anchor, NoPosition, antenna_fix
 from dsg_ros.ros import convert
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Account, Refused
@@ -44,7 +43,7 @@ class ReferenceInput:
         self._config, self._frames, self._base = config, frames, base
         self.account = Account("reference", self._take, say)
         self._waiting: deque[Told] = deque()
-        self._around: LocalFrame | None = None
+        self._anchor = Anchor(say)
         self._subscription: Subscription | None = None
 
     @property
@@ -96,16 +95,18 @@ class ReferenceInput:
         return ReferencePose(found.stamp, poses.compose(found.pose, there), back @ found.covariance @ back.T)
 
     def _position(self, message: NavSatFix) -> ReferencePosition:
-        fix = antenna_fix(convert.nanoseconds(message.header.stamp), message)
-        if fix is None:
-            raise Refused("no_fix", "the receiver has no fix")
-        frame = message.header.frame_id
+        try:
+            fix = antenna_fix(convert.nanoseconds(message.header.stamp), message)
+            return self._anchor.position(fix, self._antenna(message.header.frame_id))
+        except NoPosition as error:
+            raise Refused(error.cause, str(error)) from error
+
+    def _antenna(self, frame: str) -> NDArray[np.float64]:
+        """Its place (3,) in the base."""
         if not frame:
             raise Refused("no_frame", "its header.frame_id does not say where the antenna is")
         there = self._there(frame)
-        antenna = np.zeros(3) if there is None else poses.inverse(there)[:3]
-        self._around = self._around or LocalFrame(fix.geodetic)
-        return local(fix, self._around, antenna)
+        return np.zeros(3) if there is None else poses.inverse(there)[:3]
 
     def _there(self, frame: str) -> NDArray[np.float64] | None:
         """Pose (7,) of the base in ``frame`` on the robot; None where that is the base's own, or none."""

@@ -104,6 +104,14 @@ class Robot:
                 yield time, OdometryRecord(time + offset, odometry[k], "odom", "base_link")
                 yield time, Reference(time, truth[k])
 
+    def sensed(
+        self, begin: float = -math.inf, end: float = math.inf
+    ) -> Iterator[tuple[int, OdometryRecord | CloudRecord | ScanRecord]]:
+        """Of `records` what a map is made of: not the truth, and no fixes."""
+        for time, record in self.records(begin, end):
+            if not isinstance(record, Reference | FixRecord):
+                yield time, record
+
     def _fixes(self) -> list[FixRecord]:
         """Of the whole drive; each second's first a little behind it, for odometry to be around."""
         receiver = self._settings.receiver

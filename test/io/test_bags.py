@@ -13,7 +13,7 @@ from dsg_ros import poses
 from dsg_ros.config import Input
 from dsg_ros.errors import UserError
 from dsg_ros.io.bagwriter import BagWriter, RunWriter, offered_qos
-from dsg_ros.io.logs import frames, holds_clouds, open_log
+from dsg_ros.io.logs import contents, frames, open_log
 from dsg_ros.io.rawbag import RawBag
 from dsg_ros.io.records import CloudRecord, OdometryRecord, ScanRecord, Topics
 from dsg_ros.log_settings import settings_for
@@ -298,7 +298,7 @@ def test_clouds_and_scans_are_read_by_choice(tmp_path, topics, scans, clouds):
                 bag.write("/points", odometry(index).stamp, _cloud(bag, odometry(index).stamp, broken=False))
         bag.write("/points", odometry(6).stamp, _cloud(bag, odometry(6).stamp, broken=True))
     log = open_log(tmp_path / "run", topics)
-    assert holds_clouds(tmp_path / "run", topics) is (scans == 0)
+    assert contents(tmp_path / "run", topics).clouds is (scans == 0)
     records = list(log)
     assert sum(isinstance(record, ScanRecord) for record in records) == scans
     read = [record for record in records if isinstance(record, CloudRecord)]

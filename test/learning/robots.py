@@ -10,6 +10,7 @@ from dsg_ros import config, poses
 from dsg_ros.learning.block import Link
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.learning.increments import IncrementModel, rate
+from dsg_ros.state import State
 
 TOLD = {
     "odometry.sigma_translation": 0.004,
@@ -103,3 +104,8 @@ def _seen(true: np.ndarray, measured: np.ndarray, rates: np.ndarray, rng: np.ran
 def noise_of(calibration: Calibration, settings: config.Slam, link: Link) -> np.ndarray:
     """Deviations (6,) of the increment of ``link`` by the odometry's noise alone."""
     return IncrementModel(calibration.theta, settings.odometry).predict(link.measured, SECONDS)[1]
+
+
+def frozen(state: State) -> State:
+    """As it is written and read: what comes next has no part in it, and what was a list is not one any more."""
+    return {name: np.array(value) for name, value in state.items()}

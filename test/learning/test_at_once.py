@@ -1,7 +1,10 @@
 """Pieces of work side by side: all are done, in order, whatever the cores, also where pieces have pieces."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import pytest
 
@@ -38,3 +41,20 @@ def test_what_is_begun_is_done_once_whoever_does_it():
     assert [value() for value in coming] == [*range(10)] * 2
     assert [value() for value in coming] == [*range(10)] * 2
     assert sorted(done) == sorted([*range(20), *range(10)])
+
+
+def test_two_who_call_for_what_no_thread_has_begun_do_it_once(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    may_end, done = Event(), list[int]()
+
+    def one() -> int:
+        done.append(1)
+        time.sleep(0.05)
+        return len(done)
+
+    busy = [begun(may_end.wait) for _ in range(3)]
+    value = begun(one)
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(lambda _: value(), range(2))) == [1, 1]
+    may_end.set()
+    assert all(each() for each in busy)

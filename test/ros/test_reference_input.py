@@ -111,6 +111,22 @@ def test_fixes_are_metres_from_the_first_one_at_the_place_of_the_antenna() -> No
     assert told.account.refused == {"no_transform": 1, "no_fix": 1, "malformed": 2, "no_frame": 1}
 
 
+def test_a_first_fix_that_is_wrong_does_not_hold_the_frame() -> None:
+    said: list[str] = []
+    settings = config.replace(config.Node(), {"learning.teacher": "reference", "reference_message": "navsat"})
+    told = ReferenceInput(lambda: settings, TransformTree(), lambda: "gps", lambda level, text: said.append(text))
+    nowhere, elsewhere = fix(1, 0.0, 0.0), fix(2, 300_000.0, 0.0)
+    nowhere.latitude = nowhere.longitude = 0.0
+    for message_ in (nowhere, elsewhere, *(fix(3 + k, 10.0 * k, 0.0) for k in range(6)), fix(9, 0.0, 20_000.0)):
+        told.account(message_)
+    wrong, *others = told.attached(fake_pipeline.frame(1)).reference
+    assert told.account.refused == {"no_position": 1, "far": 5}
+    assert [each.stamp for each in others] == [7, 8]  # the fifth in a row, and no single one
+    assert {each.origin for each in others} != {wrong.origin}
+    np.testing.assert_allclose(others[1].position - others[0].position, [10.0, 0.0, 0.0], atol=1e-3)
+    assert any("300 km" in text and "begins anew" in text for text in said)
+
+
 @pytest.mark.parametrize("kind", ["pose", "navsat"])
 def test_it_reaches_the_pipeline_over_dds(kind: str, tmp_path: Path) -> None:
     graph = Graph(free_domain())
