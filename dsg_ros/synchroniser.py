@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dsg_ros import poses
 from dsg_ros.config import Input
 from dsg_ros.interface import Frame, OdometryTrack
-from dsg_ros.stamp_check import StampCheck, Stamped
+from dsg_ros.stamp_check import BehindCheck, LeapCheck
 from dsg_ros.throttle import Say, Throttle, to_log
 
 _SECOND = 1_000_000_000
@@ -51,19 +51,18 @@ class Synchroniser:
     Where odometry has come before, and then scans for ``settings.odometry_silence`` without any, they leave with the
     last of it, not ``heard``.
 
-    A stamp far from the newest waits for the next to agree (`StampCheck`): one of odometry that is ahead, or of a scan
-    that waits for none.  One of odometry far behind is a jump of the clock.
+    A single stamp far ahead is forgotten at the next that is not (`LeapCheck`).  Odometry far behind is a jump of the
+    clock, a scan that waits for none waits until the next agrees (`BehindCheck`).
 
     ``counts`` by cause: odometry_received, odometry_not_finite, odometry_far_away, odometry_zero_quaternion,
     odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
-    (used, put in its place), odometry_too_old, odometry_doubtful_stamp (used, if the next agrees; odometry_wrong_stamp,
-    if it does not);
-    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp,
-    scans_without_odometry
-    (older than the first sample or, at the end, farther than the timeout from the last one), scans_too_old (older
-    than the samples kept), scans_odometry_silent (waited, or still wait, because odometry stopped),
-    scans_held_odometry (emitted with the last sample held, by `flush` or in silence), dropped_queue_full (as many
-    scans as the queue holds came after it), dropped_clock_jump, clock_jumped_back.
+    (used, put in its place), odometry_too_old, odometry_wrong_stamp (forgotten);
+    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp (far
+    behind: dropped), scans_ahead (used, but not told the time by), scans_without_odometry (older than the first sample
+    or, at the end, farther than the timeout from the last one), scans_too_old (older than the samples kept),
+    scans_odometry_silent (waited, or still wait, because odometry stopped), scans_held_odometry (emitted with the last
+    sample held, by `flush` or in silence), dropped_queue_full (as many scans as the queue holds came after it),
+    dropped_clock_jump, clock_jumped_back.
     """
 
     def __init__(self, settings: Input, report: Say | None = None) -> None:
@@ -78,8 +77,8 @@ class Synchroniser:
         self._trimmed = False
         self._newest: int | None = None
         apart = round(settings.clock_jump * _SECOND)
-        self._doubted: StampCheck[tuple[NDArray[np.float64], str]] = StampCheck(apart, behind=False)
-        self._doubted_scan: StampCheck[_Scan] = StampCheck(apart, behind=True)
+        self._leap, self._scan_leap = LeapCheck(apart), LeapCheck(apart)
+        self._behind: BehindCheck[_Scan] = BehindCheck(apart)
         self._unheard = 0
         self._before: int | None = None
         self._pending: deque[_Scan] = deque()
@@ -89,11 +88,13 @@ class Synchroniser:
     @property
     def waiting(self) -> int:
         """Scans that wait for odometry, or for another stamp."""
-        return len(self._pending) + (self._doubted_scan.held is not None)
+        return len(self._pending) + (self._behind.held is not None)
 
     def clear(self) -> None:
         """Forget odometry and waiting scans, keep the counts."""
         self._newest, self._unheard = None, 0
+        self._leap.clear()
+        self._scan_leap.clear()
         self._stamps.clear()
         self._poses.clear()
         self._pending.clear()
@@ -108,22 +109,14 @@ class Synchroniser:
             return []
         self._unheard = 0
         newest = self._stamps[-1] if self._stamps else None
-        used, wrong = self._doubted.take(newest, stamp, (checked, topic))
-        if wrong is not None:
-            self._count(
-                "odometry_wrong_stamp", wrong.item[1], wrong.stamp, "ignored: those around it are of another time"
-            )
-        if not used and newest is not None:
-            away = f"{(stamp - newest) / _SECOND:+.1f} s from the one before: it waits for the next to agree"
-            self._count("odometry_doubtful_stamp", topic, stamp, away)
-        return [frame for each in used for frame in self._use(each)]
-
-    def _use(self, sample: Stamped[tuple[NDArray[np.float64], str]]) -> list[Frame]:
-        stamp, (pose, topic) = sample
+        if newest is not None and self._leap.wrong(newest, stamp) is not None:
+            away = f"{(newest - stamp) / _SECOND:.1f} s ahead of the one after it"
+            self._count("odometry_wrong_stamp", topic, newest, f"forgotten: {away}")
+            del self._stamps[-1], self._poses[-1]
         if not self._stamps or stamp > self._stamps[-1]:
             self._stamps.append(stamp)
-            self._poses.append(pose)
-        elif not self._insert(stamp, pose, topic):
+            self._poses.append(checked)
+        elif not self._insert(stamp, checked, topic):
             return []
         if len(self._stamps) > 2 * _HISTORY:
             del self._stamps[:-_HISTORY], self._poses[:-_HISTORY]
@@ -166,12 +159,17 @@ class Synchroniser:
 
     def _alone(self, scan: _Scan) -> list[Frame]:
         """The frames of scans that no odometry is waited for; their stamps tell whether the clock jumped back."""
-        used, wrong = self._doubted_scan.take(self._newest, scan.frame.stamp, scan)
+        stamp, newest = scan.frame.stamp, self._newest
+        before = self._scan_leap.wrong(newest, stamp)
+        if before is not None and newest is not None:
+            away = f"{(newest - stamp) / _SECOND:.1f} s ahead of the one after it"
+            self._count("scans_ahead", scan.source, newest, f"used, and the clock is not set by it: {away}")
+            self._newest = before
+        used, wrong = self._behind.take(self._newest, stamp, scan)
         if wrong is not None:
-            self._count(
-                "scans_wrong_stamp", wrong.item.source, wrong.stamp, "dropped: those around it are of another time"
-            )
-        return [self._lone_frame(each) for _, each in used]
+            text = "dropped: those around it are of another time"
+            self._count("scans_wrong_stamp", wrong[1].source, wrong[0], text)
+        return [self._lone_frame(each) for each in used]
 
     def _lone_frame(self, scan: _Scan) -> Frame:
         stamp = scan.frame.stamp
@@ -222,8 +220,7 @@ class Synchroniser:
 
     def flush(self) -> list[Frame]:
         """At the end of a log: what still waits, with the last odometry held for up to the timeout."""
-        frames = [frame for each in self._doubted.clear() for frame in self._use(each)] + self._ready()
-        frames += [self._lone_frame(each) for _, each in self._doubted_scan.clear()]
+        frames = self._ready() + [self._lone_frame(each) for each in self._behind.clear()]
         reach = self._settings.odometry_timeout * _SECOND
         while self._pending:
             scan = self._pending.popleft()
@@ -367,7 +364,16 @@ def _nanoseconds(seconds: float) -> int:
     return round(float(seconds) * _SECOND)
 
 
-_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
+_NOT_DROPS = (
+    "points_",
+    "odometry_",
+    "scans_received",
+    "scans_odometry_silent",
+    "scans_held",
+    "scans_ahead",
+    "frames",
+    "clock_",
+)
 
 
 def dropped_scans(counts: Mapping[str, int]) -> dict[str, int]:

@@ -127,8 +127,8 @@ def test_a_tear_is_kept_until_a_keyframe_has_it(drive: Drive) -> None:
     again._map.retirement.look = lambda *args: (seen.append(args[4]), np.zeros(0, np.int64))[1]  # type: ignore[method-assign]
     track = again._map.tracker.track
 
-    def slips(*args: Any) -> Tracked:
-        tracked = track(*args)
+    def slips(*args: Any, **named: Any) -> Tracked:
+        tracked = track(*args, **named)
         again._map.tracker.torn |= len(again._map.keyframes) == before
         return tracked
 

@@ -311,6 +311,5 @@ _NOT_FOR_TF = (
     "odometry_repeated_stamp",
     "odometry_backwards",
     "odometry_too_old",
-    "odometry_doubtful_stamp",
 )
 """Odometry that is no pose, or older than what tf2 was told already."""
