@@ -2,57 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
-class LeapCheck:
-    """Tells a single stamp far ahead from a clock that went on, by the one that comes after it.
+class Stamped(NamedTuple, Generic[T]):
+    """An ``item`` of a ``stamp`` [ns]."""
 
-    Nothing waits for that: a gap in the data, or a slow robot's, is the same until then.
+    stamp: int
+    item: T
+
+
+class StampCheck(Generic[T]):
+    """Holds an item whose stamp is more than ``apart`` [ns] ahead of the newest until another comes, and one that is as
+    far ``behind``, where that is doubted too.
+
+    Where items come more than half of that apart, one ahead is nothing to doubt: it would wait as long for the next.
     """
 
-    def __init__(self, apart: int) -> None:
-        self._apart = apart
-        self._before: int | None = None
+    def __init__(self, apart: int, *, behind: bool) -> None:
+        self._apart, self._doubts_behind = apart, behind
+        self._step: int | None = None
+        self.held: Stamped[T] | None = None
 
-    def wrong(self, newest: int | None, stamp: int) -> int | None:
-        """The latest stamp [ns] to go by instead, where ``stamp`` shows that the ``newest`` was a single wrong one:
-        more than ``apart`` [ns] ahead of that before it, and of this one.
-        """
-        before, self._before = self._before, None
-        if newest is not None and stamp - newest > self._apart:
-            self._before = newest
-        elif before is not None and newest is not None and before - self._apart <= stamp < newest - self._apart:
-            return before
-        return None
-
-    def clear(self) -> None:
-        """Forget the leap before."""
-        self._before = None
-
-
-class BehindCheck(Generic[T]):
-    """Holds an item stamped more than ``apart`` [ns] behind the newest until the next one is, too."""
-
-    def __init__(self, apart: int) -> None:
-        self._apart = apart
-        self.held: tuple[int, T] | None = None
-
-    def take(self, newest: int | None, stamp: int, item: T) -> tuple[list[T], tuple[int, T] | None]:
+    def take(self, newest: int | None, stamp: int, item: T) -> tuple[list[Stamped[T]], Stamped[T] | None]:
         """What is to be used now that ``item`` of ``stamp`` [ns] has come, in order of arrival, and what was held and
-        proves wrong, with its stamp.  ``newest`` is the latest stamp in use, None before there is one.
+        proves wrong.
+
+        ``newest`` is the latest stamp in use, None before there is one.
         """
         held, self.held = self.held, None
-        if newest is None or newest - stamp <= self._apart:
-            return [item], held
-        if held is None or abs(stamp - held[0]) > self._apart:
-            self.held = stamp, item
+        new = Stamped(stamp, item)
+        if newest is None or not self._far(stamp - newest):
+            self._step = self._step if newest is None or stamp <= newest else stamp - newest
+            return [new], held
+        if held is None or (held.stamp > newest) is not (stamp > newest) or stamp < held.stamp:
+            self.held = new
             return [], held
-        return [held[1], item], None
+        self._step = stamp - held.stamp
+        return [held, new], None
 
-    def clear(self) -> list[T]:
-        """What was held until now."""
+    def _far(self, away: int) -> bool:
+        """Whether a stamp so far [ns] from the newest is doubted."""
+        sparse = self._step is None or 2 * self._step > self._apart
+        return (away > self._apart and not sparse) or (self._doubts_behind and -away > self._apart)
+
+    def clear(self) -> Stamped[T] | None:
+        """Take what is held."""
         held, self.held = self.held, None
-        return [] if held is None else [held[1]]
+        return held

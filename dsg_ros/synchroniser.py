@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dsg_ros import poses
 from dsg_ros.config import Input
 from dsg_ros.interface import Frame, OdometryTrack
-from dsg_ros.stamp_check import BehindCheck, LeapCheck
+from dsg_ros.stamp_check import StampCheck, Stamped
 from dsg_ros.throttle import Say, Throttle, to_log
 
 _SECOND = 1_000_000_000
@@ -51,18 +51,18 @@ class Synchroniser:
     Where odometry has come before, and then scans for ``settings.odometry_silence`` without any, they leave with the
     last of it, not ``heard``.
 
-    A single stamp far ahead is forgotten at the next that is not (`LeapCheck`).  Odometry far behind is a jump of the
-    clock, a scan that waits for none waits until the next agrees (`BehindCheck`).
+    A stamp far from the newest waits for the next to agree (`StampCheck`): one of odometry that is ahead, or of a scan
+    that waits for none.  Odometry far behind is a jump of the clock, but for a stamp of zero, which nobody has set.
 
     ``counts`` by cause: odometry_received, odometry_not_finite, odometry_far_away, odometry_zero_quaternion,
     odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
-    (used, put in its place), odometry_too_old, odometry_wrong_stamp (forgotten);
-    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp (far
-    behind: dropped), scans_ahead (used, but not told the time by), scans_without_odometry (older than the first sample
-    or, at the end, farther than the timeout from the last one), scans_too_old (older than the samples kept),
-    scans_odometry_silent (waited, or still wait, because odometry stopped), scans_held_odometry (emitted with the last
-    sample held, by `flush` or in silence), dropped_queue_full (as many scans as the queue holds came after it),
-    dropped_clock_jump, clock_jumped_back.
+    (used, put in its place), odometry_too_old, odometry_doubtful_stamp (used, if the next agrees),
+    odometry_wrong_stamp (it did not, or is zero);
+    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp,
+    scans_without_odometry (older than the first sample or, at the end, farther than the timeout from the last one),
+    scans_too_old (older than the samples kept), scans_odometry_silent (waited, or still wait, because odometry
+    stopped), scans_held_odometry (emitted with the last sample held, by `flush` or in silence), dropped_queue_full (as
+    many scans as the queue holds came after it), dropped_clock_jump, clock_jumped_back.
     """
 
     def __init__(self, settings: Input, report: Say | None = None) -> None:
@@ -77,10 +77,10 @@ class Synchroniser:
         self._trimmed = False
         self._newest: int | None = None
         apart = round(settings.clock_jump * _SECOND)
-        self._leap, self._scan_leap = LeapCheck(apart), LeapCheck(apart)
-        self._behind: BehindCheck[_Scan] = BehindCheck(apart)
-        self._unheard = 0
-        self._before: int | None = None
+        self._doubted: StampCheck[tuple[NDArray[np.float64], str]] = StampCheck(apart, behind=False)
+        self._doubted_scan: StampCheck[_Scan] = StampCheck(apart, behind=True)
+        self._unheard: Counter[str] = Counter()
+        self._before: dict[str, int] = {}
         self._pending: deque[_Scan] = deque()
         self._admitted = 0
         self._latest_scan: dict[str, int] = {}
@@ -88,13 +88,13 @@ class Synchroniser:
     @property
     def waiting(self) -> int:
         """Scans that wait for odometry, or for another stamp."""
-        return len(self._pending) + (self._behind.held is not None)
+        return len(self._pending) + (self._doubted_scan.held is not None)
 
     def clear(self) -> None:
         """Forget odometry and waiting scans, keep the counts."""
-        self._newest, self._unheard = None, 0
-        self._leap.clear()
-        self._scan_leap.clear()
+        self._newest = None
+        self._before.clear()
+        self._unheard.clear()
         self._stamps.clear()
         self._poses.clear()
         self._pending.clear()
@@ -107,17 +107,27 @@ class Synchroniser:
         checked = self._checked(stamp, pose, topic)
         if checked is None:
             return []
-        self._unheard = 0
         newest = self._stamps[-1] if self._stamps else None
-        if newest is not None and self._leap.wrong(newest, stamp) is not None:
-            away = f"{(newest - stamp) / _SECOND:.1f} s ahead of the one after it"
-            self._count("odometry_wrong_stamp", topic, newest, f"forgotten: {away}")
-            del self._stamps[-1], self._poses[-1]
+        if stamp == 0 and newest is not None and newest > self._settings.clock_jump * _SECOND:
+            self._count("odometry_wrong_stamp", topic, stamp, "ignored: nobody has set it")
+            return []
+        used, wrong = self._doubted.take(newest, stamp, (checked, topic))
+        if wrong is not None:
+            text = "ignored: those around it are of another time"
+            self._count("odometry_wrong_stamp", wrong.item[1], wrong.stamp, text)
+        if not used and newest is not None:
+            away = f"{(stamp - newest) / _SECOND:+.1f} s from the one before: it waits for the next to agree"
+            self._count("odometry_doubtful_stamp", topic, stamp, away)
+        return [frame for each in used for frame in self._use(each)]
+
+    def _use(self, sample: Stamped[tuple[NDArray[np.float64], str]]) -> list[Frame]:
+        stamp, (pose, topic) = sample
         if not self._stamps or stamp > self._stamps[-1]:
             self._stamps.append(stamp)
-            self._poses.append(checked)
-        elif not self._insert(stamp, checked, topic):
+            self._poses.append(pose)
+        elif not self._insert(stamp, pose, topic):
             return []
+        self._unheard.clear()
         if len(self._stamps) > 2 * _HISTORY:
             del self._stamps[:-_HISTORY], self._poses[:-_HISTORY]
             self._trimmed = True
@@ -141,8 +151,9 @@ class Synchroniser:
         if self._settings.odometry == "none":
             return self._alone(scan)
         self._pending.append(scan)
-        before, self._before = stamp if self._before is None else self._before, stamp
-        self._unheard += min(max(0, stamp - before), _MOST_STEP)
+        # Each source by itself: of two of which one lags, time would be counted twice.
+        before, self._before[source] = self._before.get(source, stamp), stamp
+        self._unheard[source] += min(max(0, stamp - before), _MOST_STEP)
         if self._stamps and scan.start - self._stamps[-1] > self._settings.odometry_timeout * _SECOND:
             behind = (scan.start - self._stamps[-1]) / _SECOND
             self._count(
@@ -153,23 +164,20 @@ class Synchroniser:
             oldest = self._pending.popleft()
             why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
             self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
-        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard:
+        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard[source]:
             return self._unheard_frames(min(stamp, before))
         return self._ready()
 
     def _alone(self, scan: _Scan) -> list[Frame]:
         """The frames of scans that no odometry is waited for; their stamps tell whether the clock jumped back."""
-        stamp, newest = scan.frame.stamp, self._newest
-        before = self._scan_leap.wrong(newest, stamp)
-        if before is not None and newest is not None:
-            away = f"{(newest - stamp) / _SECOND:.1f} s ahead of the one after it"
-            self._count("scans_ahead", scan.source, newest, f"used, and the clock is not set by it: {away}")
-            self._newest = before
-        used, wrong = self._behind.take(self._newest, stamp, scan)
+        used, wrong = self._doubted_scan.take(self._newest, scan.frame.stamp, scan)
         if wrong is not None:
-            text = "dropped: those around it are of another time"
-            self._count("scans_wrong_stamp", wrong[1].source, wrong[0], text)
-        return [self._lone_frame(each) for each in used]
+            self._wrong_scan(wrong)
+        return [self._lone_frame(each) for _, each in used]
+
+    def _wrong_scan(self, wrong: Stamped[_Scan]) -> None:
+        text = "dropped: those around it are of another time"
+        self._count("scans_wrong_stamp", wrong.item.source, wrong.stamp, text)
 
     def _lone_frame(self, scan: _Scan) -> Frame:
         stamp = scan.frame.stamp
@@ -220,7 +228,12 @@ class Synchroniser:
 
     def flush(self) -> list[Frame]:
         """At the end of a log: what still waits, with the last odometry held for up to the timeout."""
-        frames = self._ready() + [self._lone_frame(each) for each in self._behind.clear()]
+        last, alone = self._doubted.clear(), self._doubted_scan.clear()
+        frames = self._ready() if last is None else self._use(last)
+        if alone is not None and self._newest is not None and alone.stamp > self._newest:
+            frames.append(self._lone_frame(alone.item))
+        elif alone is not None:
+            self._wrong_scan(alone)
         reach = self._settings.odometry_timeout * _SECOND
         while self._pending:
             scan = self._pending.popleft()

@@ -86,7 +86,8 @@ def test_what_is_there_stays_and_what_is_of_other_sources_is_of_no_use(tmp_path:
     compilation.adopt(cache, "native-new")
     assert [path.name for path in cache.rglob("*")] == ["native-now", "kernel.nbc"]
     compilation.adopt(cache, "native-now")
-    assert [path.read_text() for path in (cache / "native-now").rglob("*")] == ["kept"]
+    assert (cache / "native-now" / "kernel.nbc").read_text() == "kept"
+    assert (cache / "native-now" / "of_a_file" / "kernel.nbc").read_text() == "built", "what was lacking"
     assert (cache / "programs" / "deep" / "one").read_text() == "a program"
     empty = tmp_path / "empty"
     (empty / "native-now").mkdir(parents=True)  # as a start leaves it that found nothing built yet
@@ -100,11 +101,13 @@ def test_each_build_is_taken_over_once(tmp_path: Path, built: Path) -> None:
     cache = tmp_path / "cache"
     compilation.adopt(cache, "native-now")
     (built / "programs" / "two").write_text("of another JAX")
+    (built / "programs" / "deep" / "one").write_text("built anew")
     compilation.adopt(cache, "native-now")
     assert not (cache / "programs" / "two").exists()
     compilation.seal(built)
     compilation.adopt(cache, "native-now")
     assert (cache / "programs" / "two").read_text() == "of another JAX"
+    assert (cache / "programs" / "deep" / "one").read_text() == "a program", "what is there stays"
 
 
 def test_an_installation_may_be_read_only(tmp_path: Path, built: Path) -> None:

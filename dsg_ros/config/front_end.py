@@ -44,7 +44,7 @@ class Input:
     ] = 3.0
     clock_jump: Annotated[
         float,
-        Doc("Odometry stamps running back by more are a clock jump; a single one so far ahead is forgotten"),
+        Doc("Odometry stamps running back by more are a clock jump; one so far ahead waits for the next to agree"),
         Range(0.1, 3600.0, "s"),
     ] = 2.0
     on_clock_jump: Annotated[

@@ -28,6 +28,9 @@ BUILT_VARIABLE = "DSG_ROS_BUILT"
 NATIVE = "native-"
 """Begins the names of the folders of native code, one a version of its sources."""
 
+CODE = ".nbc"
+"""Ends the names of files of native code."""
+
 SEAL = "built"
 """Name of the file in a folder of what was built that tells one build from the next, and which one a cache has."""
 
@@ -87,12 +90,14 @@ def adopt(folder: Path, version: str) -> None:
             if not other and not path.is_dir() and within != Path(SEAL):
                 (place / within).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place / within)
-        with contextlib.suppress(OSError):  # somebody else's came first, and is as good
+        with contextlib.suppress(OSError):  # there is some already: what that lacks is added
             (place / version).rename(folder / version)
-        for path in [path for path in place.rglob("*") if path.is_file() and version not in path.parts]:
+        # Code comes before the indices that name it.
+        for path in sorted((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.suffix != CODE):
             target = folder / path.relative_to(place)
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            if not target.exists():
+                path.replace(target)
         (place / SEAL).write_text(sealed)
         (place / SEAL).replace(folder / SEAL)
 
@@ -106,7 +111,7 @@ def _clear(folder: Path) -> None:
 
 
 def _holds_code(folder: Path) -> bool:
-    return next(folder.rglob("*.nbc"), None) is not None
+    return next(folder.rglob(f"*{CODE}"), None) is not None
 
 
 def processor() -> str:

@@ -216,16 +216,23 @@ class Calibration:
         last = self._end_leg(stamp, travel)
         while links := self._links.block():
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
-        while self._legs and (leg := self._links.leg()):
-            last = self._end_leg(stamp, travel) or last  # several a step are short ones
-            self._legs.begin(leg, self._start, self._used, self._proposal_to_come())
-        return last
+        return self._begin_legs(stamp, travel) or last
 
     def conclude(self, stamp: int, travel: float) -> None:
         """Take over all that was begun, while learning is on: nothing more comes."""
         if self._on:
             self._end_leg(stamp, travel)
+            self._begin_legs(stamp, travel)
+            self._end_leg(stamp, travel)
             self.settle()
+
+    def _begin_legs(self, stamp: int, travel: float) -> LearningStep | None:
+        """Begin the legs that are complete; the newest update of those that others wait for: several are short ones."""
+        last = None
+        while self._legs and (leg := self._links.leg()):
+            last = self._end_leg(stamp, travel) or last
+            self._legs.begin(leg, self._start, self._used, self._proposal_to_come())
+        return last
 
     def _end_leg(self, stamp: int, travel: float) -> LearningStep | None:
         """The update of the leg that was begun, if one was."""

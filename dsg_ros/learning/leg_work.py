@@ -66,8 +66,9 @@ class LegWork:
         """What is left of the leg that was begun, and its trial; None where nothing is to be learned from it."""
         assert self._leg is not None
         assert self._found is not None
-        whole, (found, trial) = self._leg, self._found()
-        self._leg = self._found = None
+        whole, work = self._leg, self._found
+        self._leg = self._found = None  # whatever becomes of it, it is not begun again
+        found, trial = work()
         return (found.leg, trial) if self._snooper.believes(whole, found) and trial else None
 
     def state(self) -> State:

@@ -245,7 +245,9 @@ class Tracker:
         # be far better, and where odometry would be if it had failed in one of the known ways, or where every start
         # leads.  They need not be good then: much of what is seen after a wide turn no map has yet.
         sure = other.inliers > s.restart_least and other.inliers > match.inliers + s.restart_gain
-        agreed = other.inliers > s.restart_agreed and all(not _apart(other.pose, each.pose) for each, _ in found)
+        several = any(_apart(prediction, base) for base in bases)
+        alike = several and all(not _apart(other.pose, each.pose) for each, _ in found)
+        agreed = other.inliers > s.restart_agreed and alike
         if not sure and not ((explained or agreed) and other.inliers > match.inliers + s.restart_leap):
             return None
         self.counts["restarts_taken"] += 1

@@ -311,5 +311,7 @@ _NOT_FOR_TF = (
     "odometry_repeated_stamp",
     "odometry_backwards",
     "odometry_too_old",
+    "odometry_doubtful_stamp",
+    "odometry_wrong_stamp",
 )
-"""Odometry that is no pose, or older than what tf2 was told already."""
+"""Odometry that is no pose, that may be of another time, or older than what tf2 was told already."""
