@@ -251,6 +251,18 @@ def test_the_last_leg_counts_too() -> None:
     assert len(made.calibration.history) == 1
 
 
+def test_a_leg_that_is_complete_at_the_end_counts_though_nobody_began_it() -> None:
+    made, key = Drive(200, seed=3), 1
+    positions = made.calibration._links._positions
+    assert positions is not None
+    while not positions._done:
+        made.learn(first=key, last=key)
+        key += 1
+    known = len(made.calibration.history) + made.calibration._legs.begun
+    made.calibration.conclude(key * STEP, 0.3 * key)
+    assert len(made.calibration.history) == known + 1
+
+
 def test_fixes_to_the_metre_do_not_know_the_rotation_gain() -> None:
     found = Drive(600, seed=4, sigma=1.0, **{"learning.leg_length": 50.0}).learn()
     right(found)
