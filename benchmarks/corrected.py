@@ -27,6 +27,7 @@ from dsg_ros.errors import UserError
 from dsg_ros.io.carmen import parse_flaser
 from dsg_ros.io.records import ScanRecord
 from dsg_ros.io.textfile import read_bytes
+from dsg_ros.report.derived import metres_driven
 from dsg_ros.report.evaluation import Track, score
 
 PERIOD = 200_000_000
@@ -94,7 +95,7 @@ def _told(name: str, how: str, recording: Recording, reference: Track) -> tuple[
         dead = score(Track(recording.recorded, recording.odometry), reference).ate_rmse
     except UserError:  # it never moves
         dead = None
-    length = float(np.linalg.norm(np.diff(reference.poses[:, :2], axis=0), axis=1).sum())
+    length = float(metres_driven(reference.poses)[-1])
     alarms = "".join(f", {alarm} {outcome.counts[alarm]}" for alarm in ALARMS if outcome.counts[alarm])
     note = f"{len(reference.stamps)} scans, {length:.0f} m, {len(outcome.closures)} closures{alarms}"
     row = Row("corrected", name, how, final.ate_rmse, dead, "m", None, note)

@@ -377,16 +377,7 @@ def _nanoseconds(seconds: float) -> int:
     return round(float(seconds) * _SECOND)
 
 
-_NOT_DROPS = (
-    "points_",
-    "odometry_",
-    "scans_received",
-    "scans_odometry_silent",
-    "scans_held",
-    "scans_ahead",
-    "frames",
-    "clock_",
-)
+_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
 
 
 def dropped_scans(counts: Mapping[str, int]) -> dict[str, int]:

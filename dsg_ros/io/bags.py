@@ -4,6 +4,7 @@ transforms.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -229,13 +230,7 @@ def base_frame(path: Path, topics: Topics) -> str:
     with RawBag(path) as bag:
         if not _tells_odometry(bag, topics):
             return ""
-        odometry = choose_topic(bag, ODOMETRY, topics.odom, "odometry")
-        for _, _, data in bag.messages([odometry]):
-            try:
-                return str(bag.deserialize(data, ODOMETRY).child_frame_id)
-            except ValueError:  # counted and named where the log is read
-                continue
-    return ""
+        return _first_base(bag, choose_topic(bag, ODOMETRY, topics.odom, "odometry"))
 
 
 def _tells_odometry(bag: RawBag, topics: Topics) -> bool:
@@ -247,12 +242,10 @@ def _listing(bag: RawBag) -> str:
 
 
 def _first_base(bag: RawBag, odometry: Topic) -> str:
-    """The child frame of the first message, as scans may come before it; empty where that cannot be read."""
+    """The child frame of the first message that can be read, as scans may come before it; empty where none can."""
     for topic, _, data in bag.messages([odometry]):
-        try:
+        with contextlib.suppress(ValueError, AttributeError):  # counted where it is read in its turn
             return str(bag.deserialize(data, topic.msgtype).child_frame_id)
-        except (ValueError, AttributeError):
-            break  # it is counted where it is read in its turn
     return ""
 
 

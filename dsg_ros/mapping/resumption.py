@@ -26,7 +26,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.native import plain
 from dsg_ros.interface import Hint
 from dsg_ros.mapping.local_map import LocalMapper
-from dsg_ros.mapping.localiser import Localiser, Located, State
+from dsg_ros.mapping.localiser import AROUND, Localiser, Located, State
 from dsg_ros.mapping.loop_closure import HELD
 from dsg_ros.mapping.reference import Reference
 from dsg_ros.mapping.registration import Match
@@ -34,8 +34,8 @@ from dsg_ros.mapping.relocalisation import Relocaliser
 from dsg_ros.mapping.tracking import Prediction
 from dsg_ros.mapping.warm_up import compile_localiser
 
-NEAR, BETTER, AROUND = 0.8, 0.95, 15.0
-"""Inlier share of a match where the robot should be, at least; and as a share of the best match so far around [m]."""
+NEAR, BETTER = 0.8, 0.95
+"""Inlier share of a match where the robot should be, at least; and as a share of the best match within `AROUND`."""
 
 FASTER, MARGIN = 1.5, 1.0
 """A robot may become so many times faster than it has been, and slip or be pushed so far [m]."""

@@ -195,10 +195,9 @@ class Tracker:
         match = self._mapper.register(self._map, points, starts, prediction, told)
         held_to, prior, restarted = prediction, told, False
         if match.inliers < s.restart_below or self._contradicts(prediction, told, match.pose):
-            loose = told * s.restart_prior
-            other = self._other_start(points, prediction, increment, told, loose, match)
+            other = self._other_start(points, prediction, increment, told, match)
             if other is not None:
-                (match, held_to), prior, restarted = other, loose, True
+                (match, held_to, prior), restarted = other, True
             if match.inliers < s.restart_below:
                 self.counts["scans_fitting_nowhere"] += 1
                 self.torn = True
@@ -226,14 +225,14 @@ class Tracker:
         prediction: NDArray[np.float64],
         increment: NDArray[np.float64],
         told: NDArray[np.float64],
-        loose: NDArray[np.float64],
         match: Match,
-    ) -> tuple[Match, NDArray[np.float64]] | None:
-        """A match better than ``match`` from elsewhere than where odometry leads, and where it is held to (7,) by the
-        ``loose`` (6, 6) information; None where none is to be believed.  ``told`` (6, 6) is that of the prediction.
+    ) -> tuple[Match, NDArray[np.float64], NDArray[np.float64]] | None:
+        """A match better than ``match`` from elsewhere than where odometry leads, where it is held to (7,) and by what
+        information (6, 6); None where none is to be believed.  ``told`` (6, 6) is the information of the prediction.
         """
         assert self._map is not None, "a scan is being matched"
         s = self._settings.registration
+        loose = told * s.restart_prior
         self.counts["restarts_tried"] += 1
         bases = [prediction, *self._elsewhere(prediction, increment)]
         found = [
@@ -255,7 +254,7 @@ class Tracker:
         # stands still).
         if explained or self._contradicts(prediction, told, other.pose):
             self._doubtful = PAST
-        return other, base
+        return other, base, loose
 
     def _contradicts(
         self, prediction: NDArray[np.float64], told: NDArray[np.float64], found: NDArray[np.float64]
