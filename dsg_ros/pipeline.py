@@ -187,7 +187,7 @@ class Slam:
             self._learn_at = stamp
             if grown.planar:  # what comes of it is worked out beside the rest of this, and is for the next scan
                 self._later(self._begin_to_learn)
-        self._observe(key, stamp, cloud, odometry, tracked.pose, theta)
+        self._observe(key, stamp, cloud, odometry, tracked, theta)
         if key % self._settings.loops.every_keyframes == 0:
             self._later(partial(self._close_loops, theta))
         if grown.planar:
@@ -199,11 +199,11 @@ class Slam:
         stamp: int,
         cloud: NDArray[np.float64],
         odometry: NDArray[np.float64],
-        pose: NDArray[np.float64],
+        placed: Tracked | Resumed,
         theta: Theta,
     ) -> None:
-        """What the keyframe ``key`` at ``pose`` (7,) saw, and the solve of its window at ``theta``."""
-        self._map.observe(key, stamp, cloud, odometry, pose, self._travel)
+        """What the keyframe ``key`` saw where it was ``placed``, and the solve of its window at ``theta``."""
+        self._map.observe(key, stamp, cloud, odometry, placed.pose, self._travel, placed.inliers)
         self._later(self._map.complete_local_map)
         self._later(partial(self._map.start_window, theta))
 
@@ -355,7 +355,7 @@ class Slam:
         self._calibration.interrupt()
         self._travel += float(np.linalg.norm(found.pose[:3] - self._map.back_end.pose(-1)[:3]))
         key = self._map.tie(found)
-        self._observe(key, frame.stamp, cloud, odometry, found.pose, self._calibration.theta)
+        self._observe(key, frame.stamp, cloud, odometry, found, self._calibration.theta)
         self._later(partial(self._map.draw, points, frame.base_from_sensor))
         self._later(partial(self._map.retire, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)

@@ -132,6 +132,14 @@ class Refinement:
     """The last passes of a run: keyframes and the map together, then every scan against the keyframes around."""
 
     enabled: Annotated[bool, Doc("Keep the scans for it (about 2 kB each) and run it at the end")] = True
+    voxel_share: Annotated[
+        float,
+        Doc(
+            "Share of a scan's information that its voxel observations get where all keyframes and voxels are solved"
+            " for together; 0 leaves that out"
+        ),
+        Range(0.0, 0.99),
+    ] = 0.1
     sweeps: Annotated[int, Doc("Passes over the keyframes; 0 leaves them where the graph has them"), Range(0, 20)] = 2
     keyframes: Annotated[int, Doc("Keyframes on either side that a scan is matched to"), Range(1, 100)] = 10
     radius: Annotated[float, Doc("How far those of other visits may be"), Range(0.0, 50.0, "m")] = 3.0

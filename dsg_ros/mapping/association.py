@@ -97,17 +97,20 @@ class WorldVoxels:
         pose: NDArray[np.float64],
         cloud: NDArray[np.float64],
         surroundings: voxel_map.VoxelTable,
+        doubt: float = 0.0,
     ) -> Observations:
         """Associate ``cloud`` (n, 3) by cell, making voxels where there are none.
 
         The cloud is in the base frame of ``keyframe``, at ``pose`` (7,) in map and ``stamp`` [ns].  ``surroundings``
-        is the local map at this voxel size; it gives each observation its normal.
+        is the local map at this voxel size; it gives each observation its normal.  Variances are larger by the share
+        ``doubt`` of themselves, as that of the scan's match is (`LocalMapper.doubt`).
         """
         s = self._settings
         keys, counts, points, sqrt_info, normals, means = voxel_kernels.observe(
             plain(cloud), plain(pose), (surroundings.slot_keys, surroundings.slot_rows, surroundings.moments),
             self.size, self.planar, s.least_points, (s.flatness, s.noise), (s.noise, s.discount, s.roughness),
         )  # fmt: skip
+        sqrt_info /= np.sqrt(1.0 + doubt)
         voxels = self.cells.find(keys)
         new = voxels < 0
         voxels[new] = len(self) + np.arange(np.count_nonzero(new))

@@ -30,7 +30,7 @@ from dsg_ros.core.solvers.window_stacks import joined, rows_of
 from dsg_ros.core.theta import Theta
 from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
-from dsg_ros.mapping import window_kernel
+from dsg_ros.mapping import joint, window_kernel
 from dsg_ros.mapping.association import Statistics
 from dsg_ros.mapping.closures import Closure
 from dsg_ros.mapping.keyframes import Rows
@@ -89,6 +89,7 @@ class BackEnd:
         self._closures_waiting = 0
         self._correction = 0.0
         self._graph_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-6)
+        self._joint_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-5)
 
     @property
     def trajectory(self) -> NDArray[np.float64]:
@@ -248,6 +249,19 @@ class BackEnd:
         self.counts["solves_refused"] += 1
         _log.warning("the graph of %d keyframes is left as it was: %s", self._keyframe_count, why)
 
+    def solve_jointly(self, theta: Theta) -> Statistics:
+        """All keyframes and the surfaces they saw, together (`dsg_ros.mapping.joint`), after `solve_graph`; the voxels
+        follow as there.
+        """
+        problem = joint.with_surfaces(self.problem(), self.sightings.surfaces())
+        solution = solve(problem, _split(theta, self._settings.refinement.voxel_share), self._joint_solver)
+        self.metrics["joint_cost"], self.metrics["joint_iterations"] = float(solution.cost), float(solution.iterations)
+        if solution.code in (Result.DIVERGED, Result.SINGULAR):
+            self._refuse(_reason(solution.underconstrained))
+        else:
+            self.world.set_poses(np.arange(self._keyframe_count), solution.state.poses[: self._keyframe_count])
+        return self.sightings.regroup()
+
     def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> Statistics:
         """Take over keyframe poses (k, 7) that were found elsewhere; the voxels follow as in `solve_graph`."""
         self.world.set_poses(np.arange(self._keyframe_count), trajectory)
@@ -307,19 +321,11 @@ class BackEnd:
         return voxels
 
     def _shared(self, theta: Theta) -> tuple[Theta, Theta]:
-        """Theta with a scan's information split between its registration and its voxel observations, on the host; once
-        for the rows between poses, and once for sightings: another object only where these would be others.
-
-        Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent,
-        whatever their correlation (covariance intersection; Julier and Uhlmann, 1997).
+        """Theta as `_split` has it for windows; once for the rows between poses, and once for sightings: another object
+        only where these would be others.
         """
         if theta is not self._told:
-            share = self._settings.window.voxel_share
-            host: Theta = jax.tree.map(np.asarray, theta)
-            shared = host.replace(
-                registration_noise=host.registration_noise - 0.5 * np.log(1.0 - share),
-                voxel_noise=host.voxel_noise - 0.5 * np.log(share),
-            )
+            shared = _split(theta, self._settings.window.voxel_share)
             former = self._split[1] if self._told is not None else shared
             alike = all(np.array_equal(getattr(former, name), getattr(shared, name)) for name in OF_SIGHTINGS)
             self._told, self._split = theta, (shared, former if alike else shared)
@@ -365,6 +371,20 @@ class BackEnd:
         Directions that are held have the anchor's deviation: filters downstream take no singular matrix.
         """
         return se3.carried(plain(relative), plain(self._covariance)) + self._held
+
+
+def _split(theta: Theta, share: float) -> Theta:
+    """Theta with a scan's information split between its registration and its voxel observations, which get ``share``;
+    on the host.
+
+    Both come from the same points.  Shares that sum to one keep the fusion of correlated estimates consistent,
+    whatever their correlation (covariance intersection; Julier and Uhlmann, 1997).
+    """
+    host: Theta = jax.tree.map(np.asarray, theta)
+    return host.replace(
+        registration_noise=host.registration_noise - 0.5 * np.log(1.0 - share),
+        voxel_noise=host.voxel_noise - 0.5 * np.log(share),
+    )
 
 
 def _window_state(window: Window | None) -> State:

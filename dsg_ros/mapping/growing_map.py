@@ -129,15 +129,16 @@ class GrowingMap:
         odometry: NDArray[np.float64],
         pose: NDArray[np.float64],
         travel: float,
+        inliers: float,
     ) -> None:
         """What the keyframe ``key`` saw, once the graph has it: voxels, and half of the local map; `complete_local_map`
-        is to follow.
+        is to follow.  ``inliers`` is the share of its points that the map before explained.
         """
         self.keyframes.add(stamp, cloud, odometry, travel, self.tracker.torn)
         self.tracker.torn = False
         self._begin_local_map()
         with self._stopwatch("voxels"):
-            seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse)
+            seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse, self.mapper.doubt(inliers))
             self.back_end.sightings.add(key, seen)
             if self.voxels.living > self._settings.voxels.most:
                 self._evict(key)
@@ -198,6 +199,11 @@ class GrowingMap:
         with self._stopwatch("graph"):
             self._follow(self.back_end.solve_graph(theta))
 
+    def _solve_jointly(self, theta: Theta) -> None:
+        if self._settings.refinement.voxel_share > 0.0:
+            with self._stopwatch("joint"):
+                self._follow(self.back_end.solve_jointly(theta))
+
     def refresh_local_map(self) -> None:
         """Have the scans to come matched to the newest keyframes, where these are now."""
         self._begin_local_map()
@@ -219,6 +225,7 @@ class GrowingMap:
         relative = se3.between(self.back_end.pose(-1), self.tracker.pose)
         self.solve_graph(theta)
         if self._settings.refinement.enabled:
+            self._solve_jointly(theta)
             with self._stopwatch("refinement"):
                 s, trajectory = self._settings.refinement, self.back_end.trajectory
                 self._adopt(refinement.refine_keyframes(s, self.mapper, self.keyframes, trajectory))
@@ -234,6 +241,7 @@ class GrowingMap:
         self.solve_graph(theta)
         if not self._settings.refinement.enabled:
             return self.scans.on(self.back_end.trajectory)
+        self._solve_jointly(theta)
         with self._stopwatch("refinement"):
             s, trajectory = self._settings.refinement, self.back_end.trajectory
             refined = refinement.refine(s, self.mapper, self.keyframes, self.scans, trajectory)

@@ -7,6 +7,7 @@ and a keyframe one sighting of it again.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from dsg_ros.core.solvers.held_rows import HeldRows
 from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import voxel_map
 from dsg_ros.mapping.association import Observations, Statistics
+from dsg_ros.mapping.joint import Surfaces, sides
 from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.state import State, packed, unpacked
 
@@ -88,6 +90,17 @@ class Sightings:
             self._remake_window_rows()
         self._world.set_voxels(*_means(points, voxel))
         return self._statistics(voxel, owner, key, passed)
+
+    def surfaces(self) -> Surfaces:
+        """What several keyframes saw the same side of, with the rows of those sightings."""
+        found = self._world.columns(VoxelSensorObs, self._rows.values, "voxel", "point", "sqrt_info")
+        placed = self._world.get_poses(self._keyframe.values)
+        surface = sides(found["voxel"].astype(np.int64), found["point"], _normals(found["sqrt_info"]), placed[:, 3:])
+        shared = np.flatnonzero(surface >= 0)
+        numbers = surface[shared]
+        rows: Any = self._world.stack(VoxelSensorObs, self._rows.values[shared])
+        _, means = _means(poses.transform(placed[shared], found["point"][shared]), numbers)
+        return Surfaces(dataclasses.replace(rows, voxel=numbers.astype(np.int32)), means)
 
     def forget(self, voxels: Keys, last: NDArray[np.int32], why: Literal["evicted", "retired"]) -> None:
         """Remove all sightings of some voxels (m,), one at least, that keyframes ``last`` (m,) saw the last time."""
@@ -175,11 +188,7 @@ class Sightings:
         newest = np.zeros(count, np.int64)
         newest[voxel] = np.arange(len(voxel))
         last[owner] = self._keyframe.values[newest[owner]]
-        # Along a surface, and in every direction where it is none, a sighting is as sure as the voxel is wide; the
-        # first row is the surface's normal (`voxel_kernels.observe`).
-        across = roots[newest[owner], 0]
-        length = np.linalg.norm(across, axis=1, keepdims=True)
-        normal[owner] = np.where(np.abs(length * self._size - 1) > 1e-6, across / np.maximum(length, 1e-12), 0.0)
+        normal[owner] = _normals(roots[newest[owner]])
         return Statistics(
             cell,
             np.bincount(voxel, minlength=count),
@@ -233,6 +242,16 @@ class Sightings:
             raise ValueError("sightings or voxels of another graph")
         self.counts = unpacked(state["counts"])
         self._remake_window_rows()
+
+
+def _normals(roots: Floats) -> Floats:
+    """Normals (m, 3) of what square-root information ``roots`` (m, 3, 3) tells of, zero where that is no surface.
+
+    Across a surface, which is the first row (`voxel_kernels.observe`), a sighting is surer than along it; where there
+    is none it is as sure in every direction.
+    """
+    across, along = np.linalg.norm(roots[:, :2], axis=2).T[..., None]
+    return np.where(across > along * (1 + 1e-6), roots[:, 0] / np.maximum(across, 1e-12), 0.0)
 
 
 def _main_cells(keys: Keys, voxel: Keys) -> tuple[Keys, Keys]:
