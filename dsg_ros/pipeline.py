@@ -415,6 +415,7 @@ class Slam:
     def _counts(self) -> dict[str, int]:
         m = self._map
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
+        totals["loops_withdrawn"] = m.back_end.loops.withdrawn
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
         totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts

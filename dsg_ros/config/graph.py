@@ -58,6 +58,9 @@ class LoopClosure:
     floor_translation: Annotated[float, Doc("Least sigma of a closure's translation"), Range(0.0, 1.0, "m")] = 0.01
     floor_rotation: Annotated[float, Doc("Least sigma of a closure's rotation"), Range(0.0, 0.2, "rad")] = 0.0026
     robust_scale: Annotated[float, Doc("Cauchy kernel of closures, in sigmas"), Range(0.1, 100.0)] = 3.0
+    withdraw_beyond: Annotated[
+        float, Doc("A closure that the graph as a whole denies by more is withdrawn, in sigmas"), Range(1.0, 1e6)
+    ] = 9.0
     trusted_jump: Annotated[float, Doc("Corrections up to this are believed at once"), Range(0.0, 30.0, "m")] = 0.6
     agreement_count: Annotated[int, Doc("Closures that must agree on a larger one"), Range(1, 20)] = 3
     agreement_distance: Annotated[float, Doc("How close they must agree"), Range(0.01, 5.0, "m")] = 0.25

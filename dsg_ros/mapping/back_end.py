@@ -33,7 +33,7 @@ from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import joint, window_kernel
 from dsg_ros.mapping.association import Statistics
 from dsg_ros.mapping.closures import Closure
-from dsg_ros.mapping.keyframes import Rows
+from dsg_ros.mapping.loop_rows import LoopRows, square_root
 from dsg_ros.mapping.sightings import Sightings
 from dsg_ros.state import State, nested, packed, part, unpacked
 
@@ -75,7 +75,7 @@ class BackEnd:
         self._axes = axes
         self.world = WorldModel()
         self.sightings = Sightings(settings, self.world, planar=len(axes) == 3)
-        self.loops = Rows(2, dtype=np.int64)
+        self.loops = LoopRows(settings.loops, self.world)
         self.counts = {"window_solves": 0, "graph_solves": 0, "solves_refused": 0}
         self.metrics: dict[str, float] = {}
         self._moving = np.diag(np.isin(np.arange(6), axes).astype(float))
@@ -85,9 +85,6 @@ class BackEnd:
         self._told: Theta | None = None
         self._split: tuple[Theta, Theta]
         self._window: Window | None = None
-        self._fresh: list[int] = []
-        self._closures_waiting = 0
-        self._correction = 0.0
         self._graph_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-6)
         self._joint_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-5)
 
@@ -95,12 +92,6 @@ class BackEnd:
     def trajectory(self) -> NDArray[np.float64]:
         """Keyframe poses (k, 7), base in map."""
         return self.world.poses
-
-    @property
-    def solved_loops(self) -> NDArray[np.int64]:
-        """Those of `loops` that a solve of the whole graph has taken in; what waits for one comes last there."""
-        found: NDArray[np.int64] = self.loops.values[: len(self.loops) - len(self._fresh)]
-        return found
 
     def pose(self, key: int) -> NDArray[np.float64]:
         """Pose (7,) of one keyframe; -1 is the newest."""
@@ -190,25 +181,7 @@ class BackEnd:
         # Both rows tie it: where the place shows nothing, as along a corridor, the loose one is left.
         found[axes] = np.linalg.inv((closure.information + np.diag(GAP_SIGMAS**-2.0))[axes])
         self._covariance = self._covariance + found
-        self.add_closures([closure])
-
-    def add_closures(self, closures: list[Closure]) -> None:
-        """Loop rows, without a robust kernel until the next global solve has pulled the map over."""
-        for closure in closures:
-            row = self.world.add(
-                Loop, first=closure.older, second=closure.newer, measured=closure.relative,
-                sqrt_info=square_root(closure.information),
-                kernel=int(Kernel.NONE), kernel_width=self._settings.loops.robust_scale,
-            )  # fmt: skip
-            self._fresh.append(row)
-            self.loops.append((closure.older, closure.newer))
-            self._closures_waiting += 1
-            self._correction = max(self._correction, closure.jump)
-
-    def needs_global_solve(self) -> bool:
-        """Whether enough closures, or one that moves the map far, wait to be worked in."""
-        s = self._settings.loops
-        return self._closures_waiting >= s.solve_after or self._correction > s.solve_beyond
+        self.loops.add([closure])
 
     def problem(self) -> Problem:
         """The graph over all keyframes, as it is now: odometry, registrations and closures."""
@@ -218,32 +191,32 @@ class BackEnd:
         """All keyframes over odometry, registrations and closures; the voxels follow their sightings, of which this
         tells what is known.
 
-        New closures act first as they are: from hundreds of deviations away a robust kernel would never let them in.
-        Then all are Cauchy, so that one that disagrees with the others is voted out.
+        New closures act first as they are (`LoopRows`).  Then all are Cauchy, so that one that disagrees with the
+        others is voted out; those that are, are withdrawn.
         """
         self.counts["graph_solves"] += 1
-        if self._fresh:
+        if self.loops.fresh:
             self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
-            self.world.set_rows(self._fresh, kernel=int(Kernel.CAUCHY))
-            self._fresh.clear()
-        self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
-        self._closures_waiting, self._correction = 0, 0.0
+        self.loops.settle()
+        if self._adopt_graph(solve(self.problem(), theta, self._graph_solver)) and self.loops.withdraw():
+            self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
         return self.sightings.regroup()
 
-    def _adopt_graph(self, solution: Solution) -> None:
+    def _adopt_graph(self, solution: Solution) -> bool:
         self.metrics["graph_cost"], self.metrics["graph_iterations"] = float(solution.cost), float(solution.iterations)
         # The state of a singular graph is a minimum too, but where its free variables stand there is chance, and the
         # covariance is that of a damped system: it would be published as if it were known.
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
             self._refuse(_reason(solution.underconstrained))
-            return
+            return False
         try:
             covariance = marginal_covariance(solution, self._keyframe_count - 1)
         except ValueError as error:  # regular where the last step began, it is factorised only here, where that ended
             self._refuse(str(error))
-            return
+            return False
         self.world.adopt(solution)
         self._covariance = covariance
+        return True
 
     def _refuse(self, why: str) -> None:
         self.counts["solves_refused"] += 1
@@ -336,15 +309,11 @@ class BackEnd:
         facts = {
             "counts": self.counts,
             "metrics": self.metrics,
-            "closures_waiting": self._closures_waiting,
-            "correction": self._correction,
         }
         window, sightings = _window_state(self._window), self.sightings.state()
-        return nested(world=self.world.state(), sightings=sightings, window=window) | {
+        return nested(world=self.world.state(), sightings=sightings, window=window, loops=self.loops.state()) | {
             "covariance": self._covariance.copy(),
             "links": np.array(self._links, np.int64).reshape(-1, 2),
-            "loops": self.loops.values.copy(),
-            "fresh": np.array(self._fresh, np.int64),
             "facts": packed(facts),
         }
 
@@ -356,12 +325,10 @@ class BackEnd:
         self._covariance = np.array(state["covariance"])
         self.sightings.restore(part(state, "sightings"))
         self._links = [(odometry, registration) for odometry, registration in state["links"].tolist()]
-        self.loops.load(state["loops"])
+        self.loops.restore(part(state, "loops"))
         if len(self._links) != max(0, self._keyframe_count - 1):
             raise ValueError("links of other keyframes than there are")
-        self._fresh = state["fresh"].tolist()
         self.counts, self.metrics = facts["counts"], facts["metrics"]
-        self._closures_waiting, self._correction = facts["closures_waiting"], facts["correction"]
         self._window = _window_of(part(state, "window"))
 
     def covariance(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -420,9 +387,3 @@ def _reason(free: tuple[tuple[Kind, int], ...]) -> str:
     named = ", ".join(f"{kind.value} {key}" for kind, key in free[:LISTED])
     more = f" and {len(free) - LISTED} more" if len(free) > LISTED else ""
     return f"its rows do not determine {named}{more}"
-
-
-def square_root(information: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``S`` (6, 6) with ``S^T S = information``, which may be singular."""
-    values, vectors = np.linalg.eigh(information)
-    return np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T

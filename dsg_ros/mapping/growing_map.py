@@ -164,7 +164,7 @@ class GrowingMap:
         with self._stopwatch("retire"):
             k, back_end = self.keyframes, self.back_end
             travel = lengthened(k.travel.values, k.torn.values)  # nothing is near across a tear
-            near = within(travel, back_end.solved_loops, BRIDGE, self._settings.retirement.way)
+            near = within(travel, back_end.loops.solved, BRIDGE, self._settings.retirement.way)
             window = len(k) - self._settings.window.keyframes
             means, trajectory = back_end.world.voxel_view, back_end.trajectory
             gone = self.retirement.look(k.clouds[-1], base_from_sensor[:3], means, trajectory, near, window)
@@ -184,10 +184,10 @@ class GrowingMap:
         """Look for places seen before, and solve the whole graph where that is called for; whether any are tied now."""
         with self._stopwatch("loops"):
             k = self.keyframes
-            trajectory, loops = self.back_end.trajectory, self.back_end.loops.values
+            trajectory, loops = self.back_end.trajectory, self.back_end.loops.ends
             closures = self.closer.search(trajectory, k.clouds, k.travel.values, loops, k.torn.values)
-        self.back_end.add_closures(closures)
-        if self.back_end.needs_global_solve():
+        self.back_end.loops.add(closures)
+        if self.back_end.loops.wanted:
             self.solve_graph(theta)
             self.tracker.move(self.back_end.pose(-1))
             self.refresh_local_map()
@@ -258,7 +258,7 @@ class GrowingMap:
 
     def path(self) -> Path:
         """Keyframes and closures."""
-        loops = self.back_end.loops.values.astype(np.int32)
+        loops = self.back_end.loops.ends.astype(np.int32)
         return Path(self.keyframes.stamps.values.copy(), self.back_end.trajectory, loops)
 
     def voxel_update(self) -> VoxelUpdate:

@@ -49,7 +49,7 @@ def graph(route=ROUTE, *, scans=True, loop=True, axes=PLANE, doubtful=None):
     if loop:
         newest = len(truth) - 1
         seen = poses.compose(poses.between(truth[5], truth[newest]), poses.exp(np.array([0.02, 0, 0, 0, 0, 0.003])))
-        back_end.add_closures([Closure(5, newest, seen, information, 0.0)])
+        back_end.loops.add([Closure(5, newest, seen, information, 0.0)])
         back_end.solve_graph(Theta.neutral())  # from now on the closure is robust
     return Sensitivity(back_end.problem(), Theta.neutral(), TOLD)
 
