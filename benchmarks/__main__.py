@@ -2,9 +2,10 @@
 
 node, hero, killian, clouds and scans are whole processes, against their limits.  batch, incremental, robust, growth run
 this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag
-smoother's updates, derivative a vector-Jacobian product over the solve before it, pcg conjugate gradients over sparse
-Cholesky.  calibration times nothing: it drives a simulated robot that learns its calibration, and holds what it has
-learned to the truth.  Nor does published: it calibrates recorded robots, beside what was published of them.
+smoother's updates, registration a scan's match beside the same in JAX, derivative a vector-Jacobian product over the
+solve before it, pcg conjugate gradients over sparse Cholesky.  calibration times nothing: it drives a simulated robot
+that learns its calibration, and holds what it has learned to the truth.  Nor does published: it calibrates recorded
+robots, beside what was published of them.
 worsened maps recordings that were made worse, beside what comes of them as they are.  learned tells what recorded
 robots learn of themselves, how soon, and what good it does.  corrected maps logs that GMapping corrected, from the
 odometry that it was given.

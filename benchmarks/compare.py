@@ -25,6 +25,7 @@ from benchmarks import (
     learned,
     pcg,
     published,
+    registration,
     robust,
     window,
     worsened,
@@ -46,6 +47,7 @@ GRAPHS = {
     "robust": robust.GRAPHS,
     "growth": (),
     "window": (),
+    "registration": (),
     "derivative": derivative.GRAPHS,
     "pcg": pcg.GRAPHS,
     "calibration": (),
@@ -74,6 +76,8 @@ def parts(name: str, options: argparse.Namespace) -> Iterable[Part]:
     """The comparison ``name``, graph by graph."""
     if name == "window":
         return window.run()
+    if name == "registration":
+        return registration.run(options.repeats)
     if name == "calibration":
         return calibration.run(options)
     if name == "published":

@@ -11,6 +11,7 @@ COMPARISONS = (
     "robust",
     "growth",
     "window",
+    "registration",
     "derivative",
     "pcg",
     "calibration",
