@@ -57,6 +57,13 @@ class Costs:
         first = max(fifth.start - 1, 0)
         return float(self.memory[fifth.stop - 1] - self.memory[first]) / (fifth.stop - 1 - first)
 
+    def leaps(self, most: int = 6) -> list[tuple[int, float, bool]]:
+        """The keyframes at which memory grew most, by how much [MiB] and whether the whole graph was solved there."""
+        grown = np.diff(self.memory, prepend=self.memory[:1]) / 2**20
+        solved = self.phases[GRAPH] > 0 if GRAPH in self.phases else np.zeros(len(grown), bool)
+        largest = np.sort(np.argsort(-grown)[:most])
+        return [(int(k), float(grown[k]), bool(solved[k])) for k in largest]
+
 
 def run(folder: Path, names: Sequence[str] | None = None) -> Iterator[list[Row]]:
     """Rows of the recordings named, or of fr-clinic; what each phase takes is printed before."""
@@ -106,7 +113,15 @@ def rows(name: str, costs: Costs) -> list[Row]:
     ]
     first, last = (costs.grown(costs.fifths[at]) / 1024 for at in (0, -1))
     note = f"{last:.1f} kB over {first:.1f} kB; resident in the end {costs.memory[-1] / 2**20:.0f} MiB"
-    return [*told, Row("processes", name, "memory a keyframe", last / first, None, "", GROWTH, note, alone=True)]
+    every = costs.grown(slice(0, len(costs.memory))) / 1024
+    since = (
+        f"{every:.1f} kB over {first:.1f} kB; tables double and solves leave what they worked with: it comes in leaps"
+    )
+    return [
+        *told,
+        Row("processes", name, "memory a keyframe", last / first, None, "", GROWTH, note, alone=True),
+        Row("processes", name, "memory a keyframe so far", every / first, None, "", GROWTH, since, alone=True),
+    ]
 
 
 def _row(
@@ -129,4 +144,6 @@ def profile(name: str, costs: Costs) -> str:
     }
     order = sorted(lines, key=lambda line: lines[line][0] - lines[line][-1])
     head = f"{name}: {len(costs.wall)} keyframes; milliseconds a keyframe by fifth"
-    return "\n".join([head, *(f"  {line:16}" + "".join(f"{value:10.2f}" for value in lines[line]) for line in order)])
+    leaps = [f"{k} by {grown:.1f} MiB{' (graph solved)' if solved else ''}" for k, grown, solved in costs.leaps()]
+    table = (f"  {line:16}" + "".join(f"{value:10.2f}" for value in lines[line]) for line in order)
+    return "\n".join([head, *table, f"  memory grew most at keyframes {', '.join(leaps)}"])

@@ -7,13 +7,12 @@ then only places that the robot came to again are there to be found.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import Run, log_of
+from benchmarks.runs import Run, log_of, output
 from benchmarks.table import Row
 from dsg_ros.io.map_folder import IN_RUN
 
@@ -35,10 +34,8 @@ def _told(name: str, log: Path, folder: Path) -> Iterator[Row]:
     for what, apart in (("whole map", 0.0), (f"without {APART:g} s around", APART)):
         command = [sys.executable, "-m", "dsg_ros", "--quiet", "relocalise", str(run.out / IN_RUN), str(log), "--json"]
         command += ["--trials", str(TRIALS), "--apart", str(apart)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode not in (0, 1):  # 1: one was wrong, which a row tells
-            raise subprocess.CalledProcessError(done.returncode, command)
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        said = output(command, expected=(0, 1))  # 1: one was wrong, which a row tells
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])
         missed, wrong, search = found["trials"] - found["right"], found["wrong"], found["search_seconds"]
         note = f"of {found['trials']}; found by one scan alone {found['by_one_scan']}"
         goal = None if apart else MISSED * found["trials"]

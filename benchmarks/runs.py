@@ -109,6 +109,9 @@ class Run:
             yield self.row(f"ATE RMSE, {what}", ate, "m", goals.get(what), dead)
 
 
-def output(command: Sequence[str]) -> str:
-    """Of a process, which is to succeed."""
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+def output(command: Sequence[str], expected: Sequence[int] = (0,)) -> str:
+    """Of a process; `UserError` where its exit code is none of the ``expected``."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in expected:
+        raise UserError(f"{' '.join(command)}\nended with exit code {done.returncode}; what it said stands above")
+    return done.stdout
