@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measuring import apart
-from benchmarks.runs import log_of
+from benchmarks.runs import logs_of
 from benchmarks.table import Row
 from dsg_ros.io.ahead import reading
 from dsg_ros.io.records import Topics
@@ -67,8 +67,8 @@ class Costs:
 
 def run(folder: Path, names: Sequence[str] | None = None) -> Iterator[list[Row]]:
     """Rows of the recordings named, or of fr-clinic; what each phase takes is printed before."""
-    for name in names or ("fr-clinic",):
-        costs = apart(measure, log_of(name))
+    for name, log in logs_of(names, "fr-clinic"):
+        costs = apart(measure, log)
         print(profile(name, costs), flush=True)
         yield rows(name, costs)
 

@@ -83,7 +83,15 @@ def of_relations(name: str, folder: Path) -> Iterator[Row]:
         metres, degrees = (errors[figure] for figure in ("trans_mean_m", "rot_mean_deg"))
         yield run.row(f"relations, {what}", metres, "m", goals.get(what), dead["trans_mean_m"], note)
         yield run.row(f"relations' turn, {what}", degrees, "deg", goals.get(f"{what} turn"), dead["rot_mean_deg"])
+    yield _double(run)
     yield run.whole(goals.get("seconds"))
+
+
+def _double(run: Run) -> Row:
+    """Of the walls, beside those of the same scans at the odometry's poses."""
+    saved = read_map(run.out / IN_RUN)
+    ours, dead = (walls(track, saved.clouds).share for track in (saved.poses, saved.odometry))
+    return run.row("walls that are double", 100 * ours, "%", peer=100 * dead)
 
 
 def _tracks() -> dict[str, str]:
@@ -112,6 +120,7 @@ def of_corrected(name: str, folder: Path) -> Iterator[Row]:
         goal = goals["closing gap"] if what == "final" else None
         note = f"gaps {gap:.3f}, corrected log {wanted:.3f}, odometry {dead:.1f}"
         yield run.row(f"closing gap, {what}", abs(gap - wanted), "m", goal, abs(dead - wanted), note)
+    yield _double(run)
     yield run.whole()
 
 
@@ -181,7 +190,7 @@ def _spatial(run: Run, goal: float | None) -> Iterator[Row]:
     """Rows of clouds: ATE, with the ``goal`` in percent of the path, and the relative error."""
     scores, metres = run.scores(), run.told["metres"]
     dead = scores["odometry"]
-    yield from run.ate({"final": 0.01 * goal * metres} if goal else {})
+    yield from run.ate({"final": round(0.01 * goal * metres, 3)} if goal else {})
     for what, name in SCORES.items():
         for figure, unit in (("translation_median", "%"), ("rotation_median", "deg/m")):
             # Where it gains least on the odometry.

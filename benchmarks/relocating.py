@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import Run, log_of, output
+from benchmarks.runs import Run, logs_of, output
 from benchmarks.table import Row
 from dsg_ros.io.map_folder import IN_RUN
 
@@ -25,8 +25,8 @@ MISSED = 0.01
 
 def run(folder: Path, names: Sequence[str] | None = None) -> Iterator[list[Row]]:
     """Rows of each of the recordings named, or of intel."""
-    for name in names or ("intel",):
-        yield list(_told(name, log_of(name), folder))
+    for name, log in logs_of(names, "intel"):
+        yield list(_told(name, log, folder))
 
 
 def _told(name: str, log: Path, folder: Path) -> Iterator[Row]:

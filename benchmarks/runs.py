@@ -62,6 +62,13 @@ def log_of(name: str) -> Path:
     return path
 
 
+def logs_of(names: Sequence[str] | None, default: str) -> Iterator[tuple[str, Path]]:
+    """The recordings named, `UserError` where one is missing; or the ``default`` one, left out where it is."""
+    if names or there(recordings() / LOGS[default]):
+        for name in names or (default,):
+            yield name, log_of(name)
+
+
 @dataclass(frozen=True)
 class Run:
     """The folder ``out`` of a run of a log, what it ``told`` and how long the whole process took, by run."""

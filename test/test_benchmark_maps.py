@@ -71,9 +71,10 @@ def test_what_is_not_there_is_left_out_and_said(
     at_hand: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert list(maps.run(tmp_path, ["intel", "fr-clinic"])) == []
-    assert capsys.readouterr().out.count("is not there") >= 2
+    assert list(relocating.run(tmp_path)) == list(keyframes.run(tmp_path)) == []
+    assert capsys.readouterr().out.count("is not there") >= 4
     with pytest.raises(UserError, match="is not there"):
-        list(relocating.run(tmp_path))
+        list(relocating.run(tmp_path, ["intel"]))
 
 
 def test_unknown_recordings_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
