@@ -1,6 +1,8 @@
 """``python -m benchmarks [NAME...]``: time the commands as a user starts them, and the back end against GTSAM.
 
-node, hero, killian, clouds and scans are whole processes, against their limits.  batch, incremental, robust, growth run
+node, hero, killian, clouds and scans are whole processes, against their limits.  maps runs real logs and tells every
+error beside its goal, relocalise draws scans that are to be found in a map, keyframes tells what a keyframe costs from
+the first fifth of a run to the last.  batch, incremental, robust, growth run
 this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag
 smoother's updates, registration a scan's match beside the same in JAX, derivative a vector-Jacobian product over the
 solve before it, pcg conjugate gradients over sparse Cholesky.  calibration times nothing: it drives a simulated robot
@@ -32,18 +34,21 @@ from pathlib import Path
 from benchmarks import baseline
 from benchmarks.measuring import confined, cores
 from benchmarks.options import COMPARISONS, OF_GRAPHS, SIZES, UNTIMED, add_options
-from benchmarks.processes import PROCESSES
+from benchmarks.processes import PROCESSES, RECORDED, recorded
 from benchmarks.table import Row, from_json, render
 from dsg_ros.errors import UserError
 
-NAMES = (*PROCESSES, *COMPARISONS)
+NAMES = (*PROCESSES, *RECORDED, *COMPARISONS)
 
 
-def run_process(name: str) -> list[Row]:
-    """One of the whole-process figures; printed."""
+def run_process(name: str, recordings: Sequence[str] | None) -> list[Row]:
+    """One of the whole-process figures, those of recordings of the ``recordings`` named; printed."""
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dsg_ros-bench-") as folder:
-        rows = PROCESSES[name](Path(folder))
-    print(render(rows), flush=True)
+        of_all = recorded(name, Path(folder), recordings) if name in RECORDED else [PROCESSES[name](Path(folder))]
+        for some in of_all:
+            print(render(some), flush=True)
+            rows += some
     return rows
 
 
@@ -136,7 +141,10 @@ def main(
         names = options.names or (stored_names() if options.gate else NAMES)
         for name in names:
             allowed = options.cores or (cores() if name in UNTIMED else 1)
-            rows += comparison(name, allowed, told, options.out) if name in COMPARISONS else run_process(name)
+            if name in COMPARISONS:
+                rows += comparison(name, allowed, told, options.out)
+            else:
+                rows += run_process(name, options.recordings)
         code = 0 if all(row.reached is not False for row in rows if row.benchmark == "processes") else 1
         if options.gate:
             code = check(rows, names, options) or code

@@ -60,9 +60,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     drives.add_argument(
         "--fix-memory", type=float, default=0.0, metavar="S", help="time constant of their errors (default: white)"
     )
-    worse = parser.add_argument_group("worsened, learned and corrected", "recordings of real robots")
+    worse = parser.add_argument_group("recordings", "of real robots")
     worse.add_argument(
-        "--recordings", nargs="+", metavar="NAME", help="only these: intel, aces, mit-csail; corrected: of the folder"
+        "--recordings",
+        nargs="+",
+        metavar="NAME",
+        help="only these: intel, aces, mit-csail; maps, relocalise and keyframes: killian and fr-clinic too, maps: "
+        "hku-balm and building; corrected: of the folder",
     )
     worse.add_argument("--worse", nargs="+", metavar="HOW", help="only so, of benchmarks/worsening.py")
     worse.add_argument(

@@ -30,6 +30,10 @@ class Stopwatch:
             self._total[phase] = self._total.get(phase, 0.0) + seconds
             self._recent.setdefault(phase, deque(maxlen=RECENT)).append(seconds)
 
+    def totals(self) -> dict[str, float]:
+        """Seconds in each phase so far."""
+        return dict(self._total)
+
     def last(self) -> dict[str, float]:
         """The latest duration of each phase [s]: ``seconds.<phase>``."""
         return {f"seconds.{phase}": recent[-1] for phase, recent in self._recent.items()}

@@ -241,7 +241,10 @@ def test_gate_fails_where_nothing_was_checked(gate: Gate, capsys: pytest.Capture
 def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["nonsense"])
-    assert "there are node, hero, killian, clouds, scans, rates, batch" in capsys.readouterr().err
+    assert (
+        "there are node, hero, killian, clouds, scans, rates, maps, relocalise, keyframes, batch"
+        in capsys.readouterr().err
+    )
 
 
 def test_stored_baseline_is_of_what_there_is() -> None:
