@@ -37,9 +37,11 @@ class Room:
             frames += self.sync.add_odometry(round(stamp * MS), poses.from_planar(stamp if x is None else x, 0.0, 0.0))
         return frames
 
-    def scan(self, stamp_ms, times=None, points=POINTS, source="scan"):
+    def scan(self, stamp_ms, times=None, points=POINTS, source="scan", frame=""):
         times = None if times is None else np.asarray(times, np.float32)
-        return self.sync.add_scan(round(stamp_ms * MS), points, times, planar=True, source=source)
+        return self.sync.add_scan(
+            round(stamp_ms * MS), points, times, planar=True, source=source, sensor_frame=frame
+        )
 
     @property
     def counts(self):
@@ -341,6 +343,37 @@ def test_odometry_is_silent_for_as_long_as_each_source_of_scans_says():
         frames += room.sync.add_scan((stamp - 50) * 1_000_000, np.ones((1, 3)), source="points")
         first = first or (frames and stamp)
     assert first == 3200
+
+
+def test_of_two_sensors_on_one_topic_that_stamp_alike_no_scan_is_dropped():
+    room = Room()
+    room.odom(*range(0, 1000, 100))
+    for stamp in range(0, 500, 100):
+        for frame in ("front", "back"):
+            assert _stamps(room.scan(stamp, frame=frame)) == [stamp]
+    assert room.scan(400, frame="front") == []
+    assert room.counts["scans_repeated_stamp"] == 1
+
+
+def test_odometry_is_silent_for_as_long_as_each_sensor_of_a_topic_says():
+    """As of two topics: one lags, and the time between them is not counted twice."""
+    room = Room(odometry_silence=3.0)
+    room.odom(0, 100)
+    first = None
+    for stamp in range(200, 6000, 100):
+        frames = room.scan(stamp, frame="front") + room.scan(stamp - 50, frame="back")
+        first = first or (frames and stamp)
+    assert first == 3200
+
+
+def test_sensors_whose_frames_are_ever_new_are_not_all_remembered():
+    room = Room()
+    room.odom(0)
+    for number in range(5000):
+        room.scan(number, frame=f"laser{number}")
+    assert len(room.sync._latest) == len(room.sync._unheard) == 16
+    room.scan(4999, frame="laser4999")
+    assert room.counts["scans_repeated_stamp"] == 1, "the latest are"
 
 
 def test_odometry_that_repeats_its_last_message_is_silent():
