@@ -56,8 +56,8 @@ class Localisation:
     """
 
     def __init__(self, settings: config.Slam, saved: SavedMap) -> None:
-        if not len(saved.stamps):
-            raise UserError("the map holds no keyframe: nothing to localise in")
+        if not any(len(cloud) for cloud in saved.clouds):
+            raise UserError("the map holds no keyframe that has seen anything: nothing to localise in")
         self._settings = config.replace(settings, {"learning.enabled": False})
         self._saved = saved
         self._calibration = Calibration(self._settings, saved.parameters)

@@ -124,7 +124,7 @@ class Slam:
             elif frame.planar:
                 self._map.range_noise.hear(frame.points)
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
-            if self._lost.search is None and self._odometry.away and len(self._map.scans):
+            if self._lost.search is None and self._odometry.away and not self._map.empty:
                 self._lost.lose_sight(self._map, frame.stamp, self._odometry.unseen)
                 self._compiled = compilations()
             if self._lost.search is None:
@@ -142,7 +142,7 @@ class Slam:
         self._odometry.matched(tracked.inliers)
         blind = alone and not self._map.tracker.step.seen  # nothing says where it is: no place for a keyframe
         grows = usable and not blind and not self._map.carried.suspected
-        keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked))
+        keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked, len(matched)))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             moment = self._calibration.moment(frame, there)
@@ -329,10 +329,15 @@ class Slam:
 
     def take_up(self) -> None:
         """After `restore`, where time has passed and the odometry may have begun anew: the map grows again once the
-        robot is found in it (`dsg_ros.mapping.resumption`).
+        robot is found in it (`dsg_ros.mapping.resumption`).  A map in which nothing was seen is begun anew.
         """
         self._odometry.begin_anew()
-        if len(self._map.scans):
+        if self._map.empty:
+            if scans := len(self._map.scans):
+                _log.warning("none of the %d scans before has seen anything: a new map begins", scans)
+                self._calibration.interrupt()
+            self._map = self._new_map(self._map.planar)
+        else:
             self._lost.resume(self._map)
             self._compiled = compilations()
 

@@ -64,7 +64,8 @@ class Synchroniser:
     odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
     (used, put in its place), odometry_too_old, odometry_doubtful_stamp (used, if the next agrees),
     odometry_wrong_stamp (it did not, or is zero);
-    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp,
+    scans_received, frames, points_out_of_range, scans_without_points (used: the pose goes on by odometry),
+    scans_repeated_stamp, scans_wrong_stamp,
     scans_without_odometry (older than the first sample or, at the end, farther than the timeout from the last one),
     scans_too_old (older than the samples kept), scans_odometry_silent (waited, or still wait, because odometry
     stopped), scans_held_odometry (emitted with the last sample held, by `flush` or in silence), dropped_queue_full (as
@@ -325,9 +326,11 @@ class Synchroniser:
             self.counts["points_out_of_range"] += len(points) - kept
             points = points[inside]
             times = None if times is None else times[inside]
-        if not kept:
-            self._count("scans_without_points", source, stamp, f"dropped: none of {len(inside)} points is within range")
-            return None
+        if not kept:  # the robot moves on, and where it was then is known by its odometry
+            why = f"none of its {len(inside)} points is within range" if len(inside) else "it has no point"
+            text = f"{why}: nothing is seen in it, it goes on by odometry alone"
+            self._count("scans_without_points", source, stamp, text)
+            times = None
         start = end = stamp
         if times is not None:
             start, end = stamp + min(0, _nanoseconds(times.min())), stamp + max(0, _nanoseconds(times.max()))
@@ -391,7 +394,10 @@ def _nanoseconds(seconds: float) -> int:
     return round(float(seconds) * _SECOND)
 
 
-_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
+_NOT_DROPS = (
+    "points_", "odometry_", "scans_received", "scans_without_points", "scans_odometry_silent", "scans_held", "frames",
+    "clock_",
+)  # fmt: skip
 
 
 def dropped_scans(counts: Mapping[str, int]) -> dict[str, int]:

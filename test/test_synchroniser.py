@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from dsg_ros import poses
 from dsg_ros.config import Input
-from dsg_ros.synchroniser import Synchroniser
+from dsg_ros.synchroniser import Synchroniser, dropped_scans
 
 MS = 1_000_000
 POINTS = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], np.float32)
 ARRIVED = {
     "scans_repeated_stamp",
-    "scans_without_points",
     "scans_without_odometry",
     "scans_too_old",
     "dropped_queue_full",
@@ -39,9 +38,7 @@ class Room:
 
     def scan(self, stamp_ms, times=None, points=POINTS, source="scan", frame=""):
         times = None if times is None else np.asarray(times, np.float32)
-        return self.sync.add_scan(
-            round(stamp_ms * MS), points, times, planar=True, source=source, sensor_frame=frame
-        )
+        return self.sync.add_scan(round(stamp_ms * MS), points, times, planar=True, source=source, sensor_frame=frame)
 
     @property
     def counts(self):
@@ -121,17 +118,21 @@ def test_scans_before_the_first_odometry_are_dropped_and_told():
     assert "0.005 s before the first odometry" in room.said[0]
 
 
-def test_points_out_of_range_are_dropped_with_their_times_and_scans_without_any_told():
+def test_points_out_of_range_are_dropped_with_their_times_and_scans_without_any_told_and_used():
     room = Room(min_range=0.5, max_range=5.0)
     room.odom(0, 100)
     points = np.array([[0.1, 0, 0], [1, 0, 0], [9, 0, 0], [np.nan, 1, 1], [0, 0, 5.0]], np.float32)
     (frame,) = room.scan(10, [0.0, 0.01, 0.02, 0.03, 0.04], points)
     np.testing.assert_array_equal(frame.points, points[[1, 4]])
     np.testing.assert_allclose(frame.times, [0.01, 0.04])
-    assert room.scan(20, None, points[:1]) == []
-    assert room.scan(30, None, np.empty((0, 3), np.float32)) == []
+    for stamp, times, none in ((20, [0.02], points[:1]), (30, None, np.empty((0, 3), np.float32))):
+        (blind,) = room.scan(stamp, times, none)
+        assert (blind.points.shape, blind.times) == ((0, 3), None)
+        assert blind.odometry.at(blind.stamp)[0] == pytest.approx(stamp)
     assert room.counts["points_out_of_range"] == 4
     assert room.counts["scans_without_points"] == 2
+    assert dropped_scans(room.counts) == {}
+    assert "scan at 0.020000: none of its 1 points is within range" in room.said[0]
 
 
 def test_a_full_queue_drops_the_oldest():
