@@ -111,6 +111,7 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
         frame = self._odometry.of(frame, self._map.tracker.step if self._lost.search is None else NO_STEP)
+        frame = self._map.stuck_beams.without(frame) if frame.planar else frame
         alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp, frame.odometry)
@@ -423,4 +424,6 @@ class Slam:
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
         totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts
-        return totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts
+        return (
+            totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts | m.stuck_beams.counts
+        )

@@ -31,6 +31,7 @@ from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import within
 from dsg_ros.mapping.resumption import Last, Resumed, Resumption
 from dsg_ros.mapping.retirement import Retirement
+from dsg_ros.mapping.stuck_beams import StuckBeams
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
@@ -52,6 +53,7 @@ PARTS = (
     "retirement",
     "grid",
     "mounting",
+    "stuck_beams",
     "scans",
     "range_noise",
 )
@@ -84,6 +86,7 @@ class GrowingMap:
         self.retirement = Retirement(settings.retirement, self.voxels)
         self.grid = OccupancyMapper(settings.grid, planar=planar)
         self.mounting = MountingCheck()
+        self.stuck_beams = StuckBeams()
         self.carried = Carried(settings.registration, self.mapper)
         self._waiting: list[tuple[Any, ...]] = []
         self._around = np.zeros((0, 3))

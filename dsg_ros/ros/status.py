@@ -115,9 +115,10 @@ def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int)
     return array
 
 
-_MOUNTING = {
+_SENSOR = {
     "sensor_upside_down": "the sensor seems to be mounted upside down",
     "sensor_backwards": "the sensor seems to look back",
+    "beams_stuck": "beams of the scanner always tell the same range: dirt, damage, or a part of the robot in its view",
 }
 
 
@@ -145,8 +146,8 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         yield subject, ok, ""
     parent = figures["map_to_odom"]["other_parent"]
     yield "map_to_odom", warn if parent else ok, f"its child has another parent on /tf: {parent}" if parent else ""
-    mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
-    yield "counts", warn if mounting else ok, ", ".join(mounting)
+    sensor = [said for count, said in _SENSOR.items() if figures["counts"].get(count)]
+    yield "counts", warn if sensor else ok, ", ".join(sensor)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
