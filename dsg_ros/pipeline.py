@@ -423,7 +423,5 @@ class Slam:
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
-        totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts
-        return (
-            totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts | m.stuck_beams.counts
-        )
+        totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts | m.stuck_beams.counts
+        return totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts

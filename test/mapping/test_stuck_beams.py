@@ -25,7 +25,7 @@ FRONT, BACK = poses.from_planar(0.2, 0.0, 0.0), poses.from_planar(-0.2, 0.0, np.
 def frames(
     walls: Array, truth: Array, change: Change, mount: Array = poses.IDENTITY, noise: float = 0.01
 ) -> list[Frame]:
-    """Scans of a robot along ``truth`` (n, 7); ``change`` makes of the ranges (180,) of a scan what the scanner tells."""
+    """Scans of a robot along ``truth`` (n, 7); ``change`` makes of a scan's ranges (180,) what the scanner tells."""
     found = []
     for number, pose in enumerate(truth):
         at = poses.compose(pose, mount)
