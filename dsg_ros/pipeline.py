@@ -179,6 +179,7 @@ class Slam:
                 grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
                 self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
                 grown.mounting.add(measured, relative)
+                self._later(partial(grown.mounting.turned, grown.keyframes.clouds[last], cloud, plain(measured)))
             else:
                 grown.back_end.add_seen_link(key, measured, sigmas, relative, information)
                 self._calibration.interrupt()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import worlds
+from documents import ROOT, read
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
@@ -198,3 +200,15 @@ def test_a_sensor_mounted_the_wrong_way_round_is_told_once(
 def test_a_sensor_as_its_extrinsic_says_is_not_told_of(drive: Drive) -> None:
     result = mapped(drive[1])
     assert result.counts["sensor_upside_down"] == result.counts["sensor_backwards"] == 0
+
+
+def test_every_case_of_the_table_has_a_test() -> None:
+    """docs/trust.md, *A sensor in trouble*."""
+    section = read("docs/trust.md").split("## A sensor in trouble")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "test").rglob("test_*.py"))
+    assert len(rows) == 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        assert [name for name in named if f"def {name}(" not in code] == []

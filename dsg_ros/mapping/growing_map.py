@@ -85,7 +85,7 @@ class GrowingMap:
         self.voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=planar)
         self.retirement = Retirement(settings.retirement, self.voxels)
         self.grid = OccupancyMapper(settings.grid, planar=planar)
-        self.mounting = MountingCheck()
+        self.mounting = MountingCheck(self.mapper)
         self.stuck_beams = StuckBeams()
         self.carried = Carried(settings.registration, self.mapper)
         self._waiting: list[tuple[Any, ...]] = []

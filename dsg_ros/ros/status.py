@@ -118,6 +118,7 @@ def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int)
 _SENSOR = {
     "sensor_upside_down": "the sensor seems to be mounted upside down",
     "sensor_backwards": "the sensor seems to look back",
+    "sensor_tilted": "the sensor seems to be tilted",
     "beams_stuck": "beams of the scanner always tell the same range: dirt, damage, or a part of the robot in its view",
 }
 
