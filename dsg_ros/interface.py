@@ -120,8 +120,9 @@ Told = ReferencePose | ReferencePosition
 class Frame:
     """One scan with the odometry that spans it.
 
-    ``points`` (n, 3) float32 in the sensor frame, finite, inside the configured ranges.  ``times`` (n,) float32 seconds
-    after ``stamp`` at which each point was measured, or None for an instantaneous scan.  ``base_from_sensor`` (7,).
+    ``points`` (n, 3) float32 in the sensor frame, finite, inside the configured ranges; none where nothing was seen.
+    ``times`` (n,) float32 seconds after ``stamp`` at which each point was measured, or None for an instantaneous scan.
+    ``base_from_sensor`` (7,).
     ``planar``: the points come from a LaserScan, so height, roll and pitch cannot be observed from them.
     ``reference`` are poses or positions to learn from that came since the frame before; they may be of any time.
     ``heard``: odometry was; else it fell silent, and the track is the last of it, held.

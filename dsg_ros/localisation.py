@@ -27,6 +27,7 @@ from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser, Located, State
 from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.reference import Reference
+from dsg_ros.mapping.stuck_beams import StuckBeams
 from dsg_ros.mapping.warm_up import compile_localiser
 from dsg_ros.stopwatch import Stopwatch
 
@@ -56,8 +57,8 @@ class Localisation:
     """
 
     def __init__(self, settings: config.Slam, saved: SavedMap) -> None:
-        if not len(saved.stamps):
-            raise UserError("the map holds no keyframe: nothing to localise in")
+        if not any(len(cloud) for cloud in saved.clouds):
+            raise UserError("the map holds no keyframe that has seen anything: nothing to localise in")
         self._settings = config.replace(settings, {"learning.enabled": False})
         self._saved = saved
         self._calibration = Calibration(self._settings, saved.parameters)
@@ -68,6 +69,7 @@ class Localisation:
         self.reference = Reference(settings.relocalisation, self.mapper, saved.poses, clouds, reach)
         self._source = OdometrySource(self._settings, self._calibration.predict)
         self._localiser = self.new_localiser()
+        self._stuck_beams = StuckBeams()
         self._stopwatch = Stopwatch()
         self._stamps, self._poses, self._odometry = Rows(dtype=np.int64), Rows(7), Rows(7)
         self._counts: Counter[str] = Counter(scans=0, scans_of_other_kind=0)
@@ -99,6 +101,7 @@ class Localisation:
     def estimate(self, frame: Frame) -> Estimate:
         """One scan: deskew; then register it to the map around, or look for it in the whole map."""
         frame = self._source.of(frame, self._localiser.step)
+        frame = self._stuck_beams.without(frame) if frame.planar else frame
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("localise"):
             cloud = self.cloud(frame)
@@ -199,4 +202,5 @@ class Localisation:
             **self._source.counts,
             "voxels": len(self._saved.voxels.ids),
             **self._localiser.counts,
+            **self._stuck_beams.counts,
         }

@@ -111,6 +111,7 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
         frame = self._odometry.of(frame, self._map.tracker.step if self._lost.search is None else NO_STEP)
+        frame = self._map.stuck_beams.without(frame) if frame.planar else frame
         alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp, frame.odometry)
@@ -124,7 +125,7 @@ class Slam:
             elif frame.planar:
                 self._map.range_noise.hear(frame.points)
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
-            if self._lost.search is None and self._odometry.away and len(self._map.scans):
+            if self._lost.search is None and self._odometry.away and not self._map.empty:
                 self._lost.lose_sight(self._map, frame.stamp, self._odometry.unseen)
                 self._compiled = compilations()
             if self._lost.search is None:
@@ -142,7 +143,7 @@ class Slam:
         self._odometry.matched(tracked.inliers)
         blind = alone and not self._map.tracker.step.seen  # nothing says where it is: no place for a keyframe
         grows = usable and not blind and not self._map.carried.suspected
-        keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked))
+        keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked, len(matched)))
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             moment = self._calibration.moment(frame, there)
@@ -178,6 +179,7 @@ class Slam:
                 grown.back_end.add_link(key, measured, seconds, relative, information, tracked.doubtful, gained)
                 self._calibration.add(key, Link(measured, seconds, relative, information, gained), before, stamp)
                 grown.mounting.add(measured, relative)
+                self._later(partial(grown.mounting.turned, grown.keyframes.clouds[last], cloud, plain(measured)))
             else:
                 grown.back_end.add_seen_link(key, measured, sigmas, relative, information)
                 self._calibration.interrupt()
@@ -329,10 +331,15 @@ class Slam:
 
     def take_up(self) -> None:
         """After `restore`, where time has passed and the odometry may have begun anew: the map grows again once the
-        robot is found in it (`dsg_ros.mapping.resumption`).
+        robot is found in it (`dsg_ros.mapping.resumption`).  A map in which nothing was seen is begun anew.
         """
         self._odometry.begin_anew()
-        if len(self._map.scans):
+        if self._map.empty:
+            if scans := len(self._map.scans):
+                _log.warning("none of the %d scans before has seen anything: a new map begins", scans)
+                self._calibration.interrupt()
+            self._map = self._new_map(self._map.planar)
+        else:
             self._lost.resume(self._map)
             self._compiled = compilations()
 
@@ -418,5 +425,5 @@ class Slam:
         totals["loops_withdrawn"] = m.back_end.loops.withdrawn
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
-        totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts
+        totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts | m.stuck_beams.counts
         return totals | m.tracker.counts | m.closer.counts | m.back_end.counts | m.mounting.counts

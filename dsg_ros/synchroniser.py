@@ -26,6 +26,8 @@ _HISTORY = 4096  # odometry samples kept: 80 s at 50 Hz, 4 s at 1 kHz
 _BEFORE = 300_000_000
 """Odometry before a scan [ns] that goes with it: `OdometryTrack.velocity` is taken over so much of it, a sweep away."""
 _UNIT = 1e-3  # a quaternion farther from unit norm is worth a word
+_SENSORS = 16
+"""Sensors whose latest stamp is kept: those heard last."""
 _MOST_STEP = _SECOND
 """From one scan to the next so much counts as time without odometry, at most: where both stopped none has passed."""
 
@@ -37,6 +39,10 @@ class _Scan:
     start: int
     end: int
     source: str
+
+
+Sensor = tuple[str, str]
+"""Topic and frame: several sensors may share a topic, each with a frame of its own, and stamp alike."""
 
 
 class Synchroniser:
@@ -58,7 +64,8 @@ class Synchroniser:
     odometry_huge_quaternion, odometry_unnormalised (used, normalised), odometry_repeated_stamp, odometry_backwards
     (used, put in its place), odometry_too_old, odometry_doubtful_stamp (used, if the next agrees),
     odometry_wrong_stamp (it did not, or is zero);
-    scans_received, frames, points_out_of_range, scans_without_points, scans_repeated_stamp, scans_wrong_stamp,
+    scans_received, frames, points_out_of_range, scans_without_points (used: the pose goes on by odometry),
+    scans_repeated_stamp, scans_wrong_stamp,
     scans_without_odometry (older than the first sample or, at the end, farther than the timeout from the last one),
     scans_too_old (older than the samples kept), scans_odometry_silent (waited, or still wait, because odometry
     stopped), scans_held_odometry (emitted with the last sample held, by `flush` or in silence), dropped_queue_full (as
@@ -79,11 +86,10 @@ class Synchroniser:
         apart = round(settings.clock_jump * _SECOND)
         self._doubted: StampCheck[tuple[NDArray[np.float64], str]] = StampCheck(apart, behind=False)
         self._doubted_scan: StampCheck[_Scan] = StampCheck(apart, behind=True)
-        self._unheard: Counter[str] = Counter()
-        self._before: dict[str, int] = {}
+        self._unheard: Counter[Sensor] = Counter()
         self._pending: deque[_Scan] = deque()
         self._admitted = 0
-        self._latest_scan: dict[str, int] = {}
+        self._latest: dict[Sensor, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -93,12 +99,11 @@ class Synchroniser:
     def clear(self) -> None:
         """Forget odometry and waiting scans, keep the counts."""
         self._newest = None
-        self._before.clear()
         self._unheard.clear()
         self._stamps.clear()
         self._poses.clear()
         self._pending.clear()
-        self._latest_scan.clear()
+        self._latest.clear()
         self._trimmed = False
 
     def add_odometry(self, stamp: int, pose: ArrayLike, topic: str = "odom") -> list[Frame]:
@@ -141,19 +146,23 @@ class Synchroniser:
         base_from_sensor: ArrayLike = poses.IDENTITY,
         planar: bool = False,
         source: str = "scan",
+        sensor_frame: str = "",
     ) -> list[Frame]:
         """Take points (n, 3) [m] in the sensor frame, measured at ``stamp`` [ns] + ``times`` (n,) [s], from topic
-        ``source``.  Of a robot without odometry it is ready at once, with a base that stands at the origin.
+        ``source`` and the sensor of the frame called ``sensor_frame``.  Of a robot without odometry it is ready at
+        once, with a base that stands at the origin.
         """
-        scan = self._admit(stamp, points, times, base_from_sensor, planar, source)
+        sensor = source, sensor_frame
+        before = self._latest.get(sensor)
+        scan = self._admit(stamp, points, times, base_from_sensor, planar, sensor)
         if scan is None:
             return []
         if self._settings.odometry == "none":
             return self._alone(scan)
         self._pending.append(scan)
-        # Each source by itself: of two of which one lags, time would be counted twice.
-        before, self._before[source] = self._before.get(source, stamp), stamp
-        self._unheard[source] += min(max(0, stamp - before), _MOST_STEP)
+        # Each sensor by itself: of two of which one lags, time would be counted twice.
+        before = stamp if before is None else before
+        self._unheard[sensor] += min(max(0, stamp - before), _MOST_STEP)
         if self._stamps and scan.start - self._stamps[-1] > self._settings.odometry_timeout * _SECOND:
             behind = (scan.start - self._stamps[-1]) / _SECOND
             self._count(
@@ -164,7 +173,7 @@ class Synchroniser:
             oldest = self._pending.popleft()
             why = "odometry does not reach it" if self._stamps else "there is no odometry yet"
             self._count("dropped_queue_full", oldest.source, oldest.start, f"dropped as {why} and the queue is full")
-        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard[source]:
+        if self._stamps and 0.0 < self._settings.odometry_silence * _SECOND <= self._unheard[sensor]:
             return self._unheard_frames(min(stamp, before))
         return self._ready()
 
@@ -212,13 +221,14 @@ class Synchroniser:
         points: NDArray[np.float32],
         base_from_sensor: ArrayLike = poses.IDENTITY,
         source: str = "scan",
+        sensor_frame: str = "",
     ) -> list[Frame]:
         """Take an instantaneous planar scan with its own odometry pose (7,), whatever the stamps before: for logs in
         file order.
         """
         self.counts["odometry_received"] += 1
         checked = self._checked(stamp, pose, source)
-        scan = self._admit(stamp, points, None, base_from_sensor, True, source)
+        scan = self._admit(stamp, points, None, base_from_sensor, True, (source, sensor_frame))
         if checked is None or scan is None:
             if scan is not None:
                 self._count("scans_without_odometry", source, stamp, "dropped: its own odometry was refused")
@@ -293,13 +303,18 @@ class Synchroniser:
         times: NDArray[np.float32] | None,
         base_from_sensor: ArrayLike,
         planar: bool,
-        source: str,
+        sensor: Sensor,
     ) -> _Scan | None:
+        source = sensor[0]
         self.counts["scans_received"] += 1
-        if self._latest_scan.get(source) == stamp:
+        if self._latest.pop(sensor, None) == stamp:
+            self._latest[sensor] = stamp
             self._count("scans_repeated_stamp", source, stamp, "dropped: a scan with this stamp came before")
             return None
-        self._latest_scan[source] = stamp
+        self._latest[sensor] = stamp
+        if len(self._latest) > _SENSORS:
+            forgotten = next(iter(self._latest))
+            del self._latest[forgotten], self._unheard[forgotten]
         points = np.asarray(points, np.float32).reshape(-1, 3)
         squared = np.einsum("ij,ij->i", points, points)
         # NaN fails both comparisons.
@@ -311,9 +326,11 @@ class Synchroniser:
             self.counts["points_out_of_range"] += len(points) - kept
             points = points[inside]
             times = None if times is None else times[inside]
-        if not kept:
-            self._count("scans_without_points", source, stamp, f"dropped: none of {len(inside)} points is within range")
-            return None
+        if not kept:  # the robot moves on, and where it was then is known by its odometry
+            why = f"none of its {len(inside)} points is within range" if len(inside) else "it has no point"
+            text = f"{why}: nothing is seen in it, it goes on by odometry alone"
+            self._count("scans_without_points", source, stamp, text)
+            times = None
         start = end = stamp
         if times is not None:
             start, end = stamp + min(0, _nanoseconds(times.min())), stamp + max(0, _nanoseconds(times.max()))
@@ -377,7 +394,10 @@ def _nanoseconds(seconds: float) -> int:
     return round(float(seconds) * _SECOND)
 
 
-_NOT_DROPS = ("points_", "odometry_", "scans_received", "scans_odometry_silent", "scans_held", "frames", "clock_")
+_NOT_DROPS = (
+    "points_", "odometry_", "scans_received", "scans_without_points", "scans_odometry_silent", "scans_held", "frames",
+    "clock_",
+)  # fmt: skip
 
 
 def dropped_scans(counts: Mapping[str, int]) -> dict[str, int]:

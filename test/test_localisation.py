@@ -182,6 +182,15 @@ def test_blind_scans_are_bridged_by_odometry(made: tuple[Slam, Array], inside: L
     assert estimates[-1].counts["lost"] == 0
 
 
+def test_a_stuck_beam_is_told_and_left_out(made: tuple[Slam, Array], inside: Localisation) -> None:
+    truth = worlds.drive(ROUTE)
+    stuck = np.array([[0.4, 0.1, 0.0]], np.float32)
+    estimates = [inside.estimate(replace(f, points=np.vstack([f.points[1:], stuck]))) for f in frames(truth)]
+    assert estimates[-1].counts["beams_stuck"] == 1
+    assert np.nanmax(errors(estimates, in_map(made, truth))) < 0.1
+    assert estimates[-1].metrics["inliers"] > 0.95
+
+
 def test_a_hint_is_followed_where_it_fits_and_dropped_where_not(made: tuple[Slam, Array], inside: Localisation) -> None:
     truth = drive((3.0, 6.3), (3.2, 2.5), (7.0, 1.5), (2.0, 1.0))
     there = in_map(made, truth)

@@ -239,9 +239,37 @@ def test_positions_are_read_from_bags_and_text(bag, tmp_path):
 
 
 def test_a_log_without_a_usable_scan_says_what_was_left_out(tmp_path):
-    (tmp_path / "blind.clf").write_text("FLASER 3 90 90 90 0 0 0 0 0 0 1.0 robot 1.0\n" * 3)
-    with pytest.raises(UserError, match="no scan could be used"):
-        main(Options(log=tmp_path / "blind.clf", out=tmp_path / "out"))
+    (tmp_path / "lost.clf").write_text("FLASER 3 1 1 1 nan 0 0 nan 0 0 1.0 robot 1.0\n" * 3)
+    with pytest.raises(UserError, match="no scan could be used: odometry_received 3, odometry_not_finite 3"):
+        main(Options(log=tmp_path / "lost.clf", out=tmp_path / "out"))
+
+
+def test_scans_of_invalid_ranges_are_in_the_trajectory_where_odometry_leads(room, done, tmp_path):
+    """The first ten, every second one after that, and the last ten: a line for each scan of the log."""
+    lines = (room / "room.clf").read_text().splitlines()
+    invalid = [n for n in range(SCANS) if n < 10 or n >= SCANS - 10 or n % 2]
+    for number in invalid:
+        words = lines[number].split()
+        count = int(words[1])
+        lines[number] = " ".join([*words[:2], *["81.83"] * count, *words[2 + count :]])
+    (tmp_path / "blind.clf").write_text("\n".join(lines) + "\n")
+    main(Options(log=tmp_path / "blind.clf", out=tmp_path / "out"))
+    counts = json.loads((tmp_path / "out" / "report.json").read_text())["counts"]
+    assert counts["scans_without_points"] == counts["scans_on_odometry_alone"] + 1 == len(invalid)
+    stamps, track = read_tum(tmp_path / "out" / "trajectory.tum")
+    seen_stamps, seen = read_tum(room / "out" / "trajectory.tum")
+    np.testing.assert_array_equal(stamps, seen_stamps)
+    assert np.abs(track - seen)[:, :2].max() < 0.15
+
+
+def test_a_map_in_which_nothing_was_seen_is_not_localised_in(room, tmp_path):
+    lines = [line.split() for line in (room / "room.clf").read_text().splitlines()[:8]]
+    text = "".join(" ".join([*w[:2], *["81.83"] * int(w[1]), *w[2 + int(w[1]) :]]) + "\n" for w in lines)
+    (tmp_path / "blind.clf").write_text(text)
+    main(Options(log=tmp_path / "blind.clf", out=tmp_path / "out"))
+    assert (tmp_path / "out" / "trajectory.tum").read_text().count("\n") == 8
+    with pytest.raises(UserError, match="no keyframe that has seen anything"):
+        main(Options(log=tmp_path / "blind.clf", out=tmp_path / "again", map=tmp_path / "out" / "map"))
 
 
 def test_a_run_is_watched_in_a_browser_until_ctrl_c(room, tmp_path):

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from dsg_ros import poses
 from dsg_ros.config import Input
-from dsg_ros.synchroniser import Synchroniser
+from dsg_ros.synchroniser import Synchroniser, dropped_scans
 
 MS = 1_000_000
 POINTS = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], np.float32)
 ARRIVED = {
     "scans_repeated_stamp",
-    "scans_without_points",
     "scans_without_odometry",
     "scans_too_old",
     "dropped_queue_full",
@@ -37,9 +36,9 @@ class Room:
             frames += self.sync.add_odometry(round(stamp * MS), poses.from_planar(stamp if x is None else x, 0.0, 0.0))
         return frames
 
-    def scan(self, stamp_ms, times=None, points=POINTS, source="scan"):
+    def scan(self, stamp_ms, times=None, points=POINTS, source="scan", frame=""):
         times = None if times is None else np.asarray(times, np.float32)
-        return self.sync.add_scan(round(stamp_ms * MS), points, times, planar=True, source=source)
+        return self.sync.add_scan(round(stamp_ms * MS), points, times, planar=True, source=source, sensor_frame=frame)
 
     @property
     def counts(self):
@@ -119,17 +118,21 @@ def test_scans_before_the_first_odometry_are_dropped_and_told():
     assert "0.005 s before the first odometry" in room.said[0]
 
 
-def test_points_out_of_range_are_dropped_with_their_times_and_scans_without_any_told():
+def test_points_out_of_range_are_dropped_with_their_times_and_scans_without_any_told_and_used():
     room = Room(min_range=0.5, max_range=5.0)
     room.odom(0, 100)
     points = np.array([[0.1, 0, 0], [1, 0, 0], [9, 0, 0], [np.nan, 1, 1], [0, 0, 5.0]], np.float32)
     (frame,) = room.scan(10, [0.0, 0.01, 0.02, 0.03, 0.04], points)
     np.testing.assert_array_equal(frame.points, points[[1, 4]])
     np.testing.assert_allclose(frame.times, [0.01, 0.04])
-    assert room.scan(20, None, points[:1]) == []
-    assert room.scan(30, None, np.empty((0, 3), np.float32)) == []
+    for stamp, times, none in ((20, [0.02], points[:1]), (30, None, np.empty((0, 3), np.float32))):
+        (blind,) = room.scan(stamp, times, none)
+        assert (blind.points.shape, blind.times) == ((0, 3), None)
+        assert blind.odometry.at(blind.stamp)[0] == pytest.approx(stamp)
     assert room.counts["points_out_of_range"] == 4
     assert room.counts["scans_without_points"] == 2
+    assert dropped_scans(room.counts) == {}
+    assert "scan at 0.020000: none of its 1 points is within range" in room.said[0]
 
 
 def test_a_full_queue_drops_the_oldest():
@@ -341,6 +344,37 @@ def test_odometry_is_silent_for_as_long_as_each_source_of_scans_says():
         frames += room.sync.add_scan((stamp - 50) * 1_000_000, np.ones((1, 3)), source="points")
         first = first or (frames and stamp)
     assert first == 3200
+
+
+def test_of_two_sensors_on_one_topic_that_stamp_alike_no_scan_is_dropped():
+    room = Room()
+    room.odom(*range(0, 1000, 100))
+    for stamp in range(0, 500, 100):
+        for frame in ("front", "back"):
+            assert _stamps(room.scan(stamp, frame=frame)) == [stamp]
+    assert room.scan(400, frame="front") == []
+    assert room.counts["scans_repeated_stamp"] == 1
+
+
+def test_odometry_is_silent_for_as_long_as_each_sensor_of_a_topic_says():
+    """As of two topics: one lags, and the time between them is not counted twice."""
+    room = Room(odometry_silence=3.0)
+    room.odom(0, 100)
+    first = None
+    for stamp in range(200, 6000, 100):
+        frames = room.scan(stamp, frame="front") + room.scan(stamp - 50, frame="back")
+        first = first or (frames and stamp)
+    assert first == 3200
+
+
+def test_sensors_whose_frames_are_ever_new_are_not_all_remembered():
+    room = Room()
+    room.odom(0)
+    for number in range(5000):
+        room.scan(number, frame=f"laser{number}")
+    assert len(room.sync._latest) == len(room.sync._unheard) == 16
+    room.scan(4999, frame="laser4999")
+    assert room.counts["scans_repeated_stamp"] == 1, "the latest are"
 
 
 def test_odometry_that_repeats_its_last_message_is_silent():

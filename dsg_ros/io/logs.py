@@ -158,9 +158,8 @@ class Frames(Iterator[Frame]):
                 self.scans_read += 1
                 scan = self._decoded(record)
                 if scan is not None:
-                    yield from self.synchroniser.add_paired(
-                        record.stamp, odometry.pose, scan.points, self._extrinsic(record), record.topic or "scan"
-                    )
+                    where = self._extrinsic(record), record.topic or "scan", record.frame
+                    yield from self.synchroniser.add_paired(record.stamp, odometry.pose, scan.points, *where)
 
     def _bracketed(self) -> Iterator[Frame]:
         for record in self.log:
@@ -172,16 +171,19 @@ class Frames(Iterator[Frame]):
                 self.scans_read += 1
                 scan = self._decoded(record)
                 if scan is not None:
-                    yield from self.synchroniser.add_scan(
-                        record.stamp, scan.points, scan.times, self._extrinsic(record), True, record.topic or "scan"
-                    )
+                    yield from self._taken(record, scan.points, scan.times)
             elif isinstance(record, CloudRecord):
                 self.scans_read += 1
                 self._count_points(record.dropped)
-                yield from self.synchroniser.add_scan(
-                    record.stamp, record.points, record.times, self._extrinsic(record), False, record.topic or "points"
-                )
+                yield from self._taken(record, record.points, record.times)
         yield from self.synchroniser.flush()
+
+    def _taken(
+        self, record: ScanRecord | CloudRecord, points: NDArray[np.float32], times: NDArray[np.float32] | None
+    ) -> list[Frame]:
+        planar = isinstance(record, ScanRecord)
+        where = self._extrinsic(record), planar, record.topic or ("scan" if planar else "points"), record.frame
+        return self.synchroniser.add_scan(record.stamp, points, times, *where)
 
     def _decoded(self, record: ScanRecord) -> PointSet | None:
         try:

@@ -69,7 +69,11 @@ class Carried:
     def look(self, points: Array, odometry: Array, inliers: float) -> bool:
         """Take the newest scan, ``points`` (n, 3) in the base frame at ``odometry`` (7,), of which a share of
         ``inliers`` fits the map; whether the robot was carried off before it and the `SCANS` - 1 scans before it.
+
+        One that sees too little to be matched is no sign of anything.
         """
+        if len(points) < self._settings.least_points:
+            return False
         newest, fitted, self._fitted = Scan(points, odometry, self._mapper), self._fitted, inliers
         if not self._after and not (inliers < fitted - DROP and self._may_break(newest)):
             self._before.append(newest)

@@ -31,9 +31,15 @@ from dsg_ros.mapping.occupancy import OccupancyMapper
 from dsg_ros.mapping.path_kernel import within
 from dsg_ros.mapping.resumption import Last, Resumed, Resumption
 from dsg_ros.mapping.retirement import Retirement
+from dsg_ros.mapping.stuck_beams import StuckBeams
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
+
+BLIND = 3.0
+"""A scan in which nothing is seen becomes a keyframe so many times farther from the one before: what the next one sees
+is then tied to a keyframe that saw something, unless the robot goes on blindly for long.
+"""
 
 KEPT = 0.9
 """Share of the voxels there may be that is kept where there are more."""
@@ -47,6 +53,7 @@ PARTS = (
     "retirement",
     "grid",
     "mounting",
+    "stuck_beams",
     "scans",
     "range_noise",
 )
@@ -78,15 +85,29 @@ class GrowingMap:
         self.voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=planar)
         self.retirement = Retirement(settings.retirement, self.voxels)
         self.grid = OccupancyMapper(settings.grid, planar=planar)
-        self.mounting = MountingCheck()
+        self.mounting = MountingCheck(self.mapper)
+        self.stuck_beams = StuckBeams()
         self.carried = Carried(settings.registration, self.mapper)
         self._waiting: list[tuple[Any, ...]] = []
+        self._around = np.zeros((0, 3))
 
-    def is_keyframe(self, tracked: Tracked) -> bool:
-        """Whether the robot has come so far from the newest keyframe."""
+    def is_keyframe(self, tracked: Tracked, points: int) -> bool:
+        """Whether a scan of so many ``points`` is to be one: the first of all, the first one that can be matched to
+        where there is nothing to match it to, and one as far from the newest keyframe as the settings say.
+        """
+        if not len(self.keyframes):
+            return True
+        sees = points >= self._settings.registration.least_points
+        if sees and not len(self._around):
+            return True
         since = se3.log(se3.between(self.back_end.pose(-1), tracked.pose)).tolist()
-        s = self._settings.keyframes
-        return math.hypot(*since[:3]) > s.distance or math.hypot(*since[3:]) > s.angle
+        s, times = self._settings.keyframes, 1.0 if sees else BLIND
+        return math.hypot(*since[:3]) > times * s.distance or math.hypot(*since[3:]) > times * s.angle
+
+    @property
+    def empty(self) -> bool:
+        """Whether no keyframe has seen anything: there is nowhere that the robot could be looked for."""
+        return not len(self._around) and not any(len(cloud) for cloud in self.keyframes.clouds)
 
     def hang(
         self,
@@ -134,7 +155,8 @@ class GrowingMap:
         """What the keyframe ``key`` saw, once the graph has it: voxels, and half of the local map; `complete_local_map`
         is to follow.  ``inliers`` is the share of its points that the map before explained.
         """
-        self.keyframes.add(stamp, cloud, odometry, travel, self.tracker.torn)
+        blindly = len(cloud) > 0 and not len(self._around) and not self.empty
+        self.keyframes.add(stamp, cloud, odometry, travel, self.tracker.torn or blindly)
         self.tracker.torn = False
         self._begin_local_map()
         with self._stopwatch("voxels"):
@@ -218,7 +240,8 @@ class GrowingMap:
     def complete_local_map(self) -> None:
         """Have the scans to come matched to the map that `observe` has begun."""
         with self._stopwatch("fine_map"):
-            self.tracker.set_map(self.mapper.complete(self._around, self._coarse))
+            around = self.mapper.complete(self._around, self._coarse) if len(self._around) else None
+            self.tracker.set_map(around)
 
     def optimize(self, theta: Theta) -> NDArray[np.float64]:
         """Solve the whole graph and refine keyframes and voxels, now; the last scan's pose (7,) in its keyframe."""

@@ -60,6 +60,11 @@ class LocalMapper:
         self.range_noise = RangeNoise()
 
     @property
+    def least_points(self) -> int:
+        """What has fewer points is not matched."""
+        return self._settings.least_points
+
+    @property
     def inlier_distance(self) -> float:
         """How near to its surface a point is an inlier [m]: with half of what a noisy scanner sees as outliers, every
         match would be in `doubt`.

@@ -166,6 +166,8 @@ class Localiser:
     def _look(self, points: NDArray[np.float64], stamp: int, alone: bool) -> None:
         """Search for the scan, and for those before it with it, whenever the robot has moved enough or for long not."""
         here, s = self._tracker.pose, self._settings
+        if len(points) < s.registration.least_points:
+            return  # it tells of no place
         fresh = not self._recent or self._apart(self._recent[-1][0], here)
         retry = min(ALONE_RETRY, s.relocalisation.retry) if alone else s.relocalisation.retry
         if not fresh and abs(stamp - self._searched) < retry * 1e9:

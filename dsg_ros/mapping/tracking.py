@@ -91,8 +91,8 @@ class Tracker:
             "scans_with_open_directions": 0, "scans_fitting_nowhere": 0,
         }  # fmt: skip
 
-    def set_map(self, local_map: LocalMap) -> None:
-        """Match the scans to come against ``local_map``."""
+    def set_map(self, local_map: LocalMap | None) -> None:
+        """Match the scans to come against ``local_map``; None: there is nothing, odometry alone leads on."""
         self._map = local_map
 
     def move(self, pose: NDArray[np.float64]) -> None:
@@ -170,7 +170,7 @@ class Tracker:
         self._matched = se3.carried(plain(increment), plain(before))
         self._covariance = self._moving @ (self._matched + np.diag(sigmas**2)) @ self._moving
         starts = self._starts(prediction) if alone else prediction[None]
-        self._seen = self._map is None or len(points) >= self._settings.registration.least_points
+        self._seen = len(points) >= self._settings.registration.least_points
         tracked = self._match(points, prediction, increment, sigmas, starts)
         self.pose = tracked.pose
         self._sight = self.pose if self._seen else self._sight
@@ -186,7 +186,7 @@ class Tracker:
     ) -> Tracked:
         s = self._settings.registration
         if self._map is None or len(points) < s.least_points:
-            if self._map is not None:
+            if self._past and not self._seen:
                 self.counts["scans_on_odometry_alone"] += 1
             self.open = (0, np.zeros(6))
             nothing = np.zeros((6, 6))

@@ -22,6 +22,8 @@ from dsg_ros.throttle import Say, Throttle
 
 LONGEST_FRAME_ID = 256
 """Characters; a longer one is noise, and would be sent on with every transform and said in every warning."""
+_SENSORS = 16
+"""On one topic, whose frames are remembered."""
 
 
 class Refused(Exception):
@@ -80,8 +82,11 @@ class Input:
         self.reported_lost = 0
         self.gaps = 0
         self.frame_changes = 0
-        """How often frame_id or child_frame_id were others than in the message before."""
+        """How often frame_id or child_frame_id of odometry were others than in the message before; of scans, that take
+        turns where several sensors share a topic, how often one came that was not among the latest `_SENSORS`.
+        """
         self._frames: dict[str, str] = {}
+        self._sensors: dict[str, None] = {}
         self.topic = name
         self.latest: float | None = None
         """When the latest message came, of `time.monotonic`; None before the first."""
@@ -159,7 +164,7 @@ class Input:
 
     def _check_frames(self, message: Any) -> None:
         frames = {"frame_id": message.header.frame_id}
-        if isinstance(message, Odometry):
+        if one_robot := isinstance(message, Odometry):
             frames["child_frame_id"] = message.child_frame_id
         for field, frame in frames.items():
             if len(frame) > LONGEST_FRAME_ID:
@@ -167,12 +172,18 @@ class Input:
                     f"{field} has {len(frame)} characters, at most {LONGEST_FRAME_ID} are believed: {frame[:20]!r}..."
                 )
             before = self._frames.get(field)
-            if before and frame != before:
+            if before and frame != before and (one_robot or frame not in self._sensors):
                 self.frame_changes += 1
                 stamp = convert.nanoseconds(message.header.stamp) / 1e9
                 text = f"{self.topic} at {stamp:.6f}: {field} changed from {before!r} to {frame!r}"
                 self._throttled("warning", field, text)
         self._frames = frames
+        if not one_robot:
+            sensor = frames["frame_id"]
+            self._sensors.pop(sensor, None)
+            self._sensors[sensor] = None
+            if len(self._sensors) > _SENSORS:
+                del self._sensors[next(iter(self._sensors))]
 
     def _lost(self, info: QoSMessageLostInfo) -> None:
         self.reported_lost += info.total_count_change

@@ -265,7 +265,7 @@ class Sensors:
         self.mounting = Mounting(self.base_frame, scan.frame, extrinsic)
         before = self.synchroniser.counts["clock_jumped_back"], self.synchroniser.resets
         ready = self.synchroniser.add_scan(
-            scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
+            scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic, scan.frame
         )
         self._jumped(*before)
         self._emit(ready)

@@ -44,6 +44,7 @@ def figures(
             "waiting": worker.waiting + sensors.waiting,
             "dropped": {**refused, **dropped, **worker.dropped},
             "lost": sum(i.lost for i in scans),
+            "without_points": counts.get("scans_without_points", 0),
         },
         "odometry": _odometry(sensors.odometry, counts)
         | {"silence": silence.text, "scans_wait": silence.blocks, "scans_alone": bool(metrics.get("scans_alone"))},
@@ -114,9 +115,11 @@ def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int)
     return array
 
 
-_MOUNTING = {
+_SENSOR = {
     "sensor_upside_down": "the sensor seems to be mounted upside down",
     "sensor_backwards": "the sensor seems to look back",
+    "sensor_tilted": "the sensor seems to be tilted",
+    "beams_stuck": "beams of the scanner always tell the same range: dirt, damage, or a part of the robot in its view",
 }
 
 
@@ -124,8 +127,7 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     for subject in ("scans", "odometry"):
         now, then = figures[subject], before.get(subject, {})
-        kinds = {**now.get("dropped", now.get("refused", {})), "lost": now["lost"]}
-        earlier = {**then.get("dropped", then.get("refused", {})), "lost": then.get("lost", 0)}
+        kinds, earlier = _complaints(now), _complaints(then)
         grown = [f"{n - earlier.get(k, 0)} {k}" for k, n in kinds.items() if n > earlier.get(k, 0)]
         rest = "everything is used" if now["received"] else "nothing received yet"
         if subject == "odometry" and (found := _judge_odometry(now)):
@@ -145,8 +147,8 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         yield subject, ok, ""
     parent = figures["map_to_odom"]["other_parent"]
     yield "map_to_odom", warn if parent else ok, f"its child has another parent on /tf: {parent}" if parent else ""
-    mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
-    yield "counts", warn if mounting else ok, ", ".join(mounting)
+    sensor = [said for count, said in _SENSOR.items() if figures["counts"].get(count)]
+    yield "counts", warn if sensor else ok, ", ".join(sensor)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
@@ -157,6 +159,12 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         yield "localisation", ok if figures["localisation"] == "localised" else warn, figures["localisation"]
     yield "clock_jumps", ok, ""
     yield "compilations_after_warm_up", ok, ""
+
+
+def _complaints(of: Figures) -> Figures:
+    """What of scans, or of odometry, was not used, lost, or saw nothing, by cause."""
+    causes: Figures = of.get("dropped") or of.get("refused") or {}
+    return causes | {name: of[name] for name in ("lost", "without_points") if name in of}
 
 
 def _judge_odometry(now: Figures) -> tuple[bytes, str] | None:

@@ -119,9 +119,13 @@ def test_points_that_are_not_finite_are_left_out(robot):
     assert status["counts"]["points"] == 3
 
 
-def test_an_empty_cloud(robot):
+def test_an_empty_cloud_is_a_scan_without_points(robot):
+    before = used(robot)
     robot.scan_and_drive(cloud(np.zeros((0, 3))))
-    robot.expect("scans", "dropped.scans_without_points")
+    robot.expect("scans", "without_points")
+    status = robot.node.wait(lambda s: s["scans"]["processed"] > before, "the empty cloud")
+    assert status["counts"]["points"] == 0
+    assert "it has no point: nothing is seen in it" in robot.node.text
 
 
 def test_a_cloud_without_coordinates(robot):

@@ -69,7 +69,7 @@ class Callbacks:
         assert all("unexpected" not in account.refused for account in self.accounts.values()), self.robot.text()
         odom, scans = sensors.inputs["odom"], [sensors.inputs["scan"], sensors.inputs["points"]]
         assert odom.received == counts["odometry_received"] + sum(odom.refused.values())
-        ends = "scans_without_points scans_repeated_stamp scans_without_odometry scans_too_old"
+        ends = "scans_repeated_stamp scans_without_odometry scans_too_old"
         dropped = sum(counts[cause] for cause in (*ends.split(), "dropped_queue_full", "dropped_clock_jump"))
         refused = sum(sum(each.refused.values()) for each in scans)
         received = sum(each.received for each in scans)

@@ -10,6 +10,7 @@ import pytest
 from callbacks import BASE, SECOND, START, Robot
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from dsg_ros import poses
 from dsg_ros.interface import Estimate
 from dsg_ros.poses import IDENTITY
 from dsg_ros.ros import convert, status
@@ -55,6 +56,19 @@ def test_what_overflows_is_counted_by_what_it_waited_for(odometry, cause):
     assert robot.sensors.inputs["scan"].refused == {cause: 2}
     assert "scan at 1000.000000: dropped: it waited for" in robot.text()
     assert sum(f"[{cause}]" in text for _, text in robot.said) == 1  # throttled
+
+
+def test_two_sensors_that_stamp_alike_share_a_topic_each_with_its_own_place():
+    robot = Robot()
+    robot.stand("base_link", "front", poses.from_planar(0.2, 0.0, 0.0))
+    robot.stand("base_link", "back", poses.from_planar(-0.2, 0.0, np.pi))
+    for number in range(3):
+        robot.drive(START + number * SECOND)
+        for frame in ("front", "back"):
+            robot.scan(START + number * SECOND, frame)
+    assert [frame.base_from_sensor[0] for frame in robot.frames] == [0.2, -0.2] * 3
+    assert robot.sensors.inputs["scan"].frame_changes == 1
+    assert "frame_id changed from 'front' to 'back'" in robot.text()
 
 
 def test_scans_of_a_robot_without_odometry_need_no_more_than_a_frame():
