@@ -12,7 +12,6 @@ connection.
 from __future__ import annotations
 
 import logging
-import traceback
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -34,6 +33,7 @@ from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.ros.transforms import Transforms
 from dsg_ros.ros.transitions import told
+from dsg_ros.throttle import Traces
 from dsg_ros.view.web import NoView, WebView
 from dsg_ros.worker import messages
 from dsg_ros.worker.backend import Event
@@ -55,10 +55,11 @@ class HeroNode(LifecycleNode):
         self._estimate: Estimate | None = None
         self._answers = Answers()
         self._view: WebView | NoView = NoView()
+        self._trouble = Traces(self.say)
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
         self.tf = Transforms(self, lambda: self.config, lambda: self.sensors, self._now, self._trouble, self.say)
-        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now)
+        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now, self.say)
         self.frames = frames.listen(self, self.say)
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
@@ -161,12 +162,12 @@ class HeroNode(LifecycleNode):
             log.info(text)
 
     def report(self) -> None:
-        """Publish /diagnostics, write status.json, and say what is missing."""
-        self._reporter.tell(self.figures())
+        """Have the state kept if it is time, say what is missing, publish /diagnostics and write status.json."""
+        if self.state == "running":
+            self._checkpoints.tick()  # first: nothing that goes wrong below may keep it from being done
         if self.state in ("ready", "running"):
             self.sensors.complain()
-        if self.state == "running":
-            self._checkpoints.tick()
+        self._reporter.tell(self.figures())
 
     def figures(self) -> status.Figures:
         """Everything the node knows about how it is doing."""
@@ -267,7 +268,10 @@ class HeroNode(LifecycleNode):
                 self.state = "save failed"
                 self.get_logger().error(f"not saved: {error}")
             self._reports.stop()  # the last word is the one below
-            self.report()
+            try:
+                self.report()
+            except Exception as error:  # noqa: BLE001 - what follows has to be torn down all the same
+                self._trouble(error)
         self._tear_down()
 
     def _tear_down(self) -> None:
@@ -289,9 +293,6 @@ class HeroNode(LifecycleNode):
         self.tf.forget()
         self._reporter.forget()
         self._estimate = None
-
-    def _trouble(self, error: Exception) -> None:
-        self.get_logger().error("".join(traceback.format_exception(error)))
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -153,6 +153,8 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     yield "state", warn if figures["state"] == "paused" else ok, figures["state"]
     if "checkpoint" in figures:
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
+    if "status_file" in figures:
+        yield "status_file", error if figures["status_file"]["error"] else ok, figures["status_file"]["error"]
     if figures["localisation"]:
         yield "localisation", ok if figures["localisation"] == "localised" else warn, figures["localisation"]
     yield "clock_jumps", ok, ""
