@@ -19,6 +19,7 @@ from tf2_msgs.msg import TFMessage
 from dsg_ros import poses
 from dsg_ros.ros import convert
 from dsg_ros.ros.inputs import LONGEST_FRAME_ID, Account, Refused
+from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.throttle import Say
 
 MOST_FRAMES = 4096
@@ -103,8 +104,8 @@ class Listener(TransformTree):
         moving = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
         static = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self.accounts[0], moving),
-            node.create_subscription(TFMessage, "/tf_static", self.accounts[1], static),
+            node.create_subscription(TFMessage, f"/{heard.topic}", heard, profile, qos_overriding_options=OVERRIDING)
+            for heard, profile in zip(self.accounts, (moving, static), strict=True)
         ]
 
 

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from dsg_ros.grid_store import GridStore, Rectangle
 from dsg_ros.interface import GridUpdate
-from dsg_ros.ros import cdr
+from dsg_ros.ros import cdr, qos
 from dsg_ros.ros.output import Output, World
 
 UPDATES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -37,7 +37,11 @@ class GridOutput(Output):
         super().__init__(node, world)
         events = PublisherEventCallbacks(matched=self._matched)
         self._updates = node.create_lifecycle_publisher(
-            OccupancyGridUpdate, f"{self.topic}_updates", UPDATES_QOS, event_callbacks=events
+            OccupancyGridUpdate,
+            f"{self.topic}_updates",
+            qos.own(UPDATES_QOS),
+            event_callbacks=events,
+            qos_overriding_options=qos.OVERRIDING,
         )
         self._store = GridStore(MARGIN)
         self._lock = threading.Lock()

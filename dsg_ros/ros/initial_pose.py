@@ -14,6 +14,7 @@ from dsg_ros.interface import Hint
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
 from dsg_ros.ros.inputs import Account
+from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.throttle import Say
 
 SIGMAS = 3.0
@@ -42,7 +43,9 @@ class InitialPose:
 
     def subscribe(self, node: Node) -> None:
         """Begin to listen."""
-        self._subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self.account, 10)
+        self._subscription = node.create_subscription(
+            PoseWithCovarianceStamped, "initialpose", self.account, 10, qos_overriding_options=OVERRIDING
+        )
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening, if it did."""

@@ -18,6 +18,7 @@ from dsg_ros import config as cfg
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
 from dsg_ros.ros.latencies import Latencies
+from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.throttle import Say, Throttle
 
 LONGEST_FRAME_ID = 256
@@ -112,6 +113,7 @@ class Input:
             self._take,  # type: ignore[arg-type]  # a callback may also take the message's info
             profile,
             event_callbacks=events,
+            qos_overriding_options=OVERRIDING,
         )
         self.topic = self._subscription.topic_name
 

@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame
-from dsg_ros.ros import beginning, checkpoints, frames, parameters, saving, services, status, web_view
+from dsg_ros.ros import beginning, checkpoints, frames, parameters, qos, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.latencies import Answers
 from dsg_ros.ros.manager_bond import Bond
@@ -50,6 +50,7 @@ class HeroNode(LifecycleNode):
     def __init__(self, name: str = "hero", standby: Standby | None = None) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
         self._standby = standby
+        self._qos_given = qos.take_overrides(self)
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
@@ -117,6 +118,7 @@ class HeroNode(LifecycleNode):
             self._initial_pose.subscribe(self)
         self._reference.subscribe(self)
         self._bond.open()
+        qos.complain(self, self._qos_given, self.say)
         topics = ", ".join(source.topic for source in self.sensors.inputs.values())
         self.get_logger().info(f"active: listening to {topics}")
         return TransitionCallbackReturn.SUCCESS

@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
+from dsg_ros.ros import qos
 from dsg_ros.ros.inputs import Account
 from dsg_ros.throttle import Say
 from dsg_ros.voxel_colours import Colouring
@@ -53,7 +54,10 @@ class Output:
     def __init__(self, node: LifecycleNode, world: World) -> None:
         self._world = world
         events = PublisherEventCallbacks(matched=self._matched)
-        self._publisher = node.create_lifecycle_publisher(self.message, self.topic, self.qos, event_callbacks=events)
+        profile = QoSProfile(depth=self.qos) if isinstance(self.qos, int) else qos.own(self.qos)
+        self._publisher = node.create_lifecycle_publisher(
+            self.message, self.topic, profile, event_callbacks=events, qos_overriding_options=qos.OVERRIDING
+        )
         self._node = node
 
     def destroy(self) -> None:

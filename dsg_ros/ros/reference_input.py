@@ -21,7 +21,7 @@ from dsg_ros import config as cfg
 from dsg_ros import poses
 from dsg_ros.interface import Frame, ReferencePose, ReferencePosition, Told
 from dsg_ros.io.navsat import Anchor, NoPosition, antenna_fix
-from dsg_ros.ros import convert
+from dsg_ros.ros import convert, qos
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Account, Refused
 from dsg_ros.throttle import Say
@@ -56,7 +56,9 @@ class ReferenceInput:
         """Begin to listen, where it is wanted."""
         if self.wanted:
             kind = _TYPES[self._config().reference_message]
-            self._subscription = node.create_subscription(kind, "reference", self.account, _QOS)
+            self._subscription = node.create_subscription(
+                kind, "reference", self.account, qos.own(_QOS), qos_overriding_options=qos.OVERRIDING
+            )
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening, if it did."""

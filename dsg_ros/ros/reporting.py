@@ -11,6 +11,7 @@ from rclpy.node import Node
 
 from dsg_ros import config as cfg
 from dsg_ros.ros import status, web_view
+from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.throttle import Say, Throttle
 from dsg_ros.view.web import NoView, WebView
 
@@ -29,7 +30,7 @@ class Reporter:
         self._throttled = Throttle(say, period=60.0)
         self._config, self._view, self._now = config, view, now
         self._name = node.get_fully_qualified_name()
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDING)
         self._before: status.Figures | None = None
         self._began = self._told = time.monotonic()
 

@@ -15,6 +15,7 @@ from dsg_ros import config as cfg
 from dsg_ros.interface import Estimate
 from dsg_ros.ros import convert
 from dsg_ros.ros.extrinsic_tf import ExtrinsicTf
+from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
 from dsg_ros.throttle import Say, Throttle
@@ -37,7 +38,9 @@ class Transforms:
     ) -> None:
         self._config, self._sensors, self._on_error = config, sensors, on_error
         self._throttled = Throttle(say)
-        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._publisher = node.create_publisher(
+            TFMessage, "/tf", QoSProfile(depth=100), qos_overriding_options=OVERRIDING
+        )
         self.map_to_odom = TfBroadcaster(
             self._broadcast,
             now,
