@@ -78,7 +78,8 @@ def figures(
         },
         "callbacks": sensors.latencies.figures(),
         "answers": answers.figures(),
-        "worker": {"state": worker.state, "restarts": worker.restarts},
+        "worker": {"state": worker.state, "restarts": worker.restarts}
+        | ({"told_dropped": worker.told_dropped} if worker.told_dropped else {}),
         "memory_bytes": {"node": resident_bytes(), "worker": resident_bytes(worker.pid) if worker.pid else 0},
         "compilations_after_warm_up": int(metrics.get("compilations_after_warm_up", 0)),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import mutations
@@ -45,17 +46,27 @@ class Callbacks:
         self.robot = Robot()
         self.robot.sensors._frames = tree = TransformTree()
         self.hints: list[Any] = []
-        said = self.robot.said
-        pose = InitialPose("map", self.hints.append, lambda level, text: said.append((level, text)))
-        self.reference = ReferenceInput(lambda: TAUGHT, tree, lambda: mutations.BASE, pose._say)
-        self.receiver = ReferenceInput(lambda: SATELLITES, tree, lambda: mutations.BASE, pose._say)
+
+        def say(level: str, text: str) -> None:
+            self.robot.said.append((level, text))
+
+        pose = InitialPose("map", self.hinted, say)
+        self.reference = ReferenceInput(lambda: TAUGHT, tree, lambda: mutations.BASE, say)
+        self.receiver = ReferenceInput(lambda: SATELLITES, tree, lambda: mutations.BASE, say)
         self.accounts = {
-            "tf": Account("tf", tree.take, pose._say),
+            "tf": Account("tf", tree.take, say),
             "initialpose": pose.account,
             "reference": self.reference.account,
             "fix": self.receiver.account,
         }
         self.tree = tree
+
+    def hinted(self, hint: Any) -> Future[None]:
+        """The worker's part, which is done at once."""
+        self.hints.append(hint)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def take(self, topic: str, message: Any) -> None:
         if topic in SENSORS:

@@ -19,6 +19,7 @@ from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import serialize_message
 from security_policy import allowed, used
 from sensor_msgs.msg import LaserScan
 from std_srvs.srv import Trigger
@@ -200,6 +201,36 @@ def test_a_kidnapped_robot_is_lost_and_an_initial_pose_helps(found: tuple[Graph,
     assert status["counts"]["relocalised"] == 2
     pose = np.array(convert.pose_values(graph.messages("/hero/pose")[-1].pose.pose))
     assert np.linalg.norm(pose[:3] - poses.between(MAPPED[0], place)[:3]) < 0.1
+
+
+def test_a_flood_of_initial_poses(found: tuple[Graph, NodeProgram, Robot]) -> None:
+    """Of those that the worker has no time for the newest is kept; the others are counted, and map->odom goes on."""
+    graph, node, _ = found
+    qos = QoSProfile(depth=1000)
+    publisher = graph.node.create_publisher(PoseWithCovarianceStamped, "/initialpose", qos)
+    wait_until(publisher.get_subscription_count, "a listener of initialpose")
+    time.sleep(1.0)  # each side has seen the other; the connection itself takes a moment more
+    place = poses.between(MAPPED[0], poses.from_planar(1.2, 4.2, -1.3))
+    hint = serialize_message(convert.pose_with_covariance("map", START, place, np.diag([0.1, 0.1, 0, 0, 0, 0.05])))
+    before = node.status()["other_inputs"]["initialpose"]
+    heard, began = len(graph.messages("/tf")), time.monotonic()
+    for number in range(20_000):
+        publisher.publish(hint)
+        if number % 20 == 19:
+            time.sleep(0.002)
+    seconds = time.monotonic() - began
+
+    def accounts(status: dict) -> dict:
+        return status["other_inputs"]["initialpose"]
+
+    status = node.wait(lambda s: accounts(s)["received"] > before["received"] + 1000, "many of them")
+    refused = accounts(status)["refused"]
+    assert set(refused) <= {"malformed", "replaced"}
+    assert refused.get("replaced", 0) > 0
+    corrections = [t for m in graph.messages("/tf")[heard:] for t in m.transforms if t.header.frame_id == "map"]
+    assert len(corrections) > 5 * seconds
+    assert status["memory_bytes"]["node"] < 1e9
+    assert node.text.count("initialpose: looking") < seconds + 10
 
 
 def test_load_begins_anew_and_a_broken_map_changes_nothing(found: tuple[Graph, NodeProgram, Robot], kept: Path) -> None:
