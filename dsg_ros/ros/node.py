@@ -59,9 +59,11 @@ class HeroNode(LifecycleNode):
         self._trouble = Traces(self.say)
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
-        self.tf = Transforms(self, lambda: self.config, lambda: self.sensors, self._now, self._trouble, self.say)
-        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now, self.say)
         self.frames = frames.listen(self, self.say)
+        self.tf = Transforms(
+            self, lambda: self.config, lambda: self.sensors, self.frames.others, self._now, self._trouble, self.say,
+        )  # fmt: skip
+        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now, self.say)
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)

@@ -20,7 +20,7 @@ from dsg_ros.base_name import base_among
 from dsg_ros.interface import Frame
 from dsg_ros.io.point_times import PointTimes, SensorTimes
 from dsg_ros.io.records import MalformedMessage, PointSet
-from dsg_ros.ros import convert
+from dsg_ros.ros import convert, tf_others
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Input
 from dsg_ros.ros.latencies import Latencies
@@ -88,7 +88,10 @@ class Sensors:
         self.odom_frame = self.base_frame if self._alone else config().odom_frame
         """Of a robot without odometry that of its base: the map is its parent."""
         self.other_parent = ""
-        """What else on /tf is the parent of that: a frame should have one."""
+        """What else on /tf is the parent of that, or the map by somebody else's word: a frame should have one."""
+        self.conflict = ""
+        """The same in a sentence."""
+        self._others_on_tf: Callable[[], list[str]] = list
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
         self.mounting: Mounting | None = None
@@ -119,6 +122,7 @@ class Sensors:
         qos = self._config().qos
         types = {"odom": (Odometry, qos.odom), "scan": (LaserScan, qos.scan), "points": (PointCloud2, qos.points)}
         self._since = time.monotonic()
+        self._others_on_tf = lambda: tf_others.publishers(node)
         for name, source in self.inputs.items():
             source.subscribe(node, *types[name])
 
@@ -165,18 +169,14 @@ class Sensors:
         return Silence(f"{said}after {longest:g} s they are mapped alone, until it comes (input.odometry_silence)")
 
     def _look_above(self) -> None:
-        """The base of a robot without odometry gets the map as parent; it ought to have no other."""
-        if not self._alone or not self.base_frame:
-            return
-        map_frame = self._config().map_frame.lstrip("/")
-        above = [frame for frame in self._frames.above(self.base_frame)[1:2] if frame != map_frame]
-        self.other_parent = above[0] if above else self.other_parent
-        if self.other_parent:
-            text = (
-                f"/tf has {self.other_parent!r} above {self.base_frame!r}, which the map is to be the parent of: set "
-                "base_frame to the frame at the top of the robot, or use the odometry of who publishes that transform"
-            )
-            self._throttled("warning", "parent", text)
+        """The odometry's frame, or without odometry the base, gets the map as parent; it ought to have no other."""
+        child, before = self.odom_frame, self.conflict
+        self.other_parent = self._frames.others.parent(child) if child else ""
+        other, map_frame = self.other_parent, self._config().map_frame
+        self.conflict = tf_others.conflict(child, other, map_frame, self._alone) if other else ""
+        if self.conflict and self.conflict != before:
+            names = ", ".join(self._others_on_tf()) or "unknown"
+            self._say("warning", f"{self.conflict}. Other publishers on /tf: {names}")
 
     def _odometry(self, message: Odometry) -> None:
         stamp, pose = convert.nanoseconds(message.header.stamp), convert.odometry_pose(message)

@@ -75,6 +75,7 @@ def figures(
             "published": tf.published,
             "child": sensors.odom_frame,
             "other_parent": sensors.other_parent,
+            "conflict": sensors.conflict,
         },
         "callbacks": sensors.latencies.figures(),
         "answers": answers.figures(),
@@ -144,8 +145,8 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         "memory_bytes",
     ):
         yield subject, ok, ""
-    parent = figures["map_to_odom"]["other_parent"]
-    yield "map_to_odom", warn if parent else ok, f"its child has another parent on /tf: {parent}" if parent else ""
+    conflict = figures["map_to_odom"]["conflict"]
+    yield "map_to_odom", warn if conflict else ok, conflict
     mounting = [said for count, said in _MOUNTING.items() if figures["counts"].get(count)]
     yield "counts", warn if mounting else ok, ", ".join(mounting)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])

@@ -86,6 +86,7 @@ def test_the_base_of_a_robot_without_odometry_is_above_its_sensor_on_tf():
     robot.scan(START, "laser")
     assert robot.sensors.odom_frame == robot.sensors.base_frame == "robot1/base_footprint"
     np.testing.assert_array_equal(robot.frames[0].base_from_sensor, BASE)
+    robot.tree.others.sending("map", "robot1/base_footprint", 0)
     robot.stand("map", "robot1/base_footprint")  # what the node broadcasts
     robot.sensors.complain()
     assert robot.sensors.other_parent == ""
@@ -116,7 +117,7 @@ def test_it_is_told_that_scans_alone_tell_of_the_way_now() -> None:
         assert said in found[1]
     robot = Robot(**{"input.odometry": "none"})
     assert judged(robot, "odometry", estimate) == (DiagnosticStatus.OK, "none is used (input.odometry none)")
-    robot.sensors.other_parent = "odom"
+    robot.sensors.conflict = "somebody else"
     assert judged(robot, "map_to_odom")[0] == DiagnosticStatus.WARN
 
 
