@@ -176,8 +176,9 @@ class HeroNode(LifecycleNode):
     def figures(self) -> status.Figures:
         """Everything the node knows about how it is doing."""
         assert self.worker is not None
-        paused = self.sensors.paused and self.state in ("ready", "running")
-        state = "paused" if paused else self.state
+        state = self.state
+        if state in ("ready", "running"):
+            state = "clock jumped" if self.sensors.halted else "paused" if self.sensors.paused else state
         figures = status.figures(
             state, self.sensors, self._answers, self.worker.status(), self.tf.map_to_odom, self._estimate
         )
@@ -211,6 +212,7 @@ class HeroNode(LifecycleNode):
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
         assert self.worker is not None
         self._reference.clear()
+        self.sensors.halted = False
         future = self.worker.request(messages.Reset(self.config.map_folder if self._checkpoints.on else ""))
         future.add_done_callback(lambda done: self.forget())
         return future

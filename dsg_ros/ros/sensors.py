@@ -98,6 +98,8 @@ class Sensors:
         """Of the sensor whose scan came last, as told."""
         self.paused = False
         """Scans that come are dropped and counted as paused; odometry is followed, so that the way is not lost."""
+        self.halted = False
+        """The clock jumped back and the policy is to stop: as paused, until somebody says how to go on."""
         handlers = {"odom": self._odometry, "scan": self._scan, "points": self._cloud}
         unused = [{"auto": "", "scan": "points", "points": "scan"}[config().sensors], "odom" if self._alone else ""]
         self.inputs = {
@@ -155,7 +157,7 @@ class Sensors:
     def silence(self) -> Silence:
         """Whether scans come and odometry, which is wanted, has not for seconds; where both stop it is not silent."""
         source, scan = self.odometry, max((source.latest or 0.0 for source in self.scans), default=0.0)
-        if source is None or self.paused:
+        if source is None or self.paused or self.halted:
             return Silence()
         seconds = scan - (self._since if source.latest is None else max(self._since, source.latest))
         if seconds < _PATIENCE:
@@ -201,6 +203,10 @@ class Sensors:
         """Tell where the clock has jumped back since there were so many ``jumps`` and ``resets``; whether it has."""
         if self.synchroniser.counts["clock_jumped_back"] == jumps:
             return False
+        if self._config().input.on_clock_jump == "stop":
+            self.halted = True
+            text = "the clock jumped back: no scan is used until ~/resume, in this map, or ~/reset, in a new one"
+            self._throttled("error", "halted", text)
         self._on_jump(self.synchroniser.resets != resets)
         return True
 
@@ -216,7 +222,7 @@ class Sensors:
         return self._times.of(self.inputs[source].topic, header.frame_id, convert.nanoseconds(header.stamp))
 
     def _take(self, source: Input, header: Header, points: PointSet, planar: bool) -> None:
-        if self.paused:
+        if self.paused or self.halted:
             source.refused["paused"] += 1
             return
         if self._alone and not self.base_frame:
@@ -267,7 +273,9 @@ class Sensors:
         ready = self.synchroniser.add_scan(
             scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic
         )
-        self._jumped(*before)
+        if self._jumped(*before) and self.halted:
+            self.synchroniser.counts["dropped_clock_jump"] += len(ready)
+            return
         self._emit(ready)
 
     def _extrinsic(self, scan: _Held) -> NDArray[np.float64] | None:

@@ -84,9 +84,10 @@ class Services:
             return refuse(response, NOT_CONFIGURED)
         if not node.active:
             return refuse(response, "the node is not active: it listens to nothing")
-        if node.sensors.paused is paused:
+        sensors = node.sensors
+        if sensors.paused if paused else not (sensors.paused or sensors.halted):
             return refuse(response, "it is paused already" if paused else "it is not paused")
-        node.sensors.paused = paused
+        sensors.paused, sensors.halted = paused, sensors.halted and paused
         node.say("info", f"{'paused' if paused else 'resumed'}: {success}")
         response.success, response.message = True, success
         return response

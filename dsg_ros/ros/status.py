@@ -116,6 +116,12 @@ def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int)
     return array
 
 
+_STATES = {
+    "paused": (DiagnosticStatus.WARN, "paused"),
+    "clock jumped": (DiagnosticStatus.ERROR, "clock jumped: no scan is used until ~/resume or ~/reset"),
+}
+"""Those that somebody is to look at, and what is said of them."""
+
 _MOUNTING = {
     "sensor_upside_down": "the sensor seems to be mounted upside down",
     "sensor_backwards": "the sensor seems to look back",
@@ -152,7 +158,7 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
-    yield "state", warn if figures["state"] == "paused" else ok, figures["state"]
+    yield "state", *_STATES.get(figures["state"], (ok, figures["state"]))
     if "checkpoint" in figures:
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
     if "status_file" in figures:

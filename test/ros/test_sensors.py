@@ -33,7 +33,7 @@ def test_odometry_for_tf_is_normalised_and_never_goes_back():
     np.testing.assert_array_equal(robot.broadcast[0][1], BASE)
 
 
-@pytest.mark.parametrize("policy", ["reset", "continue"])
+@pytest.mark.parametrize("policy", ["reset", "continue", "stop"])
 def test_a_clock_jump_is_told_with_its_policy_and_drops_what_was_held(policy):
     robot = Robot(**{"input.on_clock_jump": policy})
     robot.drive(START)
@@ -43,6 +43,23 @@ def test_a_clock_jump_is_told_with_its_policy_and_drops_what_was_held(policy):
     assert robot.sensors.inputs["scan"].refused == {"dropped_clock_jump": 1}
     assert robot.sensors.waiting == 0
     assert [stamp for stamp, _ in robot.broadcast] == [START, START - 100 * SECOND]
+
+
+def test_after_a_jump_under_the_policy_stop_no_scan_is_used():
+    robot = Robot(**{"input.on_clock_jump": "stop"})
+    robot.drive(START)
+    robot.scan(START)
+    robot.drive(START - 100 * SECOND)
+    robot.scan(START - 100 * SECOND)
+    assert [frame.stamp for frame in robot.frames] == [START]
+    assert robot.sensors.inputs["scan"].refused == {"paused": 1}
+    assert "no scan is used until ~/resume" in robot.text()
+    alone = Robot(**{"input.on_clock_jump": "stop", "input.odometry": "none"})
+    for stamp in (START, START - 100 * SECOND, START - 99 * SECOND, START - 98 * SECOND):
+        alone.scan(stamp)
+    assert [frame.stamp for frame in alone.frames] == [START]
+    assert alone.sensors.synchroniser.counts["dropped_clock_jump"] == 2
+    assert alone.sensors.inputs["scan"].refused == {"paused": 1}
 
 
 @pytest.mark.parametrize(("odometry", "cause"), [(False, "no_odometry"), (True, "no_transform")])
