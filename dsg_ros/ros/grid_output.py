@@ -8,13 +8,12 @@ from concurrent.futures import Future
 
 from map_msgs.msg import OccupancyGridUpdate
 from nav_msgs.msg import OccupancyGrid
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from dsg_ros.grid_store import GridStore, Rectangle
 from dsg_ros.interface import GridUpdate
-from dsg_ros.ros import cdr, qos
+from dsg_ros.ros import cdr
 from dsg_ros.ros.output import Output, World
 
 UPDATES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -35,14 +34,7 @@ class GridOutput(Output):
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
-        events = PublisherEventCallbacks(matched=self._matched)
-        self._updates = node.create_lifecycle_publisher(
-            OccupancyGridUpdate,
-            f"{self.topic}_updates",
-            qos.own(UPDATES_QOS),
-            event_callbacks=events,
-            qos_overriding_options=qos.OVERRIDING,
-        )
+        self._updates = self._advertised(OccupancyGridUpdate, f"{self.topic}_updates", UPDATES_QOS)
         self._store = GridStore(MARGIN)
         self._lock = threading.Lock()
         self._asked: Future[GridUpdate] | None = None

@@ -9,14 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 from dds import Graph, NodeProgram, wait_until
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from map_msgs.msg import OccupancyGridUpdate
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import LaserScan
 from standing import Robot
 
 from dsg_ros.processes import free_domain
 
+BEST_EFFORT, TRANSIENT_LOCAL = ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.TRANSIENT_LOCAL
 OVERRIDES = {
     "qos_overrides./scan.subscription.depth": 700,
     "qos_overrides./scan.subscription.reliability": "reliable",
@@ -82,6 +86,23 @@ def test_overrides_are_parameters_that_cannot_change(robot: Robot) -> None:
 def test_an_override_of_no_topic_is_told(robot: Robot) -> None:
     assert "qos_overrides./scans.subscription.depth has no effect" in robot.node.text
     assert robot.node.text.count("has no effect") == 1
+
+
+def test_what_does_not_fit_is_told_with_both_sides_settings(robot: Robot) -> None:
+    """A publisher that promises less than is asked for, and listeners that ask for more than is offered."""
+    graph, text = robot.graph, lambda: robot.node.text
+    scans = graph.node.create_publisher(LaserScan, "/scan", QoSProfile(depth=1, reliability=BEST_EFFORT))
+    wait_until(lambda: "/scan: incompatible" in text(), "a word about the publisher", details=text)
+    assert "/scan: incompatible reliability: this node asks for reliable, /witness offers best_effort; " in text()
+    assert "Set qos_overrides./scan.subscription.reliability to best_effort, or have the publisher offer " in text()
+    graph.listen("/hero/pose", PoseWithCovarianceStamped, QoSProfile(depth=1))
+    wait_until(lambda: "/hero/pose: incompatible" in text(), "a word about the listener", details=text)
+    assert "/hero/pose: incompatible reliability: this node offers best_effort, /witness asks for reliable; " in text()
+    assert "Set qos_overrides./hero/pose.publisher.reliability to reliable, or have the subscription ask " in text()
+    graph.listen("/map_updates", OccupancyGridUpdate, QoSProfile(depth=1, durability=TRANSIENT_LOCAL))
+    wait_until(lambda: "/map_updates: incompatible" in text(), "a word about the listener", details=text)
+    assert "this node offers volatile, /witness asks for transient_local; " in text()
+    graph.node.destroy_publisher(scans)
 
 
 @pytest.mark.parametrize(
