@@ -25,12 +25,13 @@ RELIABLE = {"qos.odom.reliability": "reliable", "qos.scan.reliability": "reliabl
 class Robot:
     """Stands before a wall; each `scan` is a tenth of a second later than the one before."""
 
-    def __init__(self, graph: Graph, node: NodeProgram) -> None:
-        self.graph, self.node = graph, node
-        self.odom = graph.node.create_publisher(Odometry, "/odom", 200)
-        self.scans = graph.node.create_publisher(LaserScan, "/scan", 1000)
-        graph.listen("/tf", TFMessage, 1000)
-        graph.listen("/diagnostics", DiagnosticArray, 100)
+    def __init__(self, graph: Graph, node: NodeProgram, namespace: str = "", laser: str = "base_link") -> None:
+        self.graph, self.node, self.name, self.laser = graph, node, f"{namespace}/hero", laser
+        self.odom = graph.node.create_publisher(Odometry, f"{namespace}/odom", 200)
+        self.scans = graph.node.create_publisher(LaserScan, f"{namespace}/scan", 1000)
+        for topic, kind, depth in (("/tf", TFMessage, 1000), ("/diagnostics", DiagnosticArray, 100)):
+            if topic not in graph.heard:  # another robot's, too
+                graph.listen(topic, kind, depth)
         self.stamp, self.sent = 1000 * SECOND, 0
 
     def wait(self) -> None:
@@ -42,7 +43,7 @@ class Robot:
         odometry = Odometry(header=convert.header(self.stamp, "odom"), child_frame_id="base_link")
         odometry.pose.pose = convert.pose(poses.from_planar(self.stamp / 1e9 - 1000.0, 0, 0))
         self.odom.publish(odometry)
-        scan = LaserScan(header=convert.header(self.stamp, "base_link"), angle_increment=0.1)
+        scan = LaserScan(header=convert.header(self.stamp, self.laser), angle_increment=0.1)
         scan.range_min, scan.range_max, scan.ranges = 0.1, 50.0, np.full(10, 2.0, np.float32)
         self.scans.publish(scan)
         self.sent += 1
@@ -50,20 +51,20 @@ class Robot:
     def ask(self, service: str) -> tuple[Trigger.Response, float]:
         """The answer, and how long it took [s]."""
         began = time.monotonic()
-        return self.graph.call(f"/hero/{service}", Trigger, Trigger.Request()), time.monotonic() - began
+        return self.graph.call(f"{self.name}/{service}", Trigger, Trigger.Request()), time.monotonic() - began
 
     def change(self, transition: int) -> None:
         request = ChangeState.Request(transition=Transition(id=transition))
-        assert self.graph.call("/hero/change_state", ChangeState, request).success, self.node.text
+        assert self.graph.call(f"{self.name}/change_state", ChangeState, request).success, self.node.text
 
     def told(self, subject: str) -> list[str]:
         """What diagnostics said of it, oldest first."""
         messages = self.graph.messages("/diagnostics")
-        return [s.message for m in messages for s in m.status if s.name == f"/hero: {subject}"]
+        return [s.message for m in messages for s in m.status if s.name == f"{self.name}: {subject}"]
 
     def learning(self) -> bool:
         """The parameter's value."""
         found = self.graph.call(
-            "/hero/get_parameters", GetParameters, GetParameters.Request(names=["learning.enabled"])
+            f"{self.name}/get_parameters", GetParameters, GetParameters.Request(names=["learning.enabled"])
         )
         return bool(found.values[0].bool_value)

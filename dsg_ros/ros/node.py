@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame
-from dsg_ros.ros import beginning, checkpoints, frames, parameters, qos, saving, services, status, web_view
+from dsg_ros.ros import beginning, checkpoints, frame_names, frames, parameters, qos, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.latencies import Answers
 from dsg_ros.ros.manager_bond import Bond
@@ -98,7 +98,7 @@ class HeroNode(LifecycleNode):
         self.sensors = Sensors(
             lambda: self.config, self.frames, submit, self.tf.odometry, self._jumped, self.say,
         )  # fmt: skip
-        self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
+        self._initial_pose = InitialPose(frame_names.map_frame(self.config), worker.request, self.say)
         self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)
         self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
         self._reports = Ticker("report", lambda: 1.0, self.report, self._trouble)

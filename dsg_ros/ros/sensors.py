@@ -20,7 +20,7 @@ from dsg_ros.base_name import base_among
 from dsg_ros.interface import Frame
 from dsg_ros.io.point_times import PointTimes, SensorTimes
 from dsg_ros.io.records import MalformedMessage, PointSet
-from dsg_ros.ros import convert, tf_others
+from dsg_ros.ros import convert, frame_names, tf_others
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Input
 from dsg_ros.ros.latencies import Latencies
@@ -84,8 +84,10 @@ class Sensors:
         self._times = PointTimes(config().input.point_time_unit, say)
         self.points: Counter[str] = Counter()
         self._alone = config().input.odometry == "none"
-        self.base_frame = config().base_frame
-        self.odom_frame = self.base_frame if self._alone else config().odom_frame
+        self._prefix = config().frame_prefix
+        self.base_frame = frame_names.given(self._prefix, config().base_frame)
+        odom_frame = frame_names.given(self._prefix, config().odom_frame)
+        self.odom_frame = self.base_frame if self._alone else odom_frame
         """Of a robot without odometry that of its base: the map is its parent."""
         self.other_parent = ""
         """What else on /tf is the parent of that, or the map by somebody else's word: a frame should have one."""
@@ -174,7 +176,7 @@ class Sensors:
         """The odometry's frame, or without odometry the base, gets the map as parent; it ought to have no other."""
         child, before = self.odom_frame, self.conflict
         self.other_parent = self._frames.others.parent(child) if child else ""
-        other, map_frame = self.other_parent, self._config().map_frame
+        other, map_frame = self.other_parent, frame_names.map_frame(self._config())
         self.conflict = tf_others.conflict(child, other, map_frame, self._alone) if other else ""
         if self.conflict and self.conflict != before:
             names = ", ".join(self._others_on_tf()) or "unknown"
@@ -182,9 +184,10 @@ class Sensors:
 
     def _odometry(self, message: Odometry) -> None:
         stamp, pose = convert.nanoseconds(message.header.stamp), convert.odometry_pose(message)
-        config = self._config()
-        self.odom_frame = config.odom_frame or message.header.frame_id or "odom"
-        self.base_frame = config.base_frame or message.child_frame_id or "base_link"
+        config, prefix = self._config(), self._prefix
+        odom_frame, base_frame = message.header.frame_id or "odom", message.child_frame_id or "base_link"
+        self.odom_frame = frame_names.given(prefix, config.odom_frame) or frame_names.told(prefix, odom_frame)
+        self.base_frame = frame_names.given(prefix, config.base_frame) or frame_names.told(prefix, base_frame)
         counts = self.synchroniser.counts
         unfit = sum(counts[cause] for cause in _NOT_FOR_TF)
         before = counts["clock_jumped_back"], self.synchroniser.resets
@@ -225,11 +228,12 @@ class Sensors:
         if self.paused or self.halted:
             source.refused["paused"] += 1
             return
+        frame = frame_names.told(self._prefix, header.frame_id)
         if self._alone and not self.base_frame:
-            self._name_base(source, header.frame_id)
+            self._name_base(source, frame)
         for cause, count in points.dropped.items():
             self.points[f"points_{cause}"] += count
-        self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))
+        self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, frame, planar))
         self._release()
         if len(self._held) > self._config().input.queue:
             self._drop_oldest_held()
@@ -240,7 +244,8 @@ class Sensors:
             raise MalformedMessage(
                 "its header.frame_id is empty, and so is base_frame: nothing says where it was taken"
             )
-        self.odom_frame = self.base_frame = base_among(self._frames.above(frame)) or frame
+        above = [name.removeprefix(self._prefix) for name in self._frames.above(frame)]
+        self.odom_frame = self.base_frame = frame_names.told(self._prefix, base_among(above)) or frame
         why = "the frame of the scans" if self.base_frame == frame else f"above {frame!r} on /tf"
         self._say("info", f"{source.topic}: the base is {self.base_frame!r}, {why}; base_frame names another")
 

@@ -15,6 +15,7 @@ from dsg_ros import config as cfg
 from dsg_ros.interface import Estimate
 from dsg_ros.ros import convert
 from dsg_ros.ros.extrinsic_tf import ExtrinsicTf
+from dsg_ros.ros.frame_names import map_frame
 from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
@@ -63,7 +64,7 @@ class Transforms:
     def take(self, estimate: Estimate) -> None:
         """Broadcast what an estimate says from now on; quick, and raises nothing."""
         if estimate.known:
-            correction = Correction(self._config().map_frame, self._sensors().odom_frame, estimate.map_from_odom)
+            correction = Correction(map_frame(self._config()), self._sensors().odom_frame, estimate.map_from_odom)
             self.map_to_odom.set(correction)
         try:
             self._learned.take(estimate.parameters)
