@@ -185,6 +185,7 @@ class HeroNode(LifecycleNode):
         accounts = [*self.frames.accounts, *self._outputs.accounts, self._initial_pose.account]
         accounts += [self._reference.account] if self._reference.wanted else []
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
+        figures["services"] = self._offered.figures()
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
         if self.config.view != "none":

@@ -161,6 +161,12 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     yield "state", *_STATES.get(figures["state"], (ok, figures["state"]))
     if "checkpoint" in figures:
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
+    if services := figures.get("services"):
+        latest = [f"~/{name} {each['latest']}" for name, each in services.items()]
+        bad = [
+            text for text, each in zip(latest, services.values(), strict=True) if each["latest"].startswith("failed")
+        ]
+        yield "services", error if bad else ok, ", ".join(bad)
     if "status_file" in figures:
         yield "status_file", error if figures["status_file"]["error"] else ok, figures["status_file"]["error"]
     if figures["localisation"]:
