@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.made_map import Made, Scenario, make
 from benchmarks.measuring import apart
 from benchmarks.table import Row
-from benchmarks.witness import Cubes, Witness, until
+from benchmarks.witness import Cubes, Witness
 from dsg_ros import config
 from dsg_ros.io.records import Record
 from dsg_ros.processes import Follower, Process, free_domain, isolated, node_arguments
@@ -34,6 +35,8 @@ STARTS, LATECOMERS = 3, 3
 """How often each is measured."""
 ALONE, SOLVING = 10.0, 60.0
 """Seconds of driving before the graph is solved, and while it is, again and again."""
+LOOK = 0.2
+"""Seconds between two looks at how many of the solves that were asked for have ended."""
 SETTLING, STEADY = 10.0, 20.0
 """Seconds of driving before the bytes of markers are counted, and while they are."""
 WHOLE = 0.99
@@ -114,25 +117,27 @@ def while_solving(made: Made, folder: Path) -> list[Row]:
         _go_on(follower, witness, made, ALONE)
         control = subprocess.Popen([sys.executable, "-c", _CONTROL], stdout=subprocess.PIPE, text=True)
         started, delays = len(witness.corrections), len(witness.delays)
-        solved, asked = 0, witness.optimize()
+        asked, looked = 0, 0.0
 
         def ask_again() -> None:
-            nonlocal solved, asked
-            if asked.done():
-                if not asked.result().success:
-                    raise RuntimeError(f"the graph was not solved: {asked.result().message}")
-                solved, asked = solved + 1, witness.optimize()
+            """One is being solved, and one waits for it, at any time."""
+            nonlocal asked, looked
+            if (now := time.monotonic()) - looked >= LOOK:
+                looked = now
+                while asked < _solved(follower.read()) + 2:
+                    witness.optimize()
+                    asked += 1
 
         witness.drive(_between(made, ALONE, ALONE + SOLVING), ask_again)
+        solved = _solved(follower.read())
         largest, usual = _gaps(control)
-        until(asked.done, "answer of ~/optimize", START_UP)
-        follower.wait("tell of it", START_UP, lambda status: True, fresh=True)
+        follower.wait("solve the graph", START_UP, lambda status: _solved(status) == asked, fresh=True)
         status = follower.read()
     gaps, alone = witness.gaps(started), witness.gaps()[: started - 1]
     answered = np.array(witness.delays)
     return [
         _figure("keyframes of the graph", made.keyframes, None, ""),
-        _figure("global solves meanwhile", solved + 1, None, ""),
+        _figure("global solves meanwhile", solved, None, ""),
         _figure("map->odom, largest gap while solving", 1e3 * gaps.max(), 60.0, "ms"),
         _figure("the same of a process that only sleeps 20 ms", 1e3 * largest, None, "ms"),
         _figure("map->odom, p99 of gaps while solving", _p99(gaps), None, "ms"),
@@ -143,6 +148,14 @@ def while_solving(made: Made, folder: Path) -> list[Row]:
         _figure("callbacks in the node, p99", status["callbacks"]["p99_ms"], 10.0, "ms"),
         _figure("load of the machine while solving", os.getloadavg()[0], None, ""),
     ]  # fmt: skip
+
+
+def _solved(status: dict[str, Any]) -> int:
+    """How many solves of the whole graph that were asked for have ended."""
+    told = status["services"].get("optimize", {"done": 0, "failed": 0})
+    if told["failed"]:
+        raise RuntimeError(f"the graph was not solved: {told['latest']}")
+    return int(told["done"])
 
 
 def markers(made: Made, folder: Path) -> list[Row]:

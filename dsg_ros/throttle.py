@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
 
 Say = Callable[[str, str], None]
@@ -29,3 +30,15 @@ class Throttle:
         if now - self._latest.get(kind, -math.inf) >= self._period:
             self._latest[kind] = now
             self._say(level, text)
+
+
+class Traces:
+    """Says an exception with its traceback, each place that raises now and then only."""
+
+    def __init__(self, say: Say, period: float = 60.0) -> None:
+        self._throttled = Throttle(say, period)
+
+    def __call__(self, error: BaseException) -> None:
+        raised = traceback.extract_tb(error.__traceback__)[-1:]
+        kind = f"{type(error).__name__} {raised[0].filename}:{raised[0].lineno}" if raised else type(error).__name__
+        self._throttled("error", kind, "".join(traceback.format_exception(error)))

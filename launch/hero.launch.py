@@ -16,7 +16,8 @@ from launch_ros.substitutions import ExecutableInPackage
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = Path(get_package_share_directory("dsg_ros"))
-OUTPUTS = ("path", "voxels", "voxel_cloud", "pose")
+SHOWN = ("/hero/path", "/hero/voxels", "/hero/voxel_cloud", "/hero/pose", "/hero/graph", "/map", "/map_updates")
+"""Topics of config/hero.rviz: those of a node without a namespace."""
 WARM_UP = 600
 """Longest wait [s] of the player for hero_node, which listens when it has compiled everything: minutes, the first time,
 on a slow machine."""
@@ -31,6 +32,7 @@ ARGUMENTS = {
         "web: map and curves of hero_node live in a browser, at http://127.0.0.1:8080; empty: as the parameters say",
     ),
     "namespace": ("", "Namespace of the node"),
+    "frame_prefix": ("", "Put before the robot's frames, as robot1/; empty: as the parameters say"),
     "simulator": ("auto", "The tutorial's simulator instead of hero_node (true, false, or auto: without a bag)"),
 }
 
@@ -56,18 +58,18 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if given["view"] == "web":
             started.append(LogInfo(msg="view:=web shows hero_node; the tutorial is seen in rviz"))
     else:
-        view = {"view": given["view"]} if given["view"] else {}
-        started = [mapper(given["params_file"], namespace, sim_time, view, remap=bool(bag))]
+        more = {name: given[name] for name in ("view", "frame_prefix") if given[name]}
+        started = [mapper(given["params_file"], namespace, sim_time, more, remap=bool(bag))]
     if bag:
         play = ["play", bag, "--rate", given["rate"], "--wait", str(WARM_UP)]
         command = [ExecutableInPackage("dsg_ros", "dsg_ros"), *play]
         started.append(ExecuteProcess(cmd=command, name="player", output="screen"))
     if truth("rviz", given["rviz"]):
-        started.append(rviz(namespace, sim_time))
+        started.append(rviz(namespace, given["frame_prefix"], sim_time))
     return started
 
 
-def mapper(params_file: str, namespace: str, sim_time: bool, view: dict[str, str], remap: bool) -> Node:
+def mapper(params_file: str, namespace: str, sim_time: bool, more: dict[str, str], remap: bool) -> Node:
     """hero_node.  A bag's topics keep their recorded names, so a node in a namespace is pointed to them."""
     topics = ("odom", "scan", "points")
     return Node(
@@ -75,7 +77,7 @@ def mapper(params_file: str, namespace: str, sim_time: bool, view: dict[str, str
         executable="hero_node",
         name="hero",
         namespace=namespace,
-        parameters=[params_file, {"use_sim_time": sim_time, **view}],
+        parameters=[params_file, {"use_sim_time": sim_time, **more}],
         remappings=[(topic, f"/{topic}") for topic in topics] if remap and namespace else [],
         output="screen",
         # On Ctrl-C it refines and saves the map, which takes longer than the five seconds that launch would give it.
@@ -84,8 +86,9 @@ def mapper(params_file: str, namespace: str, sim_time: bool, view: dict[str, str
     )
 
 
-def rviz(namespace: str, sim_time: bool) -> LaunchDescriptionEntity:
+def rviz(namespace: str, frame_prefix: str, sim_time: bool) -> LaunchDescriptionEntity:
     """rviz2 with this package's view of the node's topics."""
+    fixed = ["-f", f"{frame_prefix}map"] if frame_prefix else []
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:
@@ -93,9 +96,9 @@ def rviz(namespace: str, sim_time: bool) -> LaunchDescriptionEntity:
     return Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", str(SHARE / "config" / "hero.rviz")],
+        arguments=["-d", str(SHARE / "config" / "hero.rviz"), *fixed],
         parameters=[{"use_sim_time": sim_time}],
-        remappings=[(f"/hero/{topic}", f"/{namespace}/hero/{topic}") for topic in OUTPUTS] if namespace else [],
+        remappings=[(topic, f"/{namespace}{topic}") for topic in SHOWN] if namespace else [],
     )
 
 

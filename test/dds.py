@@ -97,6 +97,15 @@ class NodeProgram(Program):
 
         return wait_until(look, what, details=lambda: f"{json.dumps(self.status(), indent=1)}\n{self.text[-6000:]}")
 
+    def served(self, service: str, calls: int = 1) -> str:
+        """What came of the newest of ``calls`` of a service that the worker was asked for, once it has ended."""
+
+        def ended(status: dict[str, Any]) -> bool:
+            told = status["services"].get(service, {"done": 0, "failed": 0})
+            return told["done"] + told["failed"] >= calls
+
+        return str(self.wait(ended, f"the end of {service}")["services"][service]["latest"])
+
 
 class Graph:
     """This process's node on a domain: records what it hears, publishes what the test says."""

@@ -169,3 +169,12 @@ class Gridless(Counting):
 class Unrestorable(Counting):
     def restore(self, state: dict[str, np.ndarray]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Levered(Counting):
+    """Has found where the sensor sits."""
+
+    def _estimate(self) -> Estimate:
+        lever = Parameter("odometry.lever.x", 0.05, 0.002, "m", "learned")
+        estimate = super()._estimate()
+        return dataclasses.replace(estimate, parameters=(*estimate.parameters, lever))

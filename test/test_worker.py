@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from dsg_ros import config as cfg
-from dsg_ros.interface import Estimate
+from dsg_ros.interface import Estimate, ReferencePose
 from dsg_ros.io.trajectories import read_tum
 from dsg_ros.worker import messages
-from dsg_ros.worker.backend import Event, Status, WorkerDied
+from dsg_ros.worker.backend import Busy, Event, Status, WorkerDied
 from dsg_ros.worker.in_process import InProcess
-from dsg_ros.worker.process import MAX_FAILED_STARTS, WorkerProcess
+from dsg_ros.worker.process import MAX_FAILED_STARTS, MOST_COMMANDS, MOST_TOLD, WorkerProcess
 from dsg_ros.worker.standby import Standby
 
 FACTORY = "fake_pipeline:Counting"
@@ -188,6 +188,45 @@ def test_commands_keep_their_place_between_frames(start, tmp_path):
     assert scans_in(second.result(60)) == [1, 2]
     sources = [json.loads((tmp_path / name / "report.json").read_text())["source"] for name in ("first", "second")]
     assert sources == ["test", "refined"]
+
+
+def test_a_flood_of_commands_is_refused_and_what_must_be_done_is_not(start, recorder, tmp_path):
+    backend = start()
+    backend.submit(fake.frame(fake.Counting.DAWDLE))
+    recorder.wait(lambda: "ready" in recorder.kinds())
+    flood = [backend.request(messages.Optimize()) for _ in range(50_000)]
+    refused = [each for each in flood if each.done()]
+    assert len(flood) - len(refused) == MOST_COMMANDS
+    assert all(isinstance(each.exception(), Busy) for each in refused)
+    assert "ask again later" in str(refused[0].exception())
+    switched = [backend.request(messages.Learning(bool(n % 2))) for n in range(1000)]
+    resets = [backend.request(messages.Reset()) for _ in range(1000)]
+    last = backend.request(messages.Save(str(tmp_path), refine=True))
+    assert len(backend._commands) <= MOST_COMMANDS + 3
+    for each in (*flood[:MOST_COMMANDS], *switched, *resets):
+        each.exception(60.0)
+    backend.submit(fake.frame(1))
+    recorder.wait(lambda: recorder.estimates[-1].stamp == 1)
+    assert recorder.estimates[-1].counts["learning"] == 1  # as it was asked for last
+    assert recorder.estimates[-1].counts["scans"] == 1
+    assert last.exception(60.0) is None
+    assert backend.request(messages.Optimize()).result(60.0).stamp == 1
+
+
+def test_what_dropped_frames_were_told_is_bounded_and_counted(start, recorder):
+    backend = start(queue=1)
+    told = ReferencePose(1, fake.poses.IDENTITY, np.eye(6))
+    backend.submit(fake.frame(fake.Counting.DAWDLE))
+    recorder.wait(lambda: "ready" in recorder.kinds())
+    each, frames = 1000, 20
+    for stamp in range(1, frames + 1):
+        backend.submit(dataclasses.replace(fake.frame(stamp), reference=(told,) * each))
+    recorder.wait(lambda: recorder.estimates and recorder.estimates[-1].stamp == frames)
+    status = backend.status()
+    assert balanced(status)
+    kept = recorder.estimates[-1].counts["reference_poses"]
+    assert kept <= MOST_TOLD + 3 * each  # and what came to frames that were not dropped
+    assert kept + status.told_dropped == each * frames
 
 
 def test_the_grid_is_told_as_it_changes(start):

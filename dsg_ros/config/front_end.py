@@ -48,7 +48,8 @@ class Input:
         Range(0.1, 3600.0, "s"),
     ] = 2.0
     on_clock_jump: Annotated[
-        Literal["reset", "continue"], Doc("After a clock jump back: start a new map, or keep mapping")
+        Literal["reset", "continue", "stop"],
+        Doc("After a clock jump back the node begins a new map, maps on, or takes no scans until ~/resume or ~/reset"),
     ] = "reset"
 
 

@@ -35,6 +35,10 @@ class Node(Slam):
     map_frame: Annotated[str, Doc("Frame of the map")] = "map"
     odom_frame: Annotated[str, Doc("Frame of the odometry; empty: as the messages say")] = ""
     base_frame: Annotated[str, Doc("Frame of the robot's base; empty: the odometry's child_frame_id")] = ""
+    frame_prefix: Annotated[
+        str,
+        Doc("As robot1/: put before the frames of messages and parameters that lack it; one given as /map has none"),
+    ] = ""
     tf_rate: Annotated[float, Doc("Broadcasts of map->odom a second"), Range(1.0, 200.0, "Hz")] = 50.0
     transform_tolerance: Annotated[float, Doc("How far map->odom is dated ahead"), Range(0.0, 5.0, "s")] = 0.1
     publish_odom_tf: Annotated[bool, Doc("Also broadcast odom->base, for bags without that transform")] = False

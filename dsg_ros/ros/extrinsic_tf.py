@@ -12,7 +12,7 @@ from tf2_msgs.msg import TFMessage
 
 from dsg_ros import poses
 from dsg_ros.interface import Parameter
-from dsg_ros.ros import convert
+from dsg_ros.ros import convert, qos
 from dsg_ros.ros.sensors import Mounting
 
 SUFFIX = "_learned"
@@ -37,7 +37,9 @@ class ExtrinsicTf:
         now: Callable[[], int],
     ) -> None:
         self._wanted, self._mounting, self._now = wanted, mounting, now
-        self._publisher = node.create_publisher(TFMessage, "/tf_static", _QOS)
+        self._publisher = node.create_publisher(
+            TFMessage, "/tf_static", qos.own(_QOS), qos_overriding_options=qos.OVERRIDING
+        )
         self._sent: dict[str, tuple[str, NDArray[np.float64]]] = {}
 
     def take(self, parameters: Sequence[Parameter]) -> None:

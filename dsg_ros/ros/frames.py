@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -19,6 +20,8 @@ from tf2_msgs.msg import TFMessage
 from dsg_ros import poses
 from dsg_ros.ros import convert
 from dsg_ros.ros.inputs import LONGEST_FRAME_ID, Account, Refused
+from dsg_ros.ros.qos import OVERRIDING
+from dsg_ros.ros.tf_others import Others
 from dsg_ros.throttle import Say
 
 MOST_FRAMES = 4096
@@ -26,7 +29,12 @@ MOST_FRAMES = 4096
 
 
 class Frames(Protocol):
-    """The latest transforms heard on /tf and /tf_static; ``accounts`` of them, where they come through here."""
+    """The latest transforms heard on /tf and /tf_static; ``accounts`` of them, where they come through here.
+
+    ``others`` are the parents that frames have by others than this node, which is to say there what it publishes.
+    """
+
+    others: Others
 
     @property
     def accounts(self) -> Sequence[Account]: ...
@@ -46,8 +54,13 @@ class TransformTree:
 
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, NDArray[np.float64]]] = {}
+        self.others = Others()
 
-    def take(self, message: TFMessage) -> None:
+    def take_static(self, message: TFMessage) -> None:
+        """As `take`, of /tf_static."""
+        self.take(message, static=True)
+
+    def take(self, message: TFMessage, static: bool = False) -> None:
         """Remember what is a transform; `Refused` where the message has others too, or there is no room."""
         refused = 0
         for transform in message.transforms:
@@ -58,6 +71,7 @@ class TransformTree:
                     raise Refused("too_many_frames", f"{MOST_FRAMES} frames are known already: {child[:20]!r} is not")
                 pose[3:] /= np.linalg.norm(pose[3:])
                 self._parents[child] = parent, pose
+                self.others.heard(transform, static)
             else:
                 refused += 1
         if refused:
@@ -99,12 +113,12 @@ class Listener(TransformTree):
 
     def __init__(self, node: Node, say: Say) -> None:
         super().__init__()
-        self.accounts = [Account(topic.lstrip("/"), self.take, say) for topic in ("/tf", "/tf_static")]
+        self.accounts = [Account("tf", self.take, say), Account("tf_static", self.take_static, say)]
         moving = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
         static = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self.accounts[0], moving),
-            node.create_subscription(TFMessage, "/tf_static", self.accounts[1], static),
+            node.create_subscription(TFMessage, f"/{heard.topic}", heard, profile, qos_overriding_options=OVERRIDING)
+            for heard, profile in zip(self.accounts, (moving, static), strict=True)
         ]
 
 
@@ -115,7 +129,20 @@ class Tf2Frames:
 
     def __init__(self, node: Node, tf2_ros: Any) -> None:
         self._tf2 = tf2_ros
-        self.buffer = tf2_ros.Buffer()
+        self.others = others = Others()
+
+        class Watched(tf2_ros.Buffer):
+            """Has the listener's transforms pass by `Others`."""
+
+            def set_transform(self, transform: TransformStamped, authority: str) -> None:
+                others.heard(transform)
+                super().set_transform(transform, authority)
+
+            def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
+                others.heard(transform, static=True)
+                super().set_transform_static(transform, authority)
+
+        self.buffer = Watched()
         self._listener = tf2_ros.TransformListener(self.buffer, node)
 
     def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:

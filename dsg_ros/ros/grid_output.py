@@ -8,7 +8,6 @@ from concurrent.futures import Future
 
 from map_msgs.msg import OccupancyGridUpdate
 from nav_msgs.msg import OccupancyGrid
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -35,10 +34,7 @@ class GridOutput(Output):
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         super().__init__(node, world)
-        events = PublisherEventCallbacks(matched=self._matched)
-        self._updates = node.create_lifecycle_publisher(
-            OccupancyGridUpdate, f"{self.topic}_updates", UPDATES_QOS, event_callbacks=events
-        )
+        self._updates = self._advertised(OccupancyGridUpdate, f"{self.topic}_updates", UPDATES_QOS)
         self._store = GridStore(MARGIN)
         self._lock = threading.Lock()
         self._asked: Future[GridUpdate] | None = None

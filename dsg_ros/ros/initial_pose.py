@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
@@ -14,7 +17,8 @@ from dsg_ros.interface import Hint
 from dsg_ros.io.records import MalformedMessage
 from dsg_ros.ros import convert
 from dsg_ros.ros.inputs import Account
-from dsg_ros.throttle import Say
+from dsg_ros.ros.qos import OVERRIDING
+from dsg_ros.throttle import Say, Throttle
 
 SIGMAS = 3.0
 LEAST_RADIUS, LEAST_TURN = 0.5, 0.3
@@ -33,25 +37,57 @@ def hint(message: PoseWithCovarianceStamped, map_frame: str) -> Hint:
 
 
 class InitialPose:
-    """Listens while the node localises; ``request`` hands a hint on, ``say`` logs."""
+    """Listens while the node localises; ``request`` hands a hint on, ``say`` logs.
 
-    def __init__(self, map_frame: str, request: Callable[[Hint], object], say: Say) -> None:
-        self._map_frame, self._request, self._say = map_frame, request, say
+    While a hint is not answered the newest of those that come waits for that; those it replaces are counted.
+    """
+
+    def __init__(self, map_frame: str, request: Callable[[Hint], Future[Any]], say: Say) -> None:
+        self._map_frame, self._request, self._throttled = map_frame, request, Throttle(say, period=1.0)
+        self._lock = threading.Lock()
+        self._busy = False
+        self._waiting: Hint | None = None
         self.account = Account("initialpose", self._take, say)
         self._subscription: Subscription | None = None
 
     def subscribe(self, node: Node) -> None:
         """Begin to listen."""
-        self._subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self.account, 10)
+        self._subscription = node.create_subscription(
+            PoseWithCovarianceStamped, "initialpose", self.account, 10, qos_overriding_options=OVERRIDING
+        )
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening, if it did."""
         if self._subscription is not None:
             node.destroy_subscription(self._subscription)
             self._subscription = None
+        with self._lock:
+            self._drop("cleared")
 
     def _take(self, message: PoseWithCovarianceStamped) -> None:
         """Somebody, most often in rviz, says where the robot is."""
         found = hint(message, self._map_frame)
-        self._request(found)
-        self._say("info", f"initialpose: looking for the robot within {found.radius:.1f} m of it")
+        with self._lock:
+            self._drop("replaced")
+            if self._busy:
+                self._waiting = found
+                return
+            self._busy = True
+        self._send(found)
+
+    def _drop(self, cause: str) -> None:
+        if self._waiting is not None:
+            self.account.refused[cause] += 1
+            self._waiting = None
+
+    def _send(self, found: Hint) -> None:
+        self._throttled("info", "looking", f"initialpose: looking for the robot within {found.radius:.1f} m of it")
+        self._request(found).add_done_callback(self._answered)
+
+    def _answered(self, done: Future[Any]) -> None:
+        """Called on the thread that reads from the worker."""
+        with self._lock:
+            found, self._waiting = self._waiting, None
+            self._busy = found is not None
+        if found is not None:
+            self._send(found)

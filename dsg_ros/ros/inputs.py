@@ -6,17 +6,18 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.event_handler import QoSMessageLostInfo, QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from dsg_ros import config as cfg
 from dsg_ros.io.records import MalformedMessage
-from dsg_ros.ros import convert
+from dsg_ros.ros import convert, qos
 from dsg_ros.ros.latencies import Latencies
 from dsg_ros.throttle import Say, Throttle
 
@@ -102,14 +103,17 @@ class Input:
     def publishers(self) -> int:
         return self._subscription.get_publisher_count() if self._subscription else 0
 
-    def subscribe(self, node: Node, message: type, qos: cfg.Qos) -> None:
+    def subscribe(self, node: Node, message: type, settings: cfg.Qos) -> None:
         """Listen to the relative topic of this name."""
-        reliable = qos.reliability == "reliable"
+        reliable = settings.reliability == "reliable"
         profile = QoSProfile(
-            depth=qos.depth,
+            depth=settings.depth,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
-        events = SubscriptionEventCallbacks(message_lost=self._lost, incompatible_qos=self._incompatible)
+        self.topic = node.resolve_topic_name(self.name)
+        events = SubscriptionEventCallbacks(
+            message_lost=self._lost, incompatible_qos=partial(self._incompatible, node, profile)
+        )
         self._sequence = 0
         self._subscription = node.create_subscription(
             message,
@@ -117,8 +121,8 @@ class Input:
             self._take,  # type: ignore[arg-type]  # a callback may also take the message's info
             profile,
             event_callbacks=events,
+            qos_overriding_options=qos.OVERRIDING,
         )
-        self.topic = self._subscription.topic_name
 
     def unsubscribe(self, node: Node) -> None:
         if self._subscription is not None:
@@ -189,10 +193,11 @@ class Input:
         self.reported_lost += info.total_count_change
         self._throttled("warning", "lost", f"{self.topic}: the middleware lost {info.total_count_change} messages")
 
-    def _incompatible(self, info: QoSRequestedIncompatibleQoSInfo) -> None:
-        policy = qos_policy_name_from_kind(info.last_policy_kind)
-        self._say(
-            "error",
-            f"{self.topic}: a publisher offers an incompatible {policy}; nothing is received from it. "
-            f"Set qos.{self.name}.reliability to best_effort or change the publisher",
-        )
+    def _incompatible(self, node: Node, profile: QoSProfile, info: QoSRequestedIncompatibleQoSInfo) -> None:
+        def tell() -> None:
+            said = qos.incompatible(node, self.topic, profile, info.last_policy_kind, subscribed=True)
+            if info.last_policy_kind == QoSPolicyKind.RELIABILITY:
+                said += f" (qos.{self.name}.reliability is the same)"
+            self._say("error", said)
+
+        qos.later(node, tell)

@@ -20,6 +20,8 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
+from dsg_ros.ros.qos import OVERRIDING
+
 TIMEOUT = 4.0
 """Seconds, told for people to compare: by default, the manager waits as long for a heartbeat."""
 
@@ -32,7 +34,9 @@ class Bond:
         self._instance = ""
         self._timer: Timer | None = None
         # It stays when the bond is closed, so that the last word still arrives.
-        self._publisher = node.create_publisher(Status, "bond", 5) if period else None
+        self._publisher = (
+            node.create_publisher(Status, "bond", 5, qos_overriding_options=OVERRIDING) if period else None
+        )
 
     def open(self) -> None:
         """Say from now on that the node lives: on its executor, so that a node that hangs is silent, and in wall time,

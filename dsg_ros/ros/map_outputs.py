@@ -10,6 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from dsg_ros import config as cfg
 from dsg_ros.interface import Estimate
+from dsg_ros.ros.frame_names import map_frame
 from dsg_ros.ros.inputs import Account
 from dsg_ros.ros.output import World
 from dsg_ros.ros.outputs import OUTPUTS
@@ -35,7 +36,7 @@ class MapOutputs:
         say: Say,
     ) -> None:
         self._world = World(
-            config().map_frame,
+            map_frame(config()),
             VoxelStore(config().chunk),
             lambda: config().voxel_colour,
             now,

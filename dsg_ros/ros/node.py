@@ -12,7 +12,6 @@ connection.
 from __future__ import annotations
 
 import logging
-import traceback
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -23,7 +22,7 @@ from rclpy.parameter import Parameter
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame
-from dsg_ros.ros import beginning, checkpoints, frames, parameters, saving, services, status, web_view
+from dsg_ros.ros import beginning, checkpoints, frame_names, frames, parameters, qos, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.latencies import Answers
 from dsg_ros.ros.manager_bond import Bond
@@ -34,6 +33,7 @@ from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.ros.transforms import Transforms
 from dsg_ros.ros.transitions import told
+from dsg_ros.throttle import Traces
 from dsg_ros.view.web import NoView, WebView
 from dsg_ros.worker import messages
 from dsg_ros.worker.backend import Event
@@ -50,16 +50,20 @@ class HeroNode(LifecycleNode):
     def __init__(self, name: str = "hero", standby: Standby | None = None) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
         self._standby = standby
+        self._qos_given = qos.take_overrides(self)
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
         self._estimate: Estimate | None = None
         self._answers = Answers()
         self._view: WebView | NoView = NoView()
+        self._trouble = Traces(self.say)
         self.worker: WorkerProcess | None = None
         """From configure to cleanup, as are ``sensors`` and what goes out."""
-        self.tf = Transforms(self, lambda: self.config, lambda: self.sensors, self._now, self._trouble, self.say)
-        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now)
         self.frames = frames.listen(self, self.say)
+        self.tf = Transforms(
+            self, lambda: self.config, lambda: self.sensors, self.frames.others, self._now, self._trouble, self.say,
+        )  # fmt: skip
+        self._reporter = Reporter(self, lambda: self.config, lambda: self._view, self._now, self.say)
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
@@ -94,7 +98,7 @@ class HeroNode(LifecycleNode):
         self.sensors = Sensors(
             lambda: self.config, self.frames, submit, self.tf.odometry, self._jumped, self.say,
         )  # fmt: skip
-        self._initial_pose = InitialPose(self.config.map_frame, worker.request, self.say)
+        self._initial_pose = InitialPose(frame_names.map_frame(self.config), worker.request, self.say)
         self._outputs = MapOutputs(self, lambda: self.config, self._now, worker.request, self._trouble, self.say)
         self._checkpoints = checkpoints.Checkpoints(lambda: self.config, worker.request, self.say)
         self._reports = Ticker("report", lambda: 1.0, self.report, self._trouble)
@@ -116,6 +120,7 @@ class HeroNode(LifecycleNode):
             self._initial_pose.subscribe(self)
         self._reference.subscribe(self)
         self._bond.open()
+        qos.complain(self, self._qos_given, self.say)
         topics = ", ".join(source.topic for source in self.sensors.inputs.values())
         self.get_logger().info(f"active: listening to {topics}")
         return TransitionCallbackReturn.SUCCESS
@@ -161,24 +166,26 @@ class HeroNode(LifecycleNode):
             log.info(text)
 
     def report(self) -> None:
-        """Publish /diagnostics, write status.json, and say what is missing."""
-        self._reporter.tell(self.figures())
+        """Have the state kept if it is time, say what is missing, publish /diagnostics and write status.json."""
+        if self.state == "running":
+            self._checkpoints.tick()  # first: nothing that goes wrong below may keep it from being done
         if self.state in ("ready", "running"):
             self.sensors.complain()
-        if self.state == "running":
-            self._checkpoints.tick()
+        self._reporter.tell(self.figures())
 
     def figures(self) -> status.Figures:
         """Everything the node knows about how it is doing."""
         assert self.worker is not None
-        paused = self.sensors.paused and self.state in ("ready", "running")
-        state = "paused" if paused else self.state
+        state = self.state
+        if state in ("ready", "running"):
+            state = "clock jumped" if self.sensors.halted else "paused" if self.sensors.paused else state
         figures = status.figures(
             state, self.sensors, self._answers, self.worker.status(), self.tf.map_to_odom, self._estimate
         )
         accounts = [*self.frames.accounts, *self._outputs.accounts, self._initial_pose.account]
         accounts += [self._reference.account] if self._reference.wanted else []
         figures["other_inputs"] = {account.topic: account.figures() for account in accounts}
+        figures["services"] = self._offered.figures()
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
         if self.config.view != "none":
@@ -206,6 +213,7 @@ class HeroNode(LifecycleNode):
         """Start a new map; outputs are cleared when the worker has done so, after the last estimate of the old one."""
         assert self.worker is not None
         self._reference.clear()
+        self.sensors.halted = False
         future = self.worker.request(messages.Reset(self.config.map_folder if self._checkpoints.on else ""))
         future.add_done_callback(lambda done: self.forget())
         return future
@@ -267,7 +275,10 @@ class HeroNode(LifecycleNode):
                 self.state = "save failed"
                 self.get_logger().error(f"not saved: {error}")
             self._reports.stop()  # the last word is the one below
-            self.report()
+            try:
+                self.report()
+            except Exception as error:  # noqa: BLE001 - what follows has to be torn down all the same
+                self._trouble(error)
         self._tear_down()
 
     def _tear_down(self) -> None:
@@ -289,9 +300,6 @@ class HeroNode(LifecycleNode):
         self.tf.forget()
         self._reporter.forget()
         self._estimate = None
-
-    def _trouble(self, error: Exception) -> None:
-        self.get_logger().error("".join(traceback.format_exception(error)))
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from rclpy.event_handler import PublisherEventCallbacks, QoSPublisherMatchedInfo
-from rclpy.lifecycle import LifecycleNode
+from rclpy.event_handler import PublisherEventCallbacks, QoSOfferedIncompatibleQoSInfo, QoSPublisherMatchedInfo
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from dsg_ros.effect import Effect
 from dsg_ros.interface import Estimate, GridUpdate
+from dsg_ros.ros import qos
 from dsg_ros.ros.inputs import Account
 from dsg_ros.throttle import Say
 from dsg_ros.voxel_colours import Colouring
@@ -52,9 +54,24 @@ class Output:
 
     def __init__(self, node: LifecycleNode, world: World) -> None:
         self._world = world
-        events = PublisherEventCallbacks(matched=self._matched)
-        self._publisher = node.create_lifecycle_publisher(self.message, self.topic, self.qos, event_callbacks=events)
         self._node = node
+        self._publisher = self._advertised(self.message, self.topic, self.qos)
+
+    def _advertised(self, message: Any, topic: str, profile: QoSProfile | int) -> LifecyclePublisher:
+        """A publisher; who comes late to it has everything published again."""
+        own = QoSProfile(depth=profile) if isinstance(profile, int) else qos.own(profile)
+        incompatible = partial(self._incompatible, self._node.resolve_topic_name(topic), own)
+        events = PublisherEventCallbacks(matched=self._matched, incompatible_qos=incompatible)
+        return self._node.create_lifecycle_publisher(
+            message, topic, own, event_callbacks=events, qos_overriding_options=qos.OVERRIDING
+        )
+
+    def _incompatible(self, topic: str, own: QoSProfile, info: QoSOfferedIncompatibleQoSInfo) -> None:
+        def tell() -> None:
+            said = qos.incompatible(self._node, topic, own, info.last_policy_kind, subscribed=False)
+            self._world.say("warning", said)
+
+        qos.later(self._node, tell)
 
     def destroy(self) -> None:
         self._node.destroy_lifecycle_publisher(self._publisher)

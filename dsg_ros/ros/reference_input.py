@@ -21,7 +21,7 @@ from dsg_ros import config as cfg
 from dsg_ros import poses
 from dsg_ros.interface import Frame, ReferencePose, ReferencePosition, Told
 from dsg_ros.io.navsat import Anchor, NoPosition, antenna_fix
-from dsg_ros.ros import convert
+from dsg_ros.ros import convert, frame_names, qos
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Account, Refused
 from dsg_ros.throttle import Say
@@ -56,7 +56,9 @@ class ReferenceInput:
         """Begin to listen, where it is wanted."""
         if self.wanted:
             kind = _TYPES[self._config().reference_message]
-            self._subscription = node.create_subscription(kind, "reference", self.account, _QOS)
+            self._subscription = node.create_subscription(
+                kind, "reference", self.account, qos.own(_QOS), qos_overriding_options=qos.OVERRIDING
+            )
 
     def unsubscribe(self, node: Node) -> None:
         """Stop listening, if it did."""
@@ -86,7 +88,7 @@ class ReferenceInput:
         self._waiting.append(found)
 
     def _pose(self, message: PoseWithCovarianceStamped | Odometry) -> ReferencePose:
-        child = message.child_frame_id if isinstance(message, Odometry) else ""
+        child = self._named(message.child_frame_id) if isinstance(message, Odometry) else ""
         found = reference_pose(convert.nanoseconds(message.header.stamp), message.pose)
         there = self._there(child)
         if there is None:
@@ -97,9 +99,12 @@ class ReferenceInput:
     def _position(self, message: NavSatFix) -> ReferencePosition:
         try:
             fix = antenna_fix(convert.nanoseconds(message.header.stamp), message)
-            return self._anchor.position(fix, self._antenna(message.header.frame_id))
+            return self._anchor.position(fix, self._antenna(self._named(message.header.frame_id)))
         except NoPosition as error:
             raise Refused(error.cause, str(error)) from error
+
+    def _named(self, frame: str) -> str:
+        return frame_names.told(self._config().frame_prefix, frame)
 
     def _antenna(self, frame: str) -> NDArray[np.float64]:
         """Its place (3,) in the base."""

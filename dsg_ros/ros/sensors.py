@@ -20,7 +20,7 @@ from dsg_ros.base_name import base_among
 from dsg_ros.interface import Frame
 from dsg_ros.io.point_times import PointTimes, SensorTimes
 from dsg_ros.io.records import MalformedMessage, PointSet
-from dsg_ros.ros import convert
+from dsg_ros.ros import convert, frame_names, tf_others
 from dsg_ros.ros.frames import Frames
 from dsg_ros.ros.inputs import Input
 from dsg_ros.ros.latencies import Latencies
@@ -84,17 +84,24 @@ class Sensors:
         self._times = PointTimes(config().input.point_time_unit, say)
         self.points: Counter[str] = Counter()
         self._alone = config().input.odometry == "none"
-        self.base_frame = config().base_frame
-        self.odom_frame = self.base_frame if self._alone else config().odom_frame
+        self._prefix = config().frame_prefix
+        self.base_frame = frame_names.given(self._prefix, config().base_frame)
+        odom_frame = frame_names.given(self._prefix, config().odom_frame)
+        self.odom_frame = self.base_frame if self._alone else odom_frame
         """Of a robot without odometry that of its base: the map is its parent."""
         self.other_parent = ""
-        """What else on /tf is the parent of that: a frame should have one."""
+        """What else on /tf is the parent of that, or the map by somebody else's word: a frame should have one."""
+        self.conflict = ""
+        """The same in a sentence."""
+        self._others_on_tf: Callable[[], list[str]] = list
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
         self.mounting: Mounting | None = None
         """Of the sensor whose scan came last, as told."""
         self.paused = False
         """Scans that come are dropped and counted as paused; odometry is followed, so that the way is not lost."""
+        self.halted = False
+        """The clock jumped back and the policy is to stop: as paused, until somebody says how to go on."""
         handlers = {"odom": self._odometry, "scan": self._scan, "points": self._cloud}
         unused = [{"auto": "", "scan": "points", "points": "scan"}[config().sensors], "odom" if self._alone else ""]
         self.inputs = {
@@ -119,6 +126,7 @@ class Sensors:
         qos = self._config().qos
         types = {"odom": (Odometry, qos.odom), "scan": (LaserScan, qos.scan), "points": (PointCloud2, qos.points)}
         self._since = time.monotonic()
+        self._others_on_tf = lambda: tf_others.publishers(node)
         for name, source in self.inputs.items():
             source.subscribe(node, *types[name])
 
@@ -151,7 +159,7 @@ class Sensors:
     def silence(self) -> Silence:
         """Whether scans come and odometry, which is wanted, has not for seconds; where both stop it is not silent."""
         source, scan = self.odometry, max((source.latest or 0.0 for source in self.scans), default=0.0)
-        if source is None or self.paused:
+        if source is None or self.paused or self.halted:
             return Silence()
         seconds = scan - (self._since if source.latest is None else max(self._since, source.latest))
         if seconds < _PATIENCE:
@@ -165,24 +173,21 @@ class Sensors:
         return Silence(f"{said}after {longest:g} s they are mapped alone, until it comes (input.odometry_silence)")
 
     def _look_above(self) -> None:
-        """The base of a robot without odometry gets the map as parent; it ought to have no other."""
-        if not self._alone or not self.base_frame:
-            return
-        map_frame = self._config().map_frame.lstrip("/")
-        above = [frame for frame in self._frames.above(self.base_frame)[1:2] if frame != map_frame]
-        self.other_parent = above[0] if above else self.other_parent
-        if self.other_parent:
-            text = (
-                f"/tf has {self.other_parent!r} above {self.base_frame!r}, which the map is to be the parent of: set "
-                "base_frame to the frame at the top of the robot, or use the odometry of who publishes that transform"
-            )
-            self._throttled("warning", "parent", text)
+        """The odometry's frame, or without odometry the base, gets the map as parent; it ought to have no other."""
+        child, before = self.odom_frame, self.conflict
+        self.other_parent = self._frames.others.parent(child) if child else ""
+        other, map_frame = self.other_parent, frame_names.map_frame(self._config())
+        self.conflict = tf_others.conflict(child, other, map_frame, self._alone) if other else ""
+        if self.conflict and self.conflict != before:
+            names = ", ".join(self._others_on_tf()) or "unknown"
+            self._say("warning", f"{self.conflict}. Other publishers on /tf: {names}")
 
     def _odometry(self, message: Odometry) -> None:
         stamp, pose = convert.nanoseconds(message.header.stamp), convert.odometry_pose(message)
-        config = self._config()
-        self.odom_frame = config.odom_frame or message.header.frame_id or "odom"
-        self.base_frame = config.base_frame or message.child_frame_id or "base_link"
+        config, prefix = self._config(), self._prefix
+        odom_frame, base_frame = message.header.frame_id or "odom", message.child_frame_id or "base_link"
+        self.odom_frame = frame_names.given(prefix, config.odom_frame) or frame_names.told(prefix, odom_frame)
+        self.base_frame = frame_names.given(prefix, config.base_frame) or frame_names.told(prefix, base_frame)
         counts = self.synchroniser.counts
         unfit = sum(counts[cause] for cause in _NOT_FOR_TF)
         before = counts["clock_jumped_back"], self.synchroniser.resets
@@ -201,6 +206,10 @@ class Sensors:
         """Tell where the clock has jumped back since there were so many ``jumps`` and ``resets``; whether it has."""
         if self.synchroniser.counts["clock_jumped_back"] == jumps:
             return False
+        if self._config().input.on_clock_jump == "stop":
+            self.halted = True
+            text = "the clock jumped back: no scan is used until ~/resume, in this map, or ~/reset, in a new one"
+            self._throttled("error", "halted", text)
         self._on_jump(self.synchroniser.resets != resets)
         return True
 
@@ -216,14 +225,15 @@ class Sensors:
         return self._times.of(self.inputs[source].topic, header.frame_id, convert.nanoseconds(header.stamp))
 
     def _take(self, source: Input, header: Header, points: PointSet, planar: bool) -> None:
-        if self.paused:
+        if self.paused or self.halted:
             source.refused["paused"] += 1
             return
+        frame = frame_names.told(self._prefix, header.frame_id)
         if self._alone and not self.base_frame:
-            self._name_base(source, header.frame_id)
+            self._name_base(source, frame)
         for cause, count in points.dropped.items():
             self.points[f"points_{cause}"] += count
-        self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, header.frame_id, planar))
+        self._held.append(_Held(source, convert.nanoseconds(header.stamp), points, frame, planar))
         self._release()
         if len(self._held) > self._config().input.queue:
             self._drop_oldest_held()
@@ -234,7 +244,8 @@ class Sensors:
             raise MalformedMessage(
                 "its header.frame_id is empty, and so is base_frame: nothing says where it was taken"
             )
-        self.odom_frame = self.base_frame = base_among(self._frames.above(frame)) or frame
+        above = [name.removeprefix(self._prefix) for name in self._frames.above(frame)]
+        self.odom_frame = self.base_frame = frame_names.told(self._prefix, base_among(above)) or frame
         why = "the frame of the scans" if self.base_frame == frame else f"above {frame!r} on /tf"
         self._say("info", f"{source.topic}: the base is {self.base_frame!r}, {why}; base_frame names another")
 
@@ -267,7 +278,9 @@ class Sensors:
         ready = self.synchroniser.add_scan(
             scan.stamp, points.points, points.times, extrinsic, scan.planar, scan.source.topic, scan.frame
         )
-        self._jumped(*before)
+        if self._jumped(*before) and self.halted:
+            self.synchroniser.counts["dropped_clock_jump"] += len(ready)
+            return
         self._emit(ready)
 
     def _extrinsic(self, scan: _Held) -> NDArray[np.float64] | None:

@@ -1,29 +1,40 @@
 """The node's services: `~/save`, `~/load`, `~/reset`, `~/pause`, `~/resume`, `~/optimize` and `~/learning`.
 
-Each is answered: at once where the node itself can say, and else when the worker has done it, which holds up no other
-callback.  What makes no sense in the state the node is in is refused with the reason.
+Each is answered within a second: by the node itself, or by the worker if that is quick, and else with the word that it
+is accepted; what came of it is then in the log, and always in /diagnostics.  Waiting holds up no other callback.  What
+makes no sense in the state the node is in is refused with the reason.
 """
 
 from __future__ import annotations
 
 import threading
 import types
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool, Trigger
 
+from dsg_ros.errors import UserError
+from dsg_ros.io.map_folder import check_map_folder
 from dsg_ros.ros import saving
 from dsg_ros.worker import messages
+from dsg_ros.worker.backend import Busy
 
 if TYPE_CHECKING:
     from dsg_ros.ros.node import HeroNode
 
 PATIENCE = 0.7
-"""Seconds after which a caller whose wish is certain to be fulfilled is told so, if the worker is still busy."""
+"""Seconds after which a caller is told that the wish is accepted, if the worker is still busy."""
+
+_QOS = QoSProfile(depth=100)
+"""Of requests that wait for the executor: by default the middleware keeps ten, and those it drops have no answer."""
 
 NOT_CONFIGURED = "the node is not configured"
 
@@ -34,40 +45,72 @@ _NOT_READY = {
 }
 
 
+class Outcome:
+    """What came of the calls of one service that the worker was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = self.done = self.failed = 0
+        self.latest = ""
+        """What was said of the newest that ended."""
+
+    def take(self, success: str, done: Future[Any]) -> None:
+        """One has ended."""
+        error = done.exception()
+        self.done += error is None
+        self.failed += error is not None
+        self.latest = success if error is None else f"failed: {error}"
+
+    def figures(self) -> dict[str, Any]:
+        """For diagnostics."""
+        return {"asked": self.asked, "done": self.done, "failed": self.failed, "latest": self.latest}
+
+
 class Services:
     """All of them, from the node's beginning to its end."""
 
     def __init__(self, node: HeroNode) -> None:
         self._node = node
+        self._outcomes: defaultdict[str, Outcome] = defaultdict(Outcome)
         # An answer that waits would make every other callback of its group wait with it.
         group = ReentrantCallbackGroup()
         for handle in (self._save, self._load, self._reset, self._pause, self._resume, self._optimize):
             topic = f"~/{handle.__name__.strip('_')}"
-            node.create_service(Trigger, topic, handle, callback_group=group)
-        node.create_service(SetBool, "~/learning", self._learning, callback_group=group)
+            node.create_service(Trigger, topic, handle, qos_profile=_QOS, callback_group=group)
+        node.create_service(SetBool, "~/learning", self._learning, qos_profile=_QOS, callback_group=group)
+
+    def figures(self) -> dict[str, Any]:
+        """For diagnostics, by the name of the service."""
+        return {name: outcome.figures() for name, outcome in self._outcomes.items()}
 
     async def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         command = saving.command(self._node.config)
         if command is None:
             return refuse(response, "the parameters output_folder and map_folder are empty: nowhere to save to")
-        return await self._ask(response, command, f"saved to {saving.folders(command)}")
+        try:
+            if command.map_folder:
+                check_map_folder(Path(command.map_folder))
+        except UserError as error:
+            return refuse(response, str(error))
+        folders = saving.folders(command)
+        return await self._ask(response, "save", command, f"saved to {folders}", f"saving to {folders}")
 
     async def _load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._node.worker is not None and not self._node.config.localisation:
             why = "a map is being made, and loading would lose it: start the node with localisation:=true to load one"
             return refuse(response, why)
-        loaded = f"loaded {self._node.config.map_folder}"
-        return await self._ask(response, messages.Load(), loaded, lambda _: self._node.forget())
+        folder = self._node.config.map_folder
+        done, doing = f"loaded {folder}", f"loading {folder}"
+        return await self._ask(response, "load", messages.Load(), done, doing, lambda _: self._node.forget())
 
     async def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if why := self._not_ready():
             return refuse(response, why)
-        meanwhile = "accepted: a new map begins as soon as the worker is free"
-        return await answer(response, self._node.restart(), "a new map begins", self._wake, meanwhile)
+        doing = "a new map begins as soon as the worker is free"
+        return await self._answered(response, "reset", self._node.restart(), "a new map begins", doing)
 
     async def _optimize(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         done = "the whole graph was solved and refined"
-        return await self._ask(response, messages.Optimize(), done, self._node.take)
+        return await self._ask(response, "optimize", messages.Optimize(), done, "it is being solved", self._node.take)
 
     def _pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._switch(response, True, "scans that come are counted and not used; map->odom goes on as it is")
@@ -84,9 +127,10 @@ class Services:
             return refuse(response, NOT_CONFIGURED)
         if not node.active:
             return refuse(response, "the node is not active: it listens to nothing")
-        if node.sensors.paused is paused:
+        sensors = node.sensors
+        if sensors.paused if paused else not (sensors.paused or sensors.halted):
             return refuse(response, "it is paused already" if paused else "it is not paused")
-        node.sensors.paused = paused
+        sensors.paused, sensors.halted = paused, sensors.halted and paused
         node.say("info", f"{'paused' if paused else 'resumed'}: {success}")
         response.success, response.message = True, success
         return response
@@ -101,8 +145,10 @@ class Services:
     async def _ask(
         self,
         response: Trigger.Response,
+        name: str,
         command: messages.Command,
         success: str,
+        doing: str,
         use: Callable[[Any], object] = lambda value: None,
     ) -> Trigger.Response:
         """The worker's answer to ``command``; ``use`` gets its value, on the thread that reads from the worker."""
@@ -110,8 +156,29 @@ class Services:
         if why or worker is None:
             return refuse(response, why)
         future = worker.request(command)
+        if future.done() and isinstance(error := future.exception(), Busy):
+            return refuse(response, str(error))
         future.add_done_callback(lambda done: None if done.exception() else use(done.result()))
-        return await answer(response, future, success, self._wake)
+        return await self._answered(response, name, future, success, doing)
+
+    async def _answered(
+        self, response: Trigger.Response, name: str, future: Future[Any], success: str, doing: str
+    ) -> Trigger.Response:
+        """As `answer`; whatever the caller was told, the outcome is kept, and said where it came later."""
+        outcome = self._outcomes[name]
+        outcome.asked += 1
+        future.add_done_callback(partial(outcome.take, success))
+        meanwhile = f"accepted: {doing}; the log and /diagnostics tell what comes of it"
+        await answer(response, future, success, self._wake, meanwhile)
+        if response.message == meanwhile:
+            future.add_done_callback(partial(self._say, name, success))
+        return response
+
+    def _say(self, name: str, success: str, done: Future[Any]) -> None:
+        if error := done.exception():
+            self._node.say("error", f"~/{name} failed: {error}")
+        else:
+            self._node.say("info", f"~/{name}: {success}")
 
     def _not_ready(self) -> str:
         """Why the worker cannot be asked, or nothing."""
@@ -130,10 +197,9 @@ def _others() -> Generator[None, None, None]:
 
 
 async def answer(
-    response: Trigger.Response, future: Future[Any], success: str, wake: Callable[[], None], meanwhile: str = ""
+    response: Trigger.Response, future: Future[Any], success: str, wake: Callable[[], None], meanwhile: str
 ) -> Trigger.Response:
-    """``response`` once ``future`` is done: ``success``, or its error; or, where ``meanwhile`` says what is certain
-    already, that after `PATIENCE`.
+    """``response`` once ``future`` is done: ``success``, or its error; or ``meanwhile``, after `PATIENCE`.
 
     The executor of Jazzy asks a waiting coroutine again only when something else happens; ``wake`` makes it look when
     the future is done.  The service needs a reentrant callback group, or every other callback waits with it.
@@ -147,8 +213,7 @@ async def answer(
 
     timer = threading.Timer(PATIENCE, tire)
     timer.daemon = True
-    if meanwhile:
-        timer.start()
+    timer.start()
     while not (future.done() or enough.is_set()):
         await _others()
     timer.cancel()

@@ -76,10 +76,12 @@ def figures(
             "published": tf.published,
             "child": sensors.odom_frame,
             "other_parent": sensors.other_parent,
+            "conflict": sensors.conflict,
         },
         "callbacks": sensors.latencies.figures(),
         "answers": answers.figures(),
-        "worker": {"state": worker.state, "restarts": worker.restarts},
+        "worker": {"state": worker.state, "restarts": worker.restarts}
+        | ({"told_dropped": worker.told_dropped} if worker.told_dropped else {}),
         "memory_bytes": {"node": resident_bytes(), "worker": resident_bytes(worker.pid) if worker.pid else 0},
         "compilations_after_warm_up": int(metrics.get("compilations_after_warm_up", 0)),
     }
@@ -115,6 +117,12 @@ def diagnostics(figures: Figures, before: Figures | None, name: str, stamp: int)
     return array
 
 
+_STATES = {
+    "paused": (DiagnosticStatus.WARN, "paused"),
+    "clock jumped": (DiagnosticStatus.ERROR, "clock jumped: no scan is used until ~/resume or ~/reset"),
+}
+"""Those that somebody is to look at, and what is said of them."""
+
 _SENSOR = {
     "sensor_upside_down": "the sensor seems to be mounted upside down",
     "sensor_backwards": "the sensor seems to look back",
@@ -145,16 +153,24 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         "memory_bytes",
     ):
         yield subject, ok, ""
-    parent = figures["map_to_odom"]["other_parent"]
-    yield "map_to_odom", warn if parent else ok, f"its child has another parent on /tf: {parent}" if parent else ""
+    conflict = figures["map_to_odom"]["conflict"]
+    yield "map_to_odom", warn if conflict else ok, conflict
     sensor = [said for count, said in _SENSOR.items() if figures["counts"].get(count)]
     yield "counts", warn if sensor else ok, ", ".join(sensor)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
     yield "worker", level, figures["worker"]["state"]
-    yield "state", warn if figures["state"] == "paused" else ok, figures["state"]
+    yield "state", *_STATES.get(figures["state"], (ok, figures["state"]))
     if "checkpoint" in figures:
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
+    if services := figures.get("services"):
+        latest = [f"~/{name} {each['latest']}" for name, each in services.items()]
+        bad = [
+            text for text, each in zip(latest, services.values(), strict=True) if each["latest"].startswith("failed")
+        ]
+        yield "services", error if bad else ok, ", ".join(bad)
+    if "status_file" in figures:
+        yield "status_file", error if figures["status_file"]["error"] else ok, figures["status_file"]["error"]
     if figures["localisation"]:
         yield "localisation", ok if figures["localisation"] == "localised" else warn, figures["localisation"]
     yield "clock_jumps", ok, ""

@@ -15,15 +15,18 @@ from dsg_ros import config as cfg
 from dsg_ros.interface import Estimate
 from dsg_ros.ros import convert
 from dsg_ros.ros.extrinsic_tf import ExtrinsicTf
+from dsg_ros.ros.frame_names import map_frame
+from dsg_ros.ros.qos import OVERRIDING
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.tf_broadcaster import Correction, TfBroadcaster
+from dsg_ros.ros.tf_others import Others
 from dsg_ros.throttle import Say, Throttle
 
 
 class Transforms:
     """All of them, from the node's beginning to its end; ``sensors`` are asked for once there are estimates.
 
-    ``on_error`` is told of what failed in `take`, ``say`` logs.
+    ``others`` is told what map->odom is sent, ``on_error`` is told of what failed in `take`, ``say`` logs.
     """
 
     def __init__(
@@ -31,13 +34,16 @@ class Transforms:
         node: Node,
         config: Callable[[], cfg.Node],
         sensors: Callable[[], Sensors],
+        others: Others,
         now: Callable[[], int],
         on_error: Callable[[Exception], None],
         say: Say,
     ) -> None:
-        self._config, self._sensors, self._on_error = config, sensors, on_error
+        self._config, self._sensors, self._others, self._on_error = config, sensors, others, on_error
         self._throttled = Throttle(say)
-        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._publisher = node.create_publisher(
+            TFMessage, "/tf", QoSProfile(depth=100), qos_overriding_options=OVERRIDING
+        )
         self.map_to_odom = TfBroadcaster(
             self._broadcast,
             now,
@@ -58,7 +64,7 @@ class Transforms:
     def take(self, estimate: Estimate) -> None:
         """Broadcast what an estimate says from now on; quick, and raises nothing."""
         if estimate.known:
-            correction = Correction(self._config().map_frame, self._sensors().odom_frame, estimate.map_from_odom)
+            correction = Correction(map_frame(self._config()), self._sensors().odom_frame, estimate.map_from_odom)
             self.map_to_odom.set(correction)
         try:
             self._learned.take(estimate.parameters)
@@ -78,6 +84,7 @@ class Transforms:
 
     def _broadcast(self, correction: Correction, stamp: int) -> None:
         transform = convert.transform(correction.parent, correction.child, stamp, correction.pose)
+        self._others.sending(correction.parent, correction.child, stamp)
         self._publisher.publish(TFMessage(transforms=[transform]))
 
     def _trouble(self, error: Exception) -> None:

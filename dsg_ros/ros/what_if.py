@@ -16,6 +16,7 @@ from dsg_ros.effect import Effect
 from dsg_ros.ros import convert
 from dsg_ros.ros.inputs import Account, Refused
 from dsg_ros.ros.output import Output, World
+from dsg_ros.ros.qos import OVERRIDING
 
 MOST_WAITING = 10
 """Questions that wait for the worker; it maps in between, so others are refused."""
@@ -40,7 +41,9 @@ class WhatIfOutput(Output):
         self._waiting = 0
         self._lock = threading.Lock()
         self.account = Account("what_if", self._ask, world.say)
-        self._questions = node.create_subscription(KeyValue, "~/what_if", self.account, MOST_WAITING)
+        self._questions = node.create_subscription(
+            KeyValue, "~/what_if", self.account, MOST_WAITING, qos_overriding_options=OVERRIDING
+        )
 
     def destroy(self) -> None:
         self._node.destroy_subscription(self._questions)

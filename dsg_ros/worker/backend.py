@@ -16,6 +16,10 @@ class WorkerDied(RuntimeError):
     """The worker ended before it answered; the message says how."""
 
 
+class Busy(RuntimeError):
+    """So many commands wait already that another one is not taken; the message says so."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Something to tell the operator; ``level`` is one of `logging`'s."""
@@ -27,7 +31,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Status:
-    """Accounts of a backend: ``submitted == processed + sum(dropped.values()) + waiting`` at any time."""
+    """Accounts of a backend: ``submitted == processed + sum(dropped.values()) + waiting`` at any time.
+
+    ``told_dropped`` counts what was told of the way from elsewhere (`Frame.reference`) and went with dropped frames.
+    """
 
     state: Literal["stopped", "warming up", "ready", "failed"]
     submitted: int = 0
@@ -36,6 +43,7 @@ class Status:
     dropped: Mapping[str, int] = field(default_factory=dict)
     restarts: int = 0
     pid: int | None = None
+    told_dropped: int = 0
 
 
 class Backend(abc.ABC):
@@ -61,7 +69,8 @@ class Backend(abc.ABC):
         """Have a command executed; the future holds its reply or `WorkerDied`.
 
         It comes after the frames handed over before, or as soon as the worker is free where
-        `messages.AT_ONCE` names it.
+        `messages.AT_ONCE` names it.  `Busy` where too many wait; a `Reset` or `Learning` that stands behind one of its
+        kind that was not begun takes its place, and both have one answer.
         """
 
     @abc.abstractmethod

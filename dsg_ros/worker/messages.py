@@ -98,6 +98,12 @@ Command = Reset | Save | Load | Hint | Grid | WhatIf | Optimize | Learning | Che
 AT_ONCE = (Optimize, Learning, Checkpoint)
 """Commands that do not wait for the frames handed over before."""
 
+NEWEST = (Reset, Learning)
+"""Commands of which the newest says all that those before it do."""
+
+FEW = (*NEWEST, Hint, Grid, Checkpoint)
+"""Commands of which few can wait, whoever asks: whose senders wait for one before they send another, and `NEWEST`."""
+
 
 @dataclass(frozen=True)
 class Call:

@@ -24,7 +24,7 @@ from dsg_ros import config as cfg
 from dsg_ros.child import Line
 from dsg_ros.interface import Estimate, Frame
 from dsg_ros.worker import messages
-from dsg_ros.worker.backend import Backend, Event, Status, WorkerDied
+from dsg_ros.worker.backend import Backend, Busy, Event, Status, WorkerDied
 from dsg_ros.worker.channel import Channel
 from dsg_ros.worker.standby import Standby, begin
 
@@ -32,6 +32,12 @@ IN_FLIGHT = 2
 """Frames sent and not yet answered: one being processed and one behind it, so that the worker never idles."""
 
 MAX_FAILED_STARTS = 3
+
+MOST_COMMANDS = 100
+"""Not yet answered; of those that anybody may send, more are refused."""
+
+MOST_TOLD = 5000
+"""Of what is told of the way from elsewhere, on a frame that others were dropped before."""
 
 
 class WorkerProcess(Backend):
@@ -69,6 +75,7 @@ class WorkerProcess(Backend):
         self._submitted = self._processed = self._restarts = self._failed_starts = 0
         self._sent = 0
         self._dropped: collections.Counter[str] = collections.Counter()
+        self._told_dropped = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._threads: list[threading.Thread] = []
@@ -91,7 +98,8 @@ class WorkerProcess(Backend):
                 dropped = self._frames.popleft()
                 if dropped.reference:  # the scan is lost, what is told of the way is not
                     told = dropped.reference + self._frames[0].reference
-                    self._frames[0] = dataclasses.replace(self._frames[0], reference=told)
+                    self._frames[0] = dataclasses.replace(self._frames[0], reference=told[-MOST_TOLD:])
+                    self._told_dropped += max(0, len(told) - MOST_TOLD)
                 self._dropped["queue_full"] += 1
                 self._sent += 1  # a command that stands behind the dropped frame must not wait for it
             self._changed.notify_all()
@@ -102,6 +110,11 @@ class WorkerProcess(Backend):
             if self._state in ("failed", "stopped"):
                 future.set_exception(WorkerDied(f"the worker is not running ({self._state})"))
                 return future
+            if len(self._replies) >= MOST_COMMANDS and _from_anybody(command):
+                future.set_exception(
+                    Busy(f"{len(self._replies)} requests wait for the worker already; ask again later")
+                )
+                return future
             if isinstance(command, messages.Reset):
                 if self._frames:
                     self._dropped["reset"] += len(self._frames)
@@ -109,6 +122,8 @@ class WorkerProcess(Backend):
                 self._frames.clear()
             elif isinstance(command, messages.Learning):
                 self._setup = self._setup.with_learning(command.on)  # of the next worker too
+            if (joined := self._joined(command)) is not None:
+                return joined
             number = next(self._ids)
             self._replies[number] = future
             if isinstance(command, messages.Reset | messages.Checkpoint):
@@ -117,6 +132,15 @@ class WorkerProcess(Backend):
             self._commands.insert(sum(before <= place for *_, before in self._commands), (number, command, place))
             self._changed.notify_all()
         return future
+
+    def _joined(self, command: messages.Command) -> Future[Any] | None:
+        """The answer of one that ``command`` takes the place of, which the worker has not been sent yet."""
+        if isinstance(command, messages.NEWEST):
+            for place, (number, waiting, before) in enumerate(self._commands):
+                if type(waiting) is type(command):
+                    self._commands[place] = number, command, before
+                    return self._replies[number]
+        return None
 
     def _note(self, command: messages.Reset | messages.Checkpoint, done: Future[Any]) -> None:
         """From where the next worker is to go on, should this one die."""
@@ -129,8 +153,9 @@ class WorkerProcess(Backend):
             waiting = len(self._frames) + self._in_flight
             pid = self._process.pid if self._process and self._process.poll() is None else None
             return Status(
-                self._state, self._submitted, self._processed, waiting, dict(self._dropped), self._restarts, pid
-            )
+                self._state, self._submitted, self._processed, waiting, dict(self._dropped), self._restarts, pid,
+                self._told_dropped,
+            )  # fmt: skip
 
     def stop(self, timeout: float = 5.0) -> None:
         with self._changed:
@@ -270,3 +295,8 @@ class WorkerProcess(Backend):
         self._replies.clear()
         self._commands.clear()
         return orphans
+
+
+def _from_anybody(command: messages.Command) -> bool:
+    """Whether many of them may come at once; the last save of a node, which refines, is its own."""
+    return not isinstance(command, messages.FEW) and not (isinstance(command, messages.Save) and command.refine)

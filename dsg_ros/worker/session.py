@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, Frame, Hint
+from dsg_ros.interface import Estimate, Frame, Hint, RunResult
 from dsg_ros.memory import resident_bytes
 from dsg_ros.worker.checkpoints import Checkpoints
 from dsg_ros.worker.messages import (
@@ -77,15 +77,31 @@ class Session:
 
     def _save(self, command: Save) -> str:
         result = self._pipeline.finish() if command.refine else self._pipeline.result()
-        if command.folder:
-            from dsg_ros.report.save import save
+        failed, written = [], []
+        for folder, write in ((command.map_folder, self._write_map), (command.folder, self._write_files)):
+            if folder:
+                try:
+                    write(Path(folder), result)
+                    written.append(folder)
+                except Exception as error:  # noqa: BLE001 - one that is full or read-only must not cost the other
+                    failed.append(error)
+        if failed and written:
+            log.info("saved to %s alone", written[0])
+        if len(failed) > 1:
+            raise UserError("; ".join(map(str, failed)))
+        if failed:
+            raise failed[0]
+        return " and ".join(written)
 
-            save(result, Path(command.folder), self._setup.config)
-        if command.map_folder:
-            from dsg_ros.io.map_folder import write_map
+    def _write_files(self, folder: Path, result: RunResult) -> None:
+        from dsg_ros.report.save import save
 
-            write_map(Path(command.map_folder), self._pipeline.saved_map())
-        return " and ".join(filter(None, (command.folder, command.map_folder)))
+        save(result, folder, self._setup.config)
+
+    def _write_map(self, folder: Path, result: RunResult) -> None:
+        from dsg_ros.io.map_folder import write_map
+
+        write_map(folder, self._pipeline.saved_map())
 
     def execute(self, command: Command) -> Any:
         """Do what is asked and return the answer; raises what the pipeline or the file system raises."""

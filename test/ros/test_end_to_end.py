@@ -270,6 +270,7 @@ def test_save_then_reset_then_the_end_leaves_whole_files(run):
     folder = run.node.folder
     saved = run.graph.call("/hero/save", Trigger, Trigger.Request())
     assert saved.success, saved.message
+    assert run.node.served("save").startswith("saved to")
     assert len(trajectories.read_tum(folder / "trajectory.tum")[0]) == SCANS
     clouds = run.graph.messages("/hero/voxel_cloud")
     assert len(pointfile.read_ply(folder / "map.ply").means) == messages.cloud_points(clouds[-1]).points.shape[0]

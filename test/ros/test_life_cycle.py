@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import standing
 from dds import Graph, NodeProgram, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -61,6 +62,38 @@ class Robot:
     def paths(self) -> int:
         """Paths with a pose heard so far."""
         return sum(bool(message.poses) for message in self.graph.messages("/hero/path"))
+
+
+def test_a_node_that_is_to_stop_when_the_clock_jumps_waits_for_a_word(tmp_path, fake_node):
+    domain = free_domain()
+    graph = Graph(domain)
+    parameters = {**standing.RELIABLE, "input.on_clock_jump": "stop"}
+    with NodeProgram(fake_node, tmp_path / "out", domain, **parameters) as node:
+        node.wait(lambda s: s["state"] == "ready", "active node")
+        robot = standing.Robot(graph, node)
+        robot.wait()
+        scans = processed = 0
+        for word, kept in (("resume", True), ("reset", False)):
+            robot.scan()
+            processed += 1
+            node.wait(lambda s, n=processed: s["scans"]["processed"] == n, "a scan in the map")
+            scans = node.status()["counts"]["scans"]
+            robot.scan(robot.stamp - 100 * SECOND)
+            node.wait(lambda s: s["state"] == "clock jumped", "the state")
+            wait_until(lambda: "no scan is used until" in robot.told("state")[-1], "the word of diagnostics")
+            robot.scan()
+            status = node.wait(lambda s, n=robot.sent: s["scans"]["received"] == n, "scans that come")
+            assert status["scans"]["processed"] == processed
+            assert status["scans"]["processed"] + sum(status["scans"]["dropped"].values()) == robot.sent
+            assert robot.ask(word)[0].success
+            robot.scan()
+            processed += 1
+            status = node.wait(lambda s, n=processed: s["scans"]["processed"] == n, "a scan after the word")
+            assert status["state"] == "running"
+            assert status["counts"]["scans"] == (scans + 1 if kept else 1)
+        assert node.interrupt() == 0
+        assert "Traceback" not in node.text
+    graph.close()
 
 
 def test_an_active_node_shows_its_map_again_and_a_new_one_forgets_it(tmp_path, fake_node):

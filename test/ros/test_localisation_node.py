@@ -19,6 +19,7 @@ from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import serialize_message
 from security_policy import allowed, used
 from sensor_msgs.msg import LaserScan
 from std_srvs.srv import Trigger
@@ -82,12 +83,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         status = node.wait(lambda s: s["scans"]["processed"] >= robot.sent, "every scan processed")
         assert status["localisation"] == ""
         assert graph.call("/hero/optimize", Trigger, Trigger.Request()).success
+        assert "was solved" in node.served("optimize")
         refused = graph.call("/hero/load", Trigger, Trigger.Request())
         assert not refused.success
         assert "localisation:=true" in refused.message
         saved = graph.call("/hero/save", Trigger, Trigger.Request())
         assert saved.success, saved.message
         assert str(folder / "map") in saved.message
+        assert node.served("save").startswith("saved to")
         live = read_map(folder / "map")
         assert len(live.stamps) == status["keyframes"]
         assert (folder / "out" / "trajectory.tum").exists()
@@ -202,20 +205,51 @@ def test_a_kidnapped_robot_is_lost_and_an_initial_pose_helps(found: tuple[Graph,
     assert np.linalg.norm(pose[:3] - poses.between(MAPPED[0], place)[:3]) < 0.1
 
 
+def test_a_flood_of_initial_poses(found: tuple[Graph, NodeProgram, Robot]) -> None:
+    """Of those that the worker has no time for the newest is kept; the others are counted, and map->odom goes on."""
+    graph, node, _ = found
+    qos = QoSProfile(depth=1000)
+    publisher = graph.node.create_publisher(PoseWithCovarianceStamped, "/initialpose", qos)
+    wait_until(publisher.get_subscription_count, "a listener of initialpose")
+    time.sleep(1.0)  # each side has seen the other; the connection itself takes a moment more
+    place = poses.between(MAPPED[0], poses.from_planar(1.2, 4.2, -1.3))
+    hint = serialize_message(convert.pose_with_covariance("map", START, place, np.diag([0.1, 0.1, 0, 0, 0, 0.05])))
+    before = node.status()["other_inputs"]["initialpose"]
+    heard, began = len(graph.messages("/tf")), time.monotonic()
+    for number in range(20_000):
+        publisher.publish(hint)
+        if number % 20 == 19:
+            time.sleep(0.002)
+    seconds = time.monotonic() - began
+
+    def accounts(status: dict) -> dict:
+        return status["other_inputs"]["initialpose"]
+
+    status = node.wait(lambda s: accounts(s)["received"] > before["received"] + 1000, "many of them")
+    refused = accounts(status)["refused"]
+    assert set(refused) <= {"malformed", "replaced"}
+    assert refused.get("replaced", 0) > 0
+    corrections = [t for m in graph.messages("/tf")[heard:] for t in m.transforms if t.header.frame_id == "map"]
+    assert len(corrections) > 5 * seconds
+    assert status["memory_bytes"]["node"] < 1e9
+    assert node.text.count("initialpose: looking") < seconds + 10
+
+
 def test_load_begins_anew_and_a_broken_map_changes_nothing(found: tuple[Graph, NodeProgram, Robot], kept: Path) -> None:
     graph, node, _ = found
     manifest = (kept / MANIFEST).read_bytes()
     (kept / MANIFEST).write_bytes(manifest[:200])
-    answer = graph.call("/hero/load", Trigger, Trigger.Request())
-    assert not answer.success
-    assert "cut short" in answer.message
+    graph.call("/hero/load", Trigger, Trigger.Request())  # refused, or accepted by a node whose worker is busy
+    assert "cut short" in node.served("load")
     assert node.status()["localisation"] == "localised"
     (kept / MANIFEST).write_bytes(manifest)
     answer = graph.call("/hero/load", Trigger, Trigger.Request())
     assert answer.success, answer.message
+    assert node.served("load", 2).startswith("loaded")
     node.wait(lambda s: s["localisation"] == "localising", "a node that looks for the robot again")
     saved = graph.call("/hero/save", Trigger, Trigger.Request())
     assert saved.success, saved.message
+    assert node.served("save").startswith("saved to")
     assert (kept / MANIFEST).read_bytes() == manifest  # a map that is only localised in is not written
     assert node.interrupt() == 0
     assert "Traceback" not in node.text

@@ -20,6 +20,8 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import LaserScan
 from std_srvs.srv import Trigger
@@ -226,4 +228,32 @@ def test_what_cannot_be_written_is_told_and_mapping_goes_on(tmp_path: Path) -> N
     with started(tmp_path, 2, domain, resume="true", localisation="true") as node:
         wait_until(lambda: "resume and localisation are both on" in node.text, "the reason", details=lambda: node.text)
         assert node.interrupt() == 0
+    graph.close()
+
+
+def test_a_full_output_folder_costs_neither_checkpoints_nor_the_map(tmp_path: Path) -> None:
+    """A file in the way of ``output_folder``, and another one later: what is refused there is all that is lost."""
+    domain = free_domain()
+    graph = Graph(domain)
+    robot = Robot(graph)
+    in_the_way = tmp_path / "in_the_way"
+    in_the_way.write_text("no folder")
+    with started(tmp_path, 0, domain, output_folder=in_the_way) as node:
+        wait_until(lambda: "active: listening" in node.text, "active node", details=lambda: node.text)
+        robot.wait()
+        robot.drive(30)
+        wait_until(lambda: (tmp_path / "map" / CHECKPOINT / MANIFEST).exists(), "a checkpoint")
+        wait_until(lambda: str(in_the_way) in robot.told("status_file")[-1], "the reason in diagnostics")
+        wait_until(lambda: len(robot.told("status_file")) > 8, "eight reports")
+        assert node.text.count("status.json is not written") == 1
+        request = SetParameters.Request(parameters=[Parameter("output_folder", value=str(tmp_path)).to_parameter_msg()])
+        assert graph.call("/hero/set_parameters", SetParameters, request).results[0].successful
+        wait_until(lambda: robot.told("status_file")[-1] == "", "a file that can be written")
+        request.parameters[0].value.string_value = str(in_the_way)
+        assert graph.call("/hero/set_parameters", SetParameters, request).results[0].successful
+        assert node.interrupt() == 0
+        assert "not saved: Save refused" in node.text
+        assert f"saved to {tmp_path / 'map'} alone" in node.text
+        assert "Traceback" not in node.text
+    assert len(read_map(tmp_path / "map").stamps) > 5
     graph.close()

@@ -34,7 +34,7 @@ def test_odometry_for_tf_is_normalised_and_never_goes_back():
     np.testing.assert_array_equal(robot.broadcast[0][1], BASE)
 
 
-@pytest.mark.parametrize("policy", ["reset", "continue"])
+@pytest.mark.parametrize("policy", ["reset", "continue", "stop"])
 def test_a_clock_jump_is_told_with_its_policy_and_drops_what_was_held(policy):
     robot = Robot(**{"input.on_clock_jump": policy})
     robot.drive(START)
@@ -44,6 +44,23 @@ def test_a_clock_jump_is_told_with_its_policy_and_drops_what_was_held(policy):
     assert robot.sensors.inputs["scan"].refused == {"dropped_clock_jump": 1}
     assert robot.sensors.waiting == 0
     assert [stamp for stamp, _ in robot.broadcast] == [START, START - 100 * SECOND]
+
+
+def test_after_a_jump_under_the_policy_stop_no_scan_is_used():
+    robot = Robot(**{"input.on_clock_jump": "stop"})
+    robot.drive(START)
+    robot.scan(START)
+    robot.drive(START - 100 * SECOND)
+    robot.scan(START - 100 * SECOND)
+    assert [frame.stamp for frame in robot.frames] == [START]
+    assert robot.sensors.inputs["scan"].refused == {"paused": 1}
+    assert "no scan is used until ~/resume" in robot.text()
+    alone = Robot(**{"input.on_clock_jump": "stop", "input.odometry": "none"})
+    for stamp in (START, START - 100 * SECOND, START - 99 * SECOND, START - 98 * SECOND):
+        alone.scan(stamp)
+    assert [frame.stamp for frame in alone.frames] == [START]
+    assert alone.sensors.synchroniser.counts["dropped_clock_jump"] == 2
+    assert alone.sensors.inputs["scan"].refused == {"paused": 1}
 
 
 @pytest.mark.parametrize(("odometry", "cause"), [(False, "no_odometry"), (True, "no_transform")])
@@ -100,6 +117,7 @@ def test_the_base_of_a_robot_without_odometry_is_above_its_sensor_on_tf():
     robot.scan(START, "laser")
     assert robot.sensors.odom_frame == robot.sensors.base_frame == "robot1/base_footprint"
     np.testing.assert_array_equal(robot.frames[0].base_from_sensor, BASE)
+    robot.tree.others.sending("map", "robot1/base_footprint", 0)
     robot.stand("map", "robot1/base_footprint")  # what the node broadcasts
     robot.sensors.complain()
     assert robot.sensors.other_parent == ""
@@ -130,7 +148,7 @@ def test_it_is_told_that_scans_alone_tell_of_the_way_now() -> None:
         assert said in found[1]
     robot = Robot(**{"input.odometry": "none"})
     assert judged(robot, "odometry", estimate) == (DiagnosticStatus.OK, "none is used (input.odometry none)")
-    robot.sensors.other_parent = "odom"
+    robot.sensors.conflict = "somebody else"
     assert judged(robot, "map_to_odom")[0] == DiagnosticStatus.WARN
 
 

@@ -11,70 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from dds import Graph, NodeProgram, wait_until
-from diagnostic_msgs.msg import DiagnosticArray
 from fake_pipeline import Counting
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from nav_msgs.msg import Odometry
-from rcl_interfaces.srv import GetParameters
-from sensor_msgs.msg import LaserScan
+from rclpy.qos import QoSProfile
+from standing import RELIABLE, Robot
 from std_srvs.srv import SetBool, Trigger
-from tf2_msgs.msg import TFMessage
 
-from dsg_ros import poses
 from dsg_ros.processes import free_domain
-from dsg_ros.ros import convert
+from dsg_ros.worker.process import MOST_COMMANDS
 
-SECOND = 1_000_000_000
-RELIABLE = {"qos.odom.reliability": "reliable", "qos.scan.reliability": "reliable", "qos.scan.depth": 1000}
 AT_ONCE = ("pause", "resume", "learning", "reset")
-
-
-class Robot:
-    """Stands before a wall; each `scan` is a tenth of a second later than the one before."""
-
-    def __init__(self, graph: Graph, node: NodeProgram) -> None:
-        self.graph, self.node = graph, node
-        self.odom = graph.node.create_publisher(Odometry, "/odom", 200)
-        self.scans = graph.node.create_publisher(LaserScan, "/scan", 1000)
-        graph.listen("/tf", TFMessage, 1000)
-        graph.listen("/diagnostics", DiagnosticArray, 100)
-        self.stamp, self.sent = 1000 * SECOND, 0
-
-    def wait(self) -> None:
-        wait_until(lambda: self.odom.get_subscription_count() and self.scans.get_subscription_count(), "subscriptions")
-        time.sleep(1.0)  # each side has seen the other; the connection itself takes a moment more
-
-    def scan(self, stamp: int | None = None) -> None:
-        self.stamp = self.stamp + SECOND // 10 if stamp is None else stamp
-        odometry = Odometry(header=convert.header(self.stamp, "odom"), child_frame_id="base_link")
-        odometry.pose.pose = convert.pose(poses.from_planar(self.stamp / 1e9 - 1000.0, 0, 0))
-        self.odom.publish(odometry)
-        scan = LaserScan(header=convert.header(self.stamp, "base_link"), angle_increment=0.1)
-        scan.range_min, scan.range_max, scan.ranges = 0.1, 50.0, np.full(10, 2.0, np.float32)
-        self.scans.publish(scan)
-        self.sent += 1
-
-    def ask(self, service: str) -> tuple[Trigger.Response, float]:
-        """The answer, and how long it took [s]."""
-        began = time.monotonic()
-        return self.graph.call(f"/hero/{service}", Trigger, Trigger.Request()), time.monotonic() - began
-
-    def change(self, transition: int) -> None:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        assert self.graph.call("/hero/change_state", ChangeState, request).success, self.node.text
-
-    def told(self, subject: str) -> list[str]:
-        """What diagnostics said of it, oldest first."""
-        messages = self.graph.messages("/diagnostics")
-        return [s.message for m in messages for s in m.status if s.name == f"/hero: {subject}"]
-
-    def learning(self) -> bool:
-        """The parameter's value."""
-        found = self.graph.call(
-            "/hero/get_parameters", GetParameters, GetParameters.Request(names=["learning.enabled"])
-        )
-        return bool(found.values[0].bool_value)
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +88,19 @@ def test_a_busy_worker_keeps_nobody_waiting_who_need_not(robot: Robot) -> None:
     stamp = robot.stamp
     robot.scan(Counting.DAWDLE)  # the clock jumps back as well: a reset, and four seconds of work
     time.sleep(0.5)
-    for service, word in (("pause", "counted"), ("resume", "used again"), ("reset", "accepted")):
+    before = robot.node.status()["services"]
+    words = {"pause": "counted", "resume": "used again"}
+    for service in ("pause", "resume", "reset", "save", "optimize"):
         answer, seconds = robot.ask(service)
         assert answer.success, (service, answer.message)
-        assert word in answer.message
+        assert words.get(service, "accepted: ") in answer.message
         assert seconds < 1.0, service
-    answer, seconds = robot.ask("save")  # this one is long work, and answered when it is done
-    assert answer.success
-    assert seconds > 1.0
+    for service, said in (("save", "saved to"), ("optimize", "failed: Optimize refused: there is no map yet")):
+        told = before.get(service, {"done": 0, "failed": 0})
+        assert robot.node.served(service, told["done"] + told["failed"] + 1).startswith(said)
+    assert "~/save: saved to" in robot.node.text
+    assert "~/optimize failed: Optimize refused" in robot.node.text
+    wait_until(lambda: "~/optimize failed: " in robot.told("services")[-1], "the word of diagnostics")
     robot.stamp = stamp
 
 
@@ -185,7 +136,7 @@ def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
     assert len(answers) == 8 * 10
     assert {name for name, *_ in answers} == set(kinds)
     assert all(response.message for _, response, _ in answers)
-    for name in AT_ONCE:
+    for name in (*AT_ONCE, "optimize"):
         # Nearly all: the machine may have been busy with something else for one of them.
         assert np.quantile([seconds for told, _, seconds in answers if told == name], 0.9) < 1.0, name
     pauses = [sum(r.success for n, r, _ in answers if n == name) for name in ("pause", "resume")]
@@ -201,6 +152,38 @@ def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
         assert robot.ask("resume")[0].success
     robot.scan()
     robot.node.wait(lambda s: s["counts"].get("learning") == int(robot.learning()), "one opinion on learning")
+    calls = robot.node.status()["services"]["save"]["asked"]
     saved = robot.ask("save")[0]
     assert saved.success, saved.message
+    assert robot.node.served("save", calls + 1).startswith("saved to")
     assert (Path(robot.node.folder) / "report.json").exists()
+
+
+def tell(asked: list[Any]) -> str:
+    """Of calls, how many have an answer."""
+    return f"{sum(each.done() for each in asked)} of {len(asked)}"
+
+
+def test_a_flood_of_saves_is_answered_and_most_of_it_refused(fake_node: list[str], tmp_path: Path) -> None:
+    domain, calls = free_domain(), 300
+    graph = Graph(domain)
+    with NodeProgram(fake_node, tmp_path / "out", domain, **RELIABLE) as node:
+        node.wait(lambda s: s["state"] == "ready", "active node")
+        robot = Robot(graph, node)
+        robot.wait()
+        robot.scan(Counting.DAWDLE)
+        client = graph.node.create_client(Trigger, "/hero/save", qos_profile=QoSProfile(depth=calls))
+        assert client.wait_for_service(30.0)
+        asked = []
+        for _ in range(calls):
+            asked.append(client.call_async(Trigger.Request()))
+            time.sleep(0.002)
+        wait_until(lambda: sum(each.done() for each in asked) == calls, "every answer", 30.0, lambda: tell(asked))
+        answers = [each.result() for each in asked]
+        refused = [answer for answer in answers if not answer.success]
+        assert len(answers) - len(refused) <= MOST_COMMANDS + 5  # some were answered, and made room
+        assert all("requests wait for the worker already; ask again later" in answer.message for answer in refused)
+        status = node.wait(lambda s: s["services"]["save"]["asked"] == calls - len(refused), "the account of them")
+        assert status["worker"] == {"state": "ready", "restarts": 0}
+        assert "Traceback" not in node.text
+    graph.close()
