@@ -1,8 +1,8 @@
-"""After the run: keyframes and voxels refined together, then every scan once more against keyframes on all sides.
+"""After the run: keyframes matched to those on all sides, then every scan once more.
 
-Poses and voxels are minimised in turn (block coordinate descent): given the poses, the voxels around a keyframe are
-the statistics of what its neighbours saw; given those, the keyframe is registered to them.  Neighbours are keyframes on
-both sides in time and, from other visits of the place, in space: while the run was on, no scan was matched to these.
+In a sweep each keyframe is registered to the voxels of what its neighbours saw, where these were before.  Neighbours
+are keyframes on both sides in time and, from other visits of the place, in space: while the run was on, no scan was
+matched to these.  What is solved for as one problem before, `dsg_ros.mapping.joint` says.
 """
 
 from __future__ import annotations
