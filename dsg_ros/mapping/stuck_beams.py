@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsg_ros import poses
+from dsg_ros.core.native import plain, se3
 from dsg_ros.interface import Frame
 from dsg_ros.state import State, packed, unpacked
 
@@ -76,7 +77,10 @@ class StuckBeams:
 
     def _due(self, key: bytes, odometry: Array) -> bool:
         sensor = self._sensors.get(key)
-        return sensor is None or any(np.greater_equal(_step(sensor.last, odometry), (STEP, STEP_TURN)))
+        if sensor is None:
+            return True
+        travel, turn = _step(sensor.last, odometry)
+        return travel >= STEP or turn >= STEP_TURN
 
     def _look(self, key: bytes, beams: Array, odometry: Array) -> None:
         sensor = self._sensors.pop(key, None)
@@ -140,5 +144,5 @@ def _told_again(beams: Array, others: Array) -> NDArray[np.bool_]:
 
 def _step(before: Array, after: Array) -> tuple[float, float]:
     """Travel [m] and turn [rad] from one pose (7,) to another."""
-    motion = poses.log(poses.between(before, after))
-    return float(np.linalg.norm(motion[:3])), float(np.linalg.norm(motion[3:]))
+    motion = se3.log(se3.between(plain(before), plain(after))).tolist()  # with every scan: compiled
+    return math.hypot(*motion[:3]), math.hypot(*motion[3:])
