@@ -207,6 +207,10 @@ class HeroNode(LifecycleNode):
             figures["localisation"] = "localising"
         return figures
 
+    def counts(self) -> dict[str, int]:
+        """What came in, and by its cause what was dropped or refused; nothing of a node that is not configured."""
+        return status.counts(self.sensors, self.worker.status()) if self.worker is not None else {}
+
     def abandon_saving(self) -> None:
         """Have a save in progress fail: the worker is ended without its answer."""
         if self.worker is not None:
@@ -276,17 +280,10 @@ class HeroNode(LifecycleNode):
         self.sensors.flush()
         if self._checkpoints.on and self.state == "running":
             wait([self._checkpoints.ask()], checkpoints.LAST_WAIT)
-        command = saving.command(self.config, refine=True)
+        command = saving.command(self.config, refine=True, counts=self.counts())
         if command and self.sensors.heard and self.worker.status().submitted:
             self.state = "saving"
-            self.get_logger().info(f"final refinement, then saving to {saving.folders(command)}")
-            try:
-                self.worker.request(command).result()
-                self.state = "saved"
-                self.get_logger().info(f"saved to {saving.folders(command)}")
-            except Exception as error:  # noqa: BLE001 - a failed save must not keep the process from ending in order
-                self.state = "save failed"
-                self.get_logger().error(f"not saved: {error}")
+            self.state = saving.last(command, self.worker.request, self.say)
             self._reports.stop()  # the last word is the one below
             try:
                 self.report()
