@@ -147,7 +147,7 @@ class Slam:
         if keyframe:
             self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             moment = self._calibration.moment(frame, there)
-            self._add_keyframe(frame.stamp, cloud, odometry, moment, self._map.settle(tracked))
+            self._add_keyframe(frame, cloud, odometry, moment, self._map.settle(tracked))
             self._later(partial(self._map.draw, points if usable else points[:0], frame.base_from_sensor))
             self._later(partial(self._map.retire, frame.base_from_sensor))
         elif self._learn_at is not None:
@@ -156,7 +156,7 @@ class Slam:
 
     def _add_keyframe(
         self,
-        stamp: int,
+        frame: Frame,
         cloud: NDArray[np.float64],
         odometry: NDArray[np.float64],
         moment: Moment,
@@ -164,7 +164,7 @@ class Slam:
     ) -> None:
         """The scan becomes a variable; everything that happens once a keyframe happens here, in order."""
         self._learn()
-        grown = self._map
+        grown, stamp = self._map, frame.stamp
         last = len(grown.keyframes) - 1
         key = grown.back_end.add_keyframe(tracked.pose)
         if last >= 0:
@@ -189,7 +189,7 @@ class Slam:
             self._learn_at = stamp
             if grown.planar:  # what comes of it is worked out beside the rest of this, and is for the next scan
                 self._later(self._begin_to_learn)
-        self._observe(key, stamp, cloud, odometry, tracked, theta)
+        self._observe(key, frame, cloud, odometry, tracked, theta)
         if key % self._settings.loops.every_keyframes == 0:
             self._later(partial(self._close_loops, theta))
         if grown.planar:
@@ -198,14 +198,15 @@ class Slam:
     def _observe(
         self,
         key: int,
-        stamp: int,
+        frame: Frame,
         cloud: NDArray[np.float64],
         odometry: NDArray[np.float64],
         placed: Tracked | Resumed,
         theta: Theta,
     ) -> None:
         """What the keyframe ``key`` saw where it was ``placed``, and the solve of its window at ``theta``."""
-        self._map.observe(key, stamp, cloud, odometry, placed.pose, self._travel, placed.inliers)
+        told = odometry, placed.pose, self._travel, placed.inliers, frame.base_from_sensor
+        self._map.observe(key, frame.stamp, cloud, *told)
         self._later(self._map.complete_local_map)
         self._later(partial(self._map.start_window, theta))
 
@@ -362,7 +363,7 @@ class Slam:
         self._calibration.interrupt()
         self._travel += float(np.linalg.norm(found.pose[:3] - self._map.back_end.pose(-1)[:3]))
         key = self._map.tie(found)
-        self._observe(key, frame.stamp, cloud, odometry, found, self._calibration.theta)
+        self._observe(key, frame, cloud, odometry, found, self._calibration.theta)
         self._later(partial(self._map.draw, points, frame.base_from_sensor))
         self._later(partial(self._map.retire, frame.base_from_sensor))
         return self._estimate(frame, matched, odometry, keyframe=True)
@@ -422,7 +423,7 @@ class Slam:
     def _counts(self) -> dict[str, int]:
         m = self._map
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
-        totals["loops_withdrawn"] = m.back_end.loops.withdrawn
+        totals |= m.back_end.loops.counts
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
         totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts | m.stuck_beams.counts

@@ -32,7 +32,7 @@ class Mapped:
     def see(self, pose: Array, cloud: Array) -> Observations:
         key = self.world.add_pose(pose)
         around = self.mapper.build(pose[None], [cloud]).coarse
-        seen = self.voxels.observe(key, 1000 + key, pose, cloud, around)
+        seen = self.voxels.observe(key, 1000 + key, pose, cloud, around, np.zeros(3))
         self.sightings.add(key, seen)
         return seen
 

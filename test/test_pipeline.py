@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config, poses
 from dsg_ros.core.compilation import CompileCounter
-from dsg_ros.core.factors import odometry
+from dsg_ros.core.factors import VoxelSensorObs, odometry
 from dsg_ros.effect import Effect
 from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import Estimate, Frame, OccupancyGrid, Path, RunResult, VoxelUpdate
@@ -406,6 +406,15 @@ def test_the_refinement_may_be_left_out(drive: Drive) -> None:
         slam.process(frame)
     result = slam.finish()
     np.testing.assert_array_equal(result.trajectory, result.causal)
+
+
+def test_what_the_first_keyframe_saw_is_as_sharp_as_what_others_saw(drive: Drive) -> None:
+    slam = Slam(still())
+    for frame in drive.frames[:30]:
+        slam.process(frame)
+    _, rows = slam._map.back_end.world.rows(VoxelSensorObs)
+    sharpest = [np.linalg.norm(rows["sqrt_info"][rows["pose"] == key], axis=(1, 2)).max() for key in (0, 1)]
+    assert sharpest[0] > 0.5 * sharpest[1]  # it had no map to match with, which leaves it in no doubt
 
 
 def test_updates_keep_a_listener_up_to_date_between_global_solves(drive: Drive) -> None:

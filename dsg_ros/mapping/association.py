@@ -25,8 +25,9 @@ class Observations:
     """What one keyframe saw, by voxel.
 
     ``voxels`` (m,) are indices, ``points`` (m, 3) the means of the ``counts`` (m,) points seen of each [m] and
-    ``sqrt_info`` (m, 3, 3) their square-root information [1/m], both in the keyframe's base frame.  ``new`` (m,) marks
-    voxels seen for the first time; ``means`` (m, 3) are the points in map.
+    ``sqrt_info`` (m, 3, 3) their square-root information [1/m], both in the keyframe's base frame; of a surface
+    its first row faces the sensor.  ``new`` (m,) marks voxels seen for the first time; ``means`` (m, 3) are the points
+    in map.
     """
 
     voxels: NDArray[np.int64]
@@ -97,12 +98,14 @@ class WorldVoxels:
         pose: NDArray[np.float64],
         cloud: NDArray[np.float64],
         surroundings: voxel_map.VoxelTable,
+        sensor: NDArray[np.float64],
         doubt: float = 0.0,
     ) -> Observations:
         """Associate ``cloud`` (n, 3) by cell, making voxels where there are none.
 
         The cloud is in the base frame of ``keyframe``, at ``pose`` (7,) in map and ``stamp`` [ns].  ``surroundings``
-        is the local map at this voxel size; it gives each observation its normal.  Variances are larger by the share
+        is the local map at this voxel size; it gives each observation its normal, which faces the
+        ``sensor`` (3,), in the base frame.  Variances are larger by the share
         ``doubt`` of themselves, as that of the scan's match is (`LocalMapper.doubt`).
         """
         s = self._settings
@@ -110,6 +113,9 @@ class WorldVoxels:
             plain(cloud), plain(pose), (surroundings.slot_keys, surroundings.slot_rows, surroundings.moments),
             self.size, self.planar, s.least_points, (s.flatness, s.noise), (s.noise, s.discount, s.roughness),
         )  # fmt: skip
+        away = ((points - sensor) * normals).sum(axis=1) > 0.0
+        normals[away] *= -1.0
+        sqrt_info[away, 0] *= -1.0
         sqrt_info /= np.sqrt(1.0 + doubt)
         voxels = self.cells.find(keys)
         new = voxels < 0

@@ -56,6 +56,9 @@ NOTHING = np.zeros(0, np.int64)
 Window = tuple[window_solver.WindowSolution, NDArray[np.int64], NDArray[np.int64]]
 """A solved window, and the keys of its poses and voxels that are free."""
 
+WITHDRAWALS = 5
+"""Closures that one solve of the whole graph withdraws, at most: each is followed by a solve without it."""
+
 GAP_SIGMAS = np.repeat([0.5, 0.2], 3)
 """Deviations [m, rad] of the link over a gap: it keeps the chain together, and what was found in the map decides."""
 
@@ -192,14 +195,15 @@ class BackEnd:
         tells what is known.
 
         New closures act first as they are (`LoopRows`).  Then all are Cauchy, so that one that disagrees with the
-        others is voted out; those that are, are withdrawn.
+        others is voted out; those that are, are withdrawn, the worst first.
         """
         self.counts["graph_solves"] += 1
         if self.loops.fresh:
             self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
         self.loops.settle()
-        if self._adopt_graph(solve(self.problem(), theta, self._graph_solver)) and self.loops.withdraw():
-            self._adopt_graph(solve(self.problem(), theta, self._graph_solver))
+        for _ in range(WITHDRAWALS + 1):
+            if not (self._adopt_graph(solve(self.problem(), theta, self._graph_solver)) and self.loops.withdraw(theta)):
+                break
         return self.sightings.regroup()
 
     def _adopt_graph(self, solution: Solution) -> bool:
@@ -334,7 +338,8 @@ class BackEnd:
     def covariance(self, relative: NDArray[np.float64]) -> NDArray[np.float64]:
         """Covariance (6, 6) of the pose at ``relative`` (7,) to the newest keyframe, in its own tangent.
 
-        Between global solves it is carried along the chain; it is that of the graph's factorisation after each.
+        Between global solves it is carried along the chain; it is that of the graph's factorisation after each, of
+        registrations and closures alone: what `solve_jointly` moves, it does not narrow.
         Directions that are held have the anchor's deviation: filters downstream take no singular matrix.
         """
         return se3.carried(plain(relative), plain(self._covariance)) + self._held

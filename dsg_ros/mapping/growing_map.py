@@ -151,16 +151,20 @@ class GrowingMap:
         pose: NDArray[np.float64],
         travel: float,
         inliers: float,
+        base_from_sensor: NDArray[np.float64],
     ) -> None:
-        """What the keyframe ``key`` saw, once the graph has it: voxels, and half of the local map; `complete_local_map`
-        is to follow.  ``inliers`` is the share of its points that the map before explained.
+        """What the keyframe ``key`` saw from ``base_from_sensor`` (7,), once the graph has it: voxels, and half of the
+        local map; `complete_local_map` is to follow.  ``inliers`` is the share of its points that the map before
+        explained, zero where there was none.
         """
         blindly = len(cloud) > 0 and not len(self._around) and not self.empty
         self.keyframes.add(stamp, cloud, odometry, travel, self.tracker.torn or blindly)
         self.tracker.torn = False
         self._begin_local_map()
         with self._stopwatch("voxels"):
-            seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse, self.mapper.doubt(inliers))
+            # What nothing was there to match with is not in doubt.
+            doubt = self.mapper.doubt(inliers) if inliers > 0.0 else 0.0
+            seen = self.voxels.observe(key, stamp, pose, cloud, self._coarse, base_from_sensor[:3], doubt)
             self.back_end.sightings.add(key, seen)
             if self.voxels.living > self._settings.voxels.most:
                 self._evict(key)

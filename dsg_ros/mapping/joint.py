@@ -28,21 +28,16 @@ class Surfaces(NamedTuple):
 
 
 def sides(
-    voxel: NDArray[np.int64],
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    quaternions: NDArray[np.float64],
+    voxel: NDArray[np.int64], normals: NDArray[np.float64], quaternions: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Which surface each of n sightings is of: a number from 0 on, and -1 where that is none that two have seen.
 
     A voxel can hold both sides of a thin wall, seen from two rooms: taken for one they would draw the rooms together by
     its thickness.  So a surface is what of a ``voxel`` (n,) faces those who saw it from the same side as the first one.
-    ``points`` (n, 3) and ``normals`` (n, 3), zero where it is no surface, are in the frames of the bases that saw them,
+    ``normals`` (n, 3), zero where it is no surface, face the sensor and are in the frames of the bases that saw them,
     which have ``quaternions`` (n, 4) in map.
     """
-    # The sensor is taken to be where the base is: what lies between the two would be the robot.
-    toward = np.where((normals * points).sum(axis=1, keepdims=True) > 0.0, -normals, normals)
-    facing = poses.rotate(quaternions, toward)
+    facing = poses.rotate(quaternions, normals)
     flat = np.flatnonzero(normals.any(axis=1))
     surface = np.full(len(voxel), -1)
     _, first, which = np.unique(voxel[flat], return_index=True, return_inverse=True)

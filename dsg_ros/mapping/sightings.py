@@ -95,7 +95,7 @@ class Sightings:
         """What several keyframes saw the same side of, with the rows of those sightings."""
         found = self._world.columns(VoxelSensorObs, self._rows.values, "voxel", "point", "sqrt_info")
         placed = self._world.get_poses(self._keyframe.values)
-        surface = sides(found["voxel"].astype(np.int64), found["point"], _normals(found["sqrt_info"]), placed[:, 3:])
+        surface = sides(found["voxel"].astype(np.int64), _normals(found["sqrt_info"]), placed[:, 3:])
         shared = np.flatnonzero(surface >= 0)
         numbers = surface[shared]
         rows: Any = self._world.stack(VoxelSensorObs, self._rows.values[shared])

@@ -63,7 +63,7 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     mapper.register(local_map, points, mapper.fan(start[0]), start[0], prior)
     voxels = WorldVoxels(settings.voxels, size=settings.registration.coarse_voxel, planar=mapper.planar)
     retirement = Retirement(settings.retirement, voxels)
-    seen = voxels.observe(0, 0, start[0], points, local_map.coarse)
+    seen = voxels.observe(0, 0, start[0], points, local_map.coarse, np.zeros(3))
     voxels.forget(retirement.look(points, start[0, :3], seen.means, start, np.ones(1, np.bool_), 0))
     path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)
     within(np.ones(3), np.zeros((1, 2), np.int64), BRIDGE, 1.0)

@@ -22,7 +22,19 @@ from rclpy.parameter import Parameter
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame
-from dsg_ros.ros import beginning, checkpoints, frame_names, frames, parameters, qos, saving, services, status, web_view
+from dsg_ros.ros import (
+    beginning,
+    checkpoints,
+    frame_names,
+    frames,
+    parameters,
+    qos,
+    saving,
+    services,
+    status,
+    transitions,
+    web_view,
+)
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.latencies import Answers
 from dsg_ros.ros.manager_bond import Bond
@@ -67,12 +79,13 @@ class HeroNode(LifecycleNode):
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
+        transitions.guard(self)
         self._bond = Bond(self, self.config.bond_heartbeat_period)
 
     @property
     def active(self) -> bool:
         """Whether the node listens and publishes."""
-        return bool(self._state_machine.current_state[1] == "active")
+        return transitions.state(self) == "active"
 
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,6 +207,10 @@ class HeroNode(LifecycleNode):
             figures["localisation"] = "localising"
         return figures
 
+    def counts(self) -> dict[str, int]:
+        """What came in, and by its cause what was dropped or refused; nothing of a node that is not configured."""
+        return status.counts(self.sensors, self.worker.status()) if self.worker is not None else {}
+
     def abandon_saving(self) -> None:
         """Have a save in progress fail: the worker is ended without its answer."""
         if self.worker is not None:
@@ -239,7 +256,7 @@ class HeroNode(LifecycleNode):
             self.state = "failed"
 
     def _activate_when_ready(self) -> None:
-        if self.config.autostart and self._state_machine.current_state[1] == "inactive":
+        if self.config.autostart and transitions.state(self) == "inactive":
             self.trigger_activate()
 
     def _jumped(self, reset: bool) -> None:
@@ -263,17 +280,10 @@ class HeroNode(LifecycleNode):
         self.sensors.flush()
         if self._checkpoints.on and self.state == "running":
             wait([self._checkpoints.ask()], checkpoints.LAST_WAIT)
-        command = saving.command(self.config, refine=True)
+        command = saving.command(self.config, refine=True, counts=self.counts())
         if command and self.sensors.heard and self.worker.status().submitted:
             self.state = "saving"
-            self.get_logger().info(f"final refinement, then saving to {saving.folders(command)}")
-            try:
-                self.worker.request(command).result()
-                self.state = "saved"
-                self.get_logger().info(f"saved to {saving.folders(command)}")
-            except Exception as error:  # noqa: BLE001 - a failed save must not keep the process from ending in order
-                self.state = "save failed"
-                self.get_logger().error(f"not saved: {error}")
+            self.state = saving.last(command, self.worker.request, self.say)
             self._reports.stop()  # the last word is the one below
             try:
                 self.report()

@@ -272,6 +272,9 @@ class Sensors:
             self._held.popleft()
 
     def _hand_over(self, scan: _Held, extrinsic: NDArray[np.float64]) -> None:
+        if self.halted:  # since one that was held with this one
+            scan.source.refused["paused"] += 1
+            return
         points = scan.points
         self.mounting = Mounting(self.base_frame, scan.frame, extrinsic)
         before = self.synchroniser.counts["clock_jumped_back"], self.synchroniser.resets

@@ -83,7 +83,7 @@ class Services:
         return {name: outcome.figures() for name, outcome in self._outcomes.items()}
 
     async def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        command = saving.command(self._node.config)
+        command = saving.command(self._node.config, counts=self._node.counts())
         if command is None:
             return refuse(response, "the parameters output_folder and map_folder are empty: nowhere to save to")
         try:

@@ -31,21 +31,12 @@ def figures(
     Scans are those of the topics scan and points together: received = processed + waiting + sum of dropped.  What was
     ``lost`` on the way never arrived and is not among the received.
     """
-    inputs, scans, silence = sensors.inputs, sensors.scans, sensors.silence
+    inputs, silence = sensors.inputs, sensors.silence
     counts = dict(sensors.synchroniser.counts)
-    refused = {f"{i.name}_{cause}": n for i in scans for cause, n in i.refused.items()}
-    dropped = dropped_scans(counts)
     metrics = dict(estimate.metrics) if estimate else {}
     return {
         "state": state,
-        "scans": {
-            "received": sum(i.received for i in scans),
-            "processed": worker.processed,
-            "waiting": worker.waiting + sensors.waiting,
-            "dropped": {**refused, **dropped, **worker.dropped},
-            "lost": sum(i.lost for i in scans),
-            "without_points": counts.get("scans_without_points", 0),
-        },
+        "scans": _scans(sensors, worker),
         "odometry": _odometry(sensors.odometry, counts)
         | {"silence": silence.text, "scans_wait": silence.blocks, "scans_alone": bool(metrics.get("scans_alone"))},
         "inputs": {
@@ -84,6 +75,28 @@ def figures(
         | ({"told_dropped": worker.told_dropped} if worker.told_dropped else {}),
         "memory_bytes": {"node": resident_bytes(), "worker": resident_bytes(worker.pid) if worker.pid else 0},
         "compilations_after_warm_up": int(metrics.get("compilations_after_warm_up", 0)),
+    }
+
+
+def counts(sensors: Sensors, worker: Status) -> dict[str, int]:
+    """What came in, and by its cause what was dropped, refused or lost, as the counts of a report name them."""
+    scans, odometry = _scans(sensors, worker), _odometry(sensors.odometry, dict(sensors.synchroniser.counts))
+    found = {f"scans_dropped_{cause}": n for cause, n in scans["dropped"].items()} | odometry["refused"]
+    for name, told in (("scans", scans), ("odometry", odometry)):
+        found |= {f"{name}_received": told["received"], f"{name}_lost": told["lost"]}
+    return {cause: n for cause, n in found.items() if n}
+
+
+def _scans(sensors: Sensors, worker: Status) -> Figures:
+    scans = sensors.scans
+    refused = {f"{i.name}_{cause}": n for i in scans for cause, n in i.refused.items()}
+    return {
+        "received": sum(i.received for i in scans),
+        "processed": worker.processed,
+        "waiting": worker.waiting + sensors.waiting,
+        "dropped": {**refused, **dropped_scans(sensors.synchroniser.counts), **worker.dropped},
+        "lost": sum(i.lost for i in scans),
+        "without_points": sensors.synchroniser.counts.get("scans_without_points", 0),
     }
 
 

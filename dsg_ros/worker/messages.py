@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dsg_ros import config as cfg
@@ -46,12 +47,14 @@ class Reset:
 class Save:
     """Write the run's files to ``folder`` and the map to ``map_folder``, where they are named.
 
-    ``refine`` runs the final refinement first.  Answers with the folders.
+    ``refine`` runs the final refinement first.  ``counts`` are those of whoever feeds the pipeline, for the report
+    beside its own.  Answers with the folders.
     """
 
     folder: str
     refine: bool = False
     map_folder: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Session:
 
     def _save(self, command: Save) -> str:
         result = self._pipeline.finish() if command.refine else self._pipeline.result()
+        result = dataclasses.replace(result, counts={**command.counts, **result.counts})
         failed, written = [], []
         for folder, write in ((command.map_folder, self._write_map), (command.folder, self._write_files)):
             if folder:

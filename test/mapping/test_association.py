@@ -26,11 +26,12 @@ class Mapped:
         self.means = np.zeros((0, 3))
         self.trajectory = np.zeros((0, 7))
 
-    def see(self, pose: Array, cloud: Array) -> Observations:
+    def see(self, pose: Array, cloud: Array, sensor: Array | None = None, doubt: float = 0.0) -> Observations:
         key = len(self.trajectory)
         self.trajectory = np.concatenate([self.trajectory, pose[None]])
         surroundings = self.mapper.build(pose[None], [cloud]).coarse
-        seen = self.voxels.observe(key, 1000 + key, pose, cloud, surroundings)
+        sensor = np.zeros(3) if sensor is None else sensor
+        seen = self.voxels.observe(key, 1000 + key, pose, cloud, surroundings, sensor, doubt)
         self.means = np.concatenate([self.means, seen.means[seen.new]])
         assert len(self.means) == len(self.voxels)
         return seen
@@ -74,7 +75,7 @@ def test_lone_points_make_no_voxel(mapped: Mapped, settings: config.Slam) -> Non
 def test_an_empty_cloud_sees_nothing(mapped: Mapped) -> None:
     pose = poses.IDENTITY
     surroundings = mapped.mapper.build(pose[None], [cloud_at(pose, mapped.mapper)]).coarse
-    seen = mapped.voxels.observe(0, 0, pose, np.zeros((0, 3)), surroundings)
+    seen = mapped.voxels.observe(0, 0, pose, np.zeros((0, 3)), surroundings, np.zeros(3))
     assert seen.points.shape == (0, 3)
     assert seen.sqrt_info.shape == (0, 3, 3)
     assert len(mapped.voxels) == 0
@@ -152,3 +153,22 @@ def test_cells_are_found_as_in_a_dictionary() -> None:
         assert len(index) == len(known)
         asked = np.concatenate([keys, gone])
         np.testing.assert_array_equal(index.find(asked), [known.get(key, -1) for key in asked.tolist()])
+
+
+def test_normals_face_the_sensor_wherever_the_base_is(mapped: Mapped) -> None:
+    # A wall 5 cm before the base's origin, which the sensor, 20 cm further on, looks back at.
+    wall = np.column_stack([np.full(60, 0.05), np.linspace(-0.9, 0.9, 60), np.zeros(60)])
+    ahead = mapped.see(poses.IDENTITY, wall, sensor=np.array([0.25, 0.0, 0.0]))
+    behind = mapped.see(poses.IDENTITY, wall, sensor=np.array([-0.25, 0.0, 0.0]))
+    sharp = np.linalg.norm(ahead.sqrt_info[:, 0], axis=1) > 10 / SIZE
+    assert sharp.sum() > 3
+    assert (ahead.sqrt_info[sharp, 0, 0] > 0).all()
+    assert (behind.sqrt_info[sharp, 0, 0] < 0).all()
+    products = [np.einsum("nki,nkj->nij", seen.sqrt_info, seen.sqrt_info) for seen in (ahead, behind)]
+    np.testing.assert_allclose(*products)
+
+
+def test_what_a_match_in_doubt_saw_is_as_unsure_as_the_match(mapped: Mapped) -> None:
+    cloud = cloud_at(poses.IDENTITY, mapped.mapper)
+    sure, unsure = mapped.see(poses.IDENTITY, cloud), mapped.see(poses.IDENTITY, cloud, doubt=3.0)
+    np.testing.assert_allclose(unsure.sqrt_info, sure.sqrt_info / 2)

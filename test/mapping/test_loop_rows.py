@@ -58,7 +58,7 @@ def test_one_that_the_others_deny_is_withdrawn(
     with caplog.at_level(logging.INFO):
         back_end.solve_graph(THETA)
     assert "keyframes 5 and 41 is withdrawn" in caplog.text
-    assert back_end.loops.withdrawn == 1
+    assert back_end.loops.counts["loops_withdrawn"] == 1
     assert_array_equal(back_end.loops.ends, [(c.older, c.newer) for c in true])
     assert back_end.world.count(Loop) == len(true)
     np.testing.assert_allclose(back_end.trajectory, right, atol=2e-3)
@@ -73,14 +73,47 @@ def test_true_ones_stay_and_one_that_is_found_again_comes_back(laps: tuple[BackE
     for key in range(2, AROUND, 3):
         back_end.loops.add([closure(truth, key, key + AROUND)])
         back_end.solve_graph(THETA)
-    assert back_end.loops.withdrawn == 0
+    assert back_end.loops.counts["loops_withdrawn"] == 0
     back_end.loops.add([closure(truth, 4, 4 + AROUND, off=3.0)])
     back_end.solve_graph(THETA)
-    assert back_end.loops.withdrawn == 1
+    assert back_end.loops.counts["loops_withdrawn"] == 1
     back_end.loops.add([closure(truth, 4, 4 + AROUND)])
     back_end.solve_graph(THETA)
-    assert back_end.loops.withdrawn == 1
+    assert back_end.loops.counts["loops_withdrawn"] == 1
     assert [4, 4 + AROUND] in back_end.loops.ends.tolist()
+
+
+def test_one_that_was_withdrawn_is_not_asked_for_again(laps: tuple[BackEnd, NDArray[np.float64]]) -> None:
+    back_end, truth = laps
+    back_end.loops.add([closure(truth, key, key + AROUND) for key in range(2, AROUND, 3)])
+    false = closure(truth, 4, 4 + AROUND, off=3.0)
+    back_end.loops.add([false])
+    back_end.solve_graph(THETA)
+    # The next keyframe finds the same place.
+    relative = poses.compose(poses.between(truth[5], truth[4]), false.relative)
+    relative = poses.compose(relative, poses.between(truth[4 + AROUND], truth[5 + AROUND]))
+    back_end.loops.add([Closure(5, 5 + AROUND, relative, SURE, jump=3.0)])
+    assert back_end.loops.counts == {"loops_withdrawn": 1, "loops_refused_withdrawn": 1}
+    assert not back_end.loops.fresh
+
+
+def test_the_worst_goes_first(laps: tuple[BackEnd, NDArray[np.float64]]) -> None:
+    back_end, truth = laps
+    true = [closure(truth, key, key + AROUND) for key in (4, 8, 12, 16)]
+    back_end.loops.add([*true, closure(truth, 9, 9 + AROUND, off=2.0), closure(truth, 14, 14 + AROUND, off=-4.0)])
+    back_end.solve_graph(THETA)
+    assert back_end.loops.counts["loops_withdrawn"] == 2
+    assert_array_equal(back_end.loops.ends, [(c.older, c.newer) for c in true])
+
+
+def test_sigmas_are_those_of_theta(laps: tuple[BackEnd, NDArray[np.float64]]) -> None:
+    back_end, truth = laps
+    back_end.loops.add([closure(truth, key, key + AROUND) for key in range(2, AROUND, 3)])
+    back_end.loops.add([closure(truth, 4, 4 + AROUND, off=0.5)])
+    back_end.solve_graph(THETA.replace(loop_noise=np.log(10.0)))
+    assert back_end.loops.counts["loops_withdrawn"] == 0
+    back_end.solve_graph(THETA)
+    assert back_end.loops.counts["loops_withdrawn"] == 1
 
 
 def test_what_was_withdrawn_stays_so_in_a_state(laps: tuple[BackEnd, NDArray[np.float64]]) -> None:
@@ -92,7 +125,7 @@ def test_what_was_withdrawn_stays_so_in_a_state(laps: tuple[BackEnd, NDArray[np.
     back_end.loops.add([closure(truth, 9, 9 + AROUND)])
     again = BackEnd(config.Slam(), axes=(0, 1, 5))
     again.restore(back_end.state())
-    assert again.loops.withdrawn == 1
+    assert again.loops.counts["loops_withdrawn"] == 1
     assert again.loops.fresh
     assert_array_equal(again.loops.ends, back_end.loops.ends)
     assert_array_equal(again.loops.solved, back_end.loops.solved)

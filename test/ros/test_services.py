@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +107,8 @@ def test_a_busy_worker_keeps_nobody_waiting_who_need_not(robot: Robot) -> None:
 
 def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
     """While scans come at 100 Hz."""
-    robot.node.wait(lambda s: s["scans"]["waiting"] == 0, "an idle worker")
+    status = robot.node.wait(lambda s: s["scans"]["waiting"] == 0, "an idle worker")
+    saves = status["services"].get("save", {"asked": 0})["asked"]
     graph = robot.graph
     kinds = {name: SetBool if name == "learning" else Trigger for name in (*AT_ONCE, "save", "optimize")}
     clients = [
@@ -152,11 +154,16 @@ def test_eight_callers_at_once_are_all_answered_and_agree(robot: Robot) -> None:
         assert robot.ask("resume")[0].success
     robot.scan()
     robot.node.wait(lambda s: s["counts"].get("learning") == int(robot.learning()), "one opinion on learning")
-    calls = robot.node.status()["services"]["save"]["asked"]
     saved = robot.ask("save")[0]
     assert saved.success, saved.message
-    assert robot.node.served("save", calls + 1).startswith("saved to")
-    assert (Path(robot.node.folder) / "report.json").exists()
+    assert robot.node.served("save", saves + 2).startswith("saved to")
+    report = json.loads((Path(robot.node.folder) / "report.json").read_text())
+    scans = robot.node.status()["scans"]
+    dropped = {f"scans_dropped_{cause}": n for cause, n in scans["dropped"].items() if n}
+    assert dropped["scans_dropped_scan_paused"] >= 3
+    assert {name: n for name, n in report["counts"].items() if name.startswith("scans_dropped_")} == dropped
+    assert report["counts"]["scans_received"] == scans["received"]
+    assert "scans dropped scan paused" in (Path(robot.node.folder) / "report.html").read_text()
 
 
 def tell(asked: list[Any]) -> str:
@@ -183,7 +190,9 @@ def test_a_flood_of_saves_is_answered_and_most_of_it_refused(fake_node: list[str
         refused = [answer for answer in answers if not answer.success]
         assert len(answers) - len(refused) <= MOST_COMMANDS + 5  # some were answered, and made room
         assert all("requests wait for the worker already; ask again later" in answer.message for answer in refused)
-        status = node.wait(lambda s: s["services"]["save"]["asked"] == calls - len(refused), "the account of them")
+        status = node.wait(
+            lambda s: s["services"].get("save", {}).get("asked") == calls - len(refused), "the account of them"
+        )
         assert status["worker"] == {"state": "ready", "restarts": 0}
         assert "Traceback" not in node.text
     graph.close()
