@@ -34,7 +34,7 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
         if key:
             back_end.add_link(key, step, 0.1, step, information)
         seen = poses.transform(poses.inverse(pose), corners)
-        root = np.broadcast_to(np.eye(3), (len(corners), 3, 3)) * 10.0
+        root = np.broadcast_to(np.diag([50.0, 3.0, 3.0]), (len(corners), 3, 3)).copy()  # surfaces, to be solved for
         new = np.full(len(corners), key == 0)
         back_end.sightings.add(key, Observations(numbers, seen, root, np.ones(len(corners), np.int64), new, corners))
         pose = poses.compose(pose, step)
@@ -42,6 +42,7 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
     back_end.start_window(theta)
     back_end.settle_window()
     back_end.solve_graph(theta)
+    back_end.solve_jointly(theta)
     return back_end.problem()
 
 
