@@ -58,7 +58,8 @@ class Outcome:
         error = done.exception()
         self.done += error is None
         self.failed += error is not None
-        self.latest = success if error is None else f"failed: {error}"
+        refused = isinstance(error, UserError)  # of what was asked for, not of the node: nothing is broken
+        self.latest = success if error is None else f"{'refused' if refused else 'failed'}: {error}"
 
     def figures(self) -> dict[str, Any]:
         """For diagnostics."""

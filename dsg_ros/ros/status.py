@@ -136,6 +136,9 @@ _STATES = {
 }
 """Those that somebody is to look at, and what is said of them."""
 
+_OUTCOMES = {"refused": DiagnosticStatus.WARN, "failed": DiagnosticStatus.ERROR}
+"""Of services: what was asked for in vain, and what broke."""
+
 _SENSOR = {
     "sensor_upside_down": "the sensor seems to be mounted upside down",
     "sensor_backwards": "the sensor seems to look back",
@@ -177,11 +180,12 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     if "checkpoint" in figures:
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
     if services := figures.get("services"):
-        latest = [f"~/{name} {each['latest']}" for name, each in services.items()]
-        bad = [
-            text for text, each in zip(latest, services.values(), strict=True) if each["latest"].startswith("failed")
-        ]
-        yield "services", error if bad else ok, ", ".join(bad)
+        latest = {name: each["latest"] for name, each in services.items()}
+        level = {
+            name: _OUTCOMES[word] for name, said in latest.items() if (word := said.partition(":")[0]) in _OUTCOMES
+        }
+        bad = ", ".join(f"~/{name} {latest[name]}" for name in level)
+        yield "services", max(level.values(), default=ok), bad
     if "status_file" in figures:
         yield "status_file", error if figures["status_file"]["error"] else ok, figures["status_file"]["error"]
     if figures["localisation"]:
