@@ -181,11 +181,10 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
     if services := figures.get("services"):
         latest = {name: each["latest"] for name, each in services.items()}
-        level = {
-            name: _OUTCOMES[word] for name, said in latest.items() if (word := said.partition(":")[0]) in _OUTCOMES
-        }
-        bad = ", ".join(f"~/{name} {latest[name]}" for name in level)
-        yield "services", max(level.values(), default=ok), bad
+        words = {name: said.partition(":")[0] for name, said in latest.items()}
+        levels = {name: _OUTCOMES[word] for name, word in words.items() if word in _OUTCOMES}
+        vain = ", ".join(f"~/{name} {latest[name]}" for name in levels)
+        yield "services", max(levels.values(), default=ok), vain
     if "status_file" in figures:
         yield "status_file", error if figures["status_file"]["error"] else ok, figures["status_file"]["error"]
     if figures["localisation"]:
