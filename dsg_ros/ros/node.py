@@ -22,19 +22,7 @@ from rclpy.parameter import Parameter
 from dsg_ros import config as cfg
 from dsg_ros.errors import UserError
 from dsg_ros.interface import Estimate, Frame
-from dsg_ros.ros import (
-    beginning,
-    checkpoints,
-    frame_names,
-    frames,
-    parameters,
-    qos,
-    saving,
-    services,
-    status,
-    transitions,
-    web_view,
-)
+from dsg_ros.ros import beginning, checkpoints, frame_names, frames, parameters, qos, saving, services, status, web_view
 from dsg_ros.ros.initial_pose import InitialPose
 from dsg_ros.ros.latencies import Answers
 from dsg_ros.ros.manager_bond import Bond
@@ -44,7 +32,7 @@ from dsg_ros.ros.reporting import Reporter
 from dsg_ros.ros.sensors import Sensors
 from dsg_ros.ros.ticker import Ticker
 from dsg_ros.ros.transforms import Transforms
-from dsg_ros.ros.transitions import told
+from dsg_ros.ros.transitions import guard, primary_state, told
 from dsg_ros.throttle import Traces
 from dsg_ros.view.web import NoView, WebView
 from dsg_ros.worker import messages
@@ -79,13 +67,13 @@ class HeroNode(LifecycleNode):
         self._ready = self.create_guard_condition(self._activate_when_ready)
         self.add_on_set_parameters_callback(self._change)
         self._offered = services.Services(self)
-        transitions.guard(self)
+        guard(self)
         self._bond = Bond(self, self.config.bond_heartbeat_period)
 
     @property
     def active(self) -> bool:
         """Whether the node listens and publishes."""
-        return transitions.state(self) == "active"
+        return primary_state(self) == "active"
 
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -256,7 +244,7 @@ class HeroNode(LifecycleNode):
             self.state = "failed"
 
     def _activate_when_ready(self) -> None:
-        if self.config.autostart and transitions.state(self) == "inactive":
+        if self.config.autostart and primary_state(self) == "inactive":
             self.trigger_activate()
 
     def _jumped(self, reset: bool) -> None:

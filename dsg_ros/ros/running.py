@@ -19,7 +19,7 @@ from rclpy.utilities import try_shutdown
 from dsg_ros.config import ConfigError
 from dsg_ros.ros.node import HeroNode
 from dsg_ros.ros.signals import on_signals
-from dsg_ros.ros.transitions import state
+from dsg_ros.ros.transitions import primary_state
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes lets another one have the interpreter (Python's default: 5 ms)."""
@@ -103,7 +103,7 @@ def run(args: Sequence[str] | None, make: Callable[[], HeroNode]) -> int:
         while asked is None and not spinner.ended.wait(3600.0):
             continue
         spinner.stop()
-        if state(node) != "finalized":  # by somebody's word already
+        if primary_state(node) != "finalized":  # by somebody's word already
             node.trigger_shutdown()
         return 1 if spinner.failed else 0
     finally:

@@ -89,11 +89,8 @@ class Sensors:
         odom_frame = frame_names.given(self._prefix, config().odom_frame)
         self.odom_frame = self.base_frame if self._alone else odom_frame
         """Of a robot without odometry that of its base: the map is its parent."""
-        self.other_parent = ""
-        """What else on /tf is the parent of that, or the map by somebody else's word: a frame should have one."""
-        self.conflict = ""
-        """The same in a sentence."""
-        self._others_on_tf: Callable[[], list[str]] = list
+        self.above = tf_others.Above(frames.others, say)
+        """Of that frame: a frame should have one parent."""
         self._held: deque[_Held] = deque()
         self._since = time.monotonic()
         self.mounting: Mounting | None = None
@@ -126,7 +123,7 @@ class Sensors:
         qos = self._config().qos
         types = {"odom": (Odometry, qos.odom), "scan": (LaserScan, qos.scan), "points": (PointCloud2, qos.points)}
         self._since = time.monotonic()
-        self._others_on_tf = lambda: tf_others.publishers(node)
+        self.above.publishers = lambda: tf_others.publishers(node)
         for name, source in self.inputs.items():
             source.subscribe(node, *types[name])
 
@@ -143,7 +140,7 @@ class Sensors:
         """Say which topic is silent, and whether anybody publishes it, and what is wrong on /tf; to be called now and
         then.
         """
-        self._look_above()
+        self.above.look(self.odom_frame, frame_names.map_frame(self._config()), self._alone)
         if time.monotonic() - self._since < _PATIENCE:
             return
         any_scan = any(source.received for source in self.scans)
@@ -171,16 +168,6 @@ class Sensors:
         if not (longest := self._config().input.odometry_silence):
             return Silence(f"{said}scans wait for it (input.odometry_silence is 0)", blocks=True)
         return Silence(f"{said}after {longest:g} s they are mapped alone, until it comes (input.odometry_silence)")
-
-    def _look_above(self) -> None:
-        """The odometry's frame, or without odometry the base, gets the map as parent; it ought to have no other."""
-        child, before = self.odom_frame, self.conflict
-        self.other_parent = self._frames.others.parent(child) if child else ""
-        other, map_frame = self.other_parent, frame_names.map_frame(self._config())
-        self.conflict = tf_others.conflict(child, other, map_frame, self._alone) if other else ""
-        if self.conflict and self.conflict != before:
-            names = ", ".join(self._others_on_tf()) or "unknown"
-            self._say("warning", f"{self.conflict}. Other publishers on /tf: {names}")
 
     def _odometry(self, message: Odometry) -> None:
         stamp, pose = convert.nanoseconds(message.header.stamp), convert.odometry_pose(message)

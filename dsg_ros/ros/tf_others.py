@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 
 from dsg_ros.ros import convert
+from dsg_ros.throttle import Say
 
 MOST = 4096
 """Frames of which that is remembered."""
@@ -54,6 +56,27 @@ class Others:
         """Of the frame ``child``; empty where nobody else has told one lately."""
         found = self._heard.get(child.lstrip("/"))
         return found.parent if found is not None and time.monotonic() < found.until else ""
+
+
+class Above:
+    """Watches what others have above the frame that gets the map as its parent; ``say`` logs it, once."""
+
+    def __init__(self, others: Others, say: Say) -> None:
+        self._others, self._say = others, say
+        self.publishers: Callable[[], list[str]] = list
+        """Names of those who may be it."""
+        self.parent = ""
+        """What else on /tf is the parent, or the map by somebody else's word; empty for nothing."""
+        self.conflict = ""
+        """The same in a sentence."""
+
+    def look(self, child: str, map_frame: str, alone: bool) -> None:
+        """Above ``child``: the odometry's frame, or of a robot that maps by scans ``alone`` its base; "": not known."""
+        before, self.parent = self.conflict, self._others.parent(child) if child else ""
+        self.conflict = conflict(child, self.parent, map_frame, alone) if self.parent else ""
+        if self.conflict and self.conflict != before:
+            names = ", ".join(self.publishers()) or "unknown"
+            self._say("warning", f"{self.conflict}. Other publishers on /tf: {names}")
 
 
 def conflict(child: str, other: str, map_frame: str, alone: bool) -> str:

@@ -30,7 +30,7 @@ def told(transition: Transition[Node]) -> Transition[Node]:
     return run
 
 
-def state(node: LifecycleNode) -> str:
+def primary_state(node: LifecycleNode) -> str:
     """Its primary state: unconfigured, inactive, active or finalized; between them that of the transition."""
     return str(node._state_machine.current_state[1])
 
@@ -43,7 +43,7 @@ def guard(node: LifecycleNode) -> None:
     change: Change = service.callback
 
     def guarded(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
-        before = state(node)
+        before = primary_state(node)
         try:
             return change(request, response)
         except RCLError as error:

@@ -120,10 +120,10 @@ def test_the_base_of_a_robot_without_odometry_is_above_its_sensor_on_tf():
     robot.tree.others.sending("map", "robot1/base_footprint", 0)
     robot.stand("map", "robot1/base_footprint")  # what the node broadcasts
     robot.sensors.complain()
-    assert robot.sensors.other_parent == ""
+    assert robot.sensors.above.parent == ""
     robot.stand("odom", "robot1/base_footprint")
     robot.sensors.complain()
-    assert robot.sensors.other_parent == "odom"
+    assert robot.sensors.above.parent == "odom"
     assert "/tf has 'odom' above 'robot1/base_footprint'" in robot.text()
 
 
@@ -148,7 +148,7 @@ def test_it_is_told_that_scans_alone_tell_of_the_way_now() -> None:
         assert said in found[1]
     robot = Robot(**{"input.odometry": "none"})
     assert judged(robot, "odometry", estimate) == (DiagnosticStatus.OK, "none is used (input.odometry none)")
-    robot.sensors.conflict = "somebody else"
+    robot.sensors.above.conflict = "somebody else"
     assert judged(robot, "map_to_odom")[0] == DiagnosticStatus.WARN
 
 

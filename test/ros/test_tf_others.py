@@ -66,13 +66,13 @@ def test_what_was_there_before_the_odometry_is_found_and_what_has_ended_is_not(m
     robot = Callbacks()
     robot.tree.take_static(TFMessage(transforms=[transform("map", "odom")]))
     robot.sensors.complain()
-    assert robot.sensors.conflict == ""  # of which frame is to be told by the odometry
+    assert robot.sensors.above.conflict == ""  # of which frame is to be told by the odometry
     robot.drive(convert.nanoseconds(transform("", "", 10**12).header.stamp))
     robot.sensors.complain()
-    assert "somebody else" in robot.sensors.conflict
+    assert "somebody else" in robot.sensors.above.conflict
     now[0] += 1e6
     robot.sensors.complain()
-    assert "somebody else" in robot.sensors.conflict  # a static transform stays
+    assert "somebody else" in robot.sensors.above.conflict  # a static transform stays
 
     others = tf_others.Others()
     others.sending("map", "odom", 5)
