@@ -93,7 +93,7 @@ class Callbacks:
         flaws = sum(counts[f"odometry_{flaw}"] for flaw in FLAWS)
         waiting = sensors.synchroniser._doubted.held is not None
         assert counts["odometry_received"] == self.used + flaws + waiting
-        ends = "scans_without_points scans_repeated_stamp scans_without_odometry scans_too_old"
+        ends = "scans_repeated_stamp scans_without_odometry scans_too_old"
         dropped = sum(counts[cause] for cause in (*ends.split(), "dropped_queue_full", "dropped_clock_jump"))
         refused = sum(sum(each.refused.values()) for each in scans)
         received = sum(each.received for each in scans)

