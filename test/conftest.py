@@ -39,5 +39,5 @@ def shared() -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz", type=int, default=200, help="mutated messages for each topic, of each way to send them")
+    parser.addoption("--fuzz", type=int, default=100, help="mutated messages for each topic, of each way to send them")
     parser.addoption("--kills", type=int, default=2, help="how often a mapping node is killed and goes on")
