@@ -101,7 +101,7 @@ class Localisation:
     def estimate(self, frame: Frame) -> Estimate:
         """One scan: deskew; then register it to the map around, or look for it in the whole map."""
         frame = self._source.of(frame, self._localiser.step)
-        frame = self._stuck_beams.without(frame) if frame.planar else frame
+        frame = self._stuck_beams.without(frame)
         odometry = plain(frame.odometry.at(frame.stamp))
         with self._stopwatch("localise"):
             cloud = self.cloud(frame)

@@ -111,7 +111,7 @@ class Slam:
     def _processed(self, frame: Frame) -> Estimate:
         self._taken = frame.stamp
         frame = self._odometry.of(frame, self._map.tracker.step if self._lost.search is None else NO_STEP)
-        frame = self._map.stuck_beams.without(frame) if frame.planar else frame
+        frame = self._map.stuck_beams.without(frame)
         alone = self._odometry.alone  # then nothing of the odometry is calibrated
         odometry = plain(frame.odometry.at(frame.stamp))
         self._calibration.hear(frame.reference, frame.stamp, frame.odometry)

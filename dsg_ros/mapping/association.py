@@ -104,9 +104,9 @@ class WorldVoxels:
         """Associate ``cloud`` (n, 3) by cell, making voxels where there are none.
 
         The cloud is in the base frame of ``keyframe``, at ``pose`` (7,) in map and ``stamp`` [ns].  ``surroundings``
-        is the local map at this voxel size; it gives each observation its normal, which faces the
-        ``sensor`` (3,), in the base frame.  Variances are larger by the share
-        ``doubt`` of themselves, as that of the scan's match is (`LocalMapper.doubt`).
+        is the local map at this voxel size; it gives each observation its normal, which faces the ``sensor`` (3,), in
+        the base frame.  Variances are larger by the share ``doubt`` of themselves, as that of the scan's match is
+        (`LocalMapper.doubt`).
         """
         s = self._settings
         keys, counts, points, sqrt_info, normals, means = voxel_kernels.observe(

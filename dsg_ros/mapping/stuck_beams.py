@@ -61,7 +61,9 @@ class StuckBeams:
         self._sensors: dict[bytes, _Sensor] = {}
 
     def without(self, frame: Frame) -> Frame:
-        """The planar scan of ``frame`` without what stuck beams tell in it."""
+        """``frame`` without what stuck beams tell in it; clouds, which have no such beams, as they are."""
+        if not frame.planar:
+            return frame
         key, odometry = frame.base_from_sensor.tobytes(), frame.odometry.at(frame.stamp)
         due = self._due(key, odometry) and len(frame.points) > 0
         if not due and key not in self._stuck:
