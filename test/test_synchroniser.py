@@ -334,14 +334,18 @@ def test_the_last_scan_of_a_log_resets_nothing():
     assert room.counts["scans_wrong_stamp"] == 1
 
 
-def test_odometry_is_silent_for_as_long_as_each_source_of_scans_says():
+@pytest.mark.parametrize(
+    ("one", "other"), [(("scan", ""), ("points", "")), (("scan", "front"), ("scan", "back"))], ids=["topics", "frames"]
+)
+def test_odometry_is_silent_for_as_long_as_each_sensor_says(one, other):
     """One lags: the time between them is not counted twice."""
     room = Room(odometry_silence=3.0)
     room.odom(0, 100)
     first = None
     for stamp in range(200, 6000, 100):
-        frames = room.sync.add_scan(stamp * 1_000_000, np.ones((1, 3)), source="scan")
-        frames += room.sync.add_scan((stamp - 50) * 1_000_000, np.ones((1, 3)), source="points")
+        frames = []
+        for (source, frame), at in ((one, stamp), (other, stamp - 50)):
+            frames += room.sync.add_scan(at * 1_000_000, np.ones((1, 3)), source=source, sensor_frame=frame)
         first = first or (frames and stamp)
     assert first == 3200
 
@@ -354,17 +358,6 @@ def test_of_two_sensors_on_one_topic_that_stamp_alike_no_scan_is_dropped():
             assert _stamps(room.scan(stamp, frame=frame)) == [stamp]
     assert room.scan(400, frame="front") == []
     assert room.counts["scans_repeated_stamp"] == 1
-
-
-def test_odometry_is_silent_for_as_long_as_each_sensor_of_a_topic_says():
-    """As of two topics: one lags, and the time between them is not counted twice."""
-    room = Room(odometry_silence=3.0)
-    room.odom(0, 100)
-    first = None
-    for stamp in range(200, 6000, 100):
-        frames = room.scan(stamp, frame="front") + room.scan(stamp - 50, frame="back")
-        first = first or (frames and stamp)
-    assert first == 3200
 
 
 def test_sensors_whose_frames_are_ever_new_are_not_all_remembered():
