@@ -2,7 +2,8 @@
 
 The pipeline in a process of its own, fed as ``run`` feeds it.  A keyframe's seconds are those of its scan and of the
 scans after it until the next, `Slam.estimate` and `Slam.catch_up`; the processor's are of all threads.  Solves of the
-whole graph, which grow with it, are told apart too.  Memory is what is resident.
+whole graph, which grow with it, are told apart too.  Memory is what is resident, and what the map's parts say they
+have.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ Statistic = Callable[[Array], np.floating]
 @dataclass(frozen=True)
 class Costs:
     """Of each of n keyframes, with the scans until the next: ``wall`` and ``processor`` (n,) seconds, ``scans`` (n,),
-    the resident ``memory`` (n,) [bytes] after them, and ``phases``, the seconds (n,) of each of the stopwatch's.
+    the resident ``memory`` (n,) [bytes] after them, ``phases``, the seconds (n,) of each of the stopwatch's, and
+    ``parts``, the bytes (n,) of each part of the map (`GrowingMap.memory`).
     """
 
     wall: Array
@@ -45,6 +47,7 @@ class Costs:
     scans: NDArray[np.int64]
     memory: NDArray[np.int64]
     phases: dict[str, Array]
+    parts: dict[str, NDArray[np.int64]]
 
     @property
     def fifths(self) -> list[slice]:
@@ -52,10 +55,16 @@ class Costs:
         ends = np.linspace(0, len(self.wall), FIFTHS + 1).round().astype(int)
         return [slice(*pair) for pair in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
-    def grown(self, fifth: slice) -> float:
-        """Bytes a keyframe that memory grew by in a fifth; before the first keyframe's scans it is not known."""
+    @property
+    def whole(self) -> NDArray[np.int64]:
+        """Bytes (n,) of all parts of the map."""
+        return np.sum(list(self.parts.values()), axis=0)
+
+    @staticmethod
+    def grown(memory: NDArray[np.int64], fifth: slice) -> float:
+        """Bytes a keyframe by which ``memory`` (n,) grew in a fifth; before the first one's scans it is not known."""
         first = max(fifth.start - 1, 0)
-        return float(self.memory[fifth.stop - 1] - self.memory[first]) / (fifth.stop - 1 - first)
+        return float(memory[fifth.stop - 1] - memory[first]) / (fifth.stop - 1 - first)
 
     def leaps(self, most: int = 6) -> list[tuple[int, float, bool]]:
         """The keyframes at which memory grew most, by how much [MiB] and whether the whole graph was solved there."""
@@ -82,6 +91,7 @@ def measure(log: Path) -> Costs:
     taken: list[tuple[float, float, int]] = []
     memory: list[int] = []
     totals: list[dict[str, float]] = []
+    parts: list[dict[str, int]] = []
     with reading(log, topics, settings.input) as stream:
         for frame in stream:
             if not taken:
@@ -94,12 +104,14 @@ def measure(log: Path) -> Costs:
                 taken.append((0.0, 0.0, 0))
                 memory.append(0)
                 totals.append({})
+                parts.append(slam._map.memory())
             wall, work, scans = taken[-1]
             taken[-1] = wall + seconds, work + processor, scans + 1
             memory[-1], totals[-1] = resident_bytes(), stopwatch.totals()
     walls, works, counts = (np.array(column) for column in zip(*taken, strict=True))
     phases = {name: np.diff([each.get(name, 0.0) for each in totals], prepend=0.0) for name in sorted(totals[-1])}
-    return Costs(walls, works, counts, np.array(memory), phases)
+    of_parts = {name: np.array([each[name] for each in parts]) for name in parts[-1]}
+    return Costs(walls, works, counts, np.array(memory), phases, of_parts)
 
 
 def rows(name: str, costs: Costs) -> list[Row]:
@@ -111,16 +123,18 @@ def rows(name: str, costs: Costs) -> list[Row]:
         _row(name, "the same without solves of the whole graph, mean", costs, 1e3 * (costs.wall - solves)),
         _row(name, "processor time a keyframe, mean", costs, 1e3 * costs.processor),
     ]
-    first, last = (costs.grown(costs.fifths[at]) / 1024 for at in (0, -1))
+    whole = slice(0, len(costs.memory))
+    fifths = costs.fifths[0], costs.fifths[-1]
+    first, last, every = (costs.grown(costs.memory, part) / 1024 for part in (*fifths, whole))
     note = f"{last:.1f} kB over {first:.1f} kB; resident in the end {costs.memory[-1] / 2**20:.0f} MiB"
-    every = costs.grown(slice(0, len(costs.memory))) / 1024
-    since = (
-        f"{every:.1f} kB over {first:.1f} kB; tables double and solves leave what they worked with: it comes in leaps"
-    )
+    since = f"{every:.1f} kB over {first:.1f} kB"
+    in_first, in_last = (costs.grown(costs.whole, part) / 1024 for part in fifths)
+    of_map = f"{in_last:.1f} kB over {in_first:.1f} kB; in the end {costs.whole[-1] / 2**20:.0f} MiB"
     return [
         *told,
         Row("processes", name, "memory a keyframe", last / first, None, "", GROWTH, note, alone=True),
         Row("processes", name, "memory a keyframe so far", every / first, None, "", GROWTH, since, alone=True),
+        Row("processes", name, "bytes of the map a keyframe", in_last / in_first, None, "", None, of_map, alone=True),
     ]
 
 
@@ -141,6 +155,9 @@ def profile(name: str, costs: Costs) -> str:
         "all": [1e3 * float(costs.wall[part].mean()) for part in costs.fifths],
         "scans": [float(costs.scans[part].mean()) for part in costs.fifths],
         "resident [MiB]": [float(costs.memory[part][-1]) / 2**20 for part in costs.fifths],
+    }
+    lines |= {
+        f"{name} [MiB]": [float(size[part][-1]) / 2**20 for part in costs.fifths] for name, size in costs.parts.items()
     }
     order = sorted(lines, key=lambda line: lines[line][0] - lines[line][-1])
     head = f"{name}: {len(costs.wall)} keyframes; milliseconds a keyframe by fifth"

@@ -33,6 +33,7 @@ from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.resumption import Resumed, Resumption
 from dsg_ros.mapping.scan_odometry import NO_STEP
 from dsg_ros.mapping.tracking import Tracked
+from dsg_ros.memory import give_back
 from dsg_ros.starting import compile_all
 from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.stopwatch import Stopwatch
@@ -55,6 +56,7 @@ class Slam:
         self._odometry = OdometrySource(settings, self._calibration.predict)
         self._stopwatch = Stopwatch()
         self._compiled, self._compilations = 0, 0
+        self._memory: dict[str, int] = {}
         self._travel = 0.0
         self._moment = Moment(poses.IDENTITY, np.zeros(6), 0.0)
         self._refused = 0
@@ -72,6 +74,7 @@ class Slam:
         self._map = self._new_map(planar)
         self._warm = True
         compile_all(self._settings, self._map.mapper, self._calibration, planar)
+        give_back()
         self._compiled = compilations()
 
     def _new_map(self, planar: bool) -> GrowingMap:
@@ -251,6 +254,8 @@ class Slam:
         ``keyframe``, and the first time after `restore`.
         """
         changed, self._shown = keyframe or not self._shown, True
+        if changed:
+            self._memory = self._map.memory()
         covariance = self._map.back_end.covariance(relative)
         if self._odometry.alone:
             covariance = covariance + self._map.tracker.unmatched
@@ -399,6 +404,7 @@ class Slam:
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
         self._compilations = compilations() - self._compiled
         grid = self._map.whole_grid()
+        self._memory = self._map.memory()
         metrics = {**self._stopwatch.summary(), **self._metrics()}
         return run_result(self._map, self._calibration, trajectory, grid, metrics, self._counts())
 
@@ -418,12 +424,13 @@ class Slam:
             "open_directions": float(count),
             "open_heading": math.atan2(float(widest[1]), float(widest[0])),
             "compilations_after_warm_up": float(self._compilations),
+            **{f"memory_bytes.{part}": float(size) for part, size in self._memory.items()},
         }
 
     def _counts(self) -> dict[str, int]:
         m = self._map
         totals = {"scans": len(m.scans), "keyframes": len(m.keyframes), "loops": len(m.back_end.loops)}
-        totals |= m.back_end.loops.counts
+        totals |= m.back_end.loops.counts | {"scans_evicted": m.scans.evicted}
         totals |= self._calibration.counts | {"voxels": m.voxels.living, "scans_of_other_kind": self._refused}
         totals["keyframes_left_out_of_grid"] = m.grid.left_out
         totals |= self._odometry.counts | self._lost.counts | m.back_end.sightings.counts | m.stuck_beams.counts

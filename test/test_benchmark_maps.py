@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import dataclasses
 import lzma
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -186,6 +187,7 @@ def test_costs_are_of_all_scans_and_fifths_of_all_keyframes(at_hand: Path) -> No
     spent = costs.phases["estimate"] + costs.phases["catch_up"]
     assert (spent <= costs.wall).all()
     assert spent.sum() > 0.8 * costs.wall.sum()
+    assert (np.diff(costs.whole) > 0).all()
 
 
 def test_growth_is_told_of_the_last_fifth_over_the_first() -> None:
@@ -194,12 +196,16 @@ def test_growth_is_told_of_the_last_fifth_over_the_first() -> None:
     graph = np.where(np.arange(count) == 45, 2.5, 0.0)
     memory = np.cumsum(np.repeat([1, 1, 1, 1, 2], 10)) * mega
     memory[30:] += 100 * mega
-    costs = keyframes.Costs(wall + graph, wall, np.ones(count, int), memory, {"graph": graph})
+    parts = {"graph": np.arange(count) * mega, "scans": np.arange(count) ** 2 * mega}
+    costs = keyframes.Costs(wall + graph, wall, np.ones(count, int), memory, {"graph": graph}, parts)
     found = {row.what: row for row in keyframes.rows("made", costs)}
     assert found["time a keyframe, mean"].ours == pytest.approx(1.75)
     assert found["time a keyframe, mean"].reached is False
     assert found["time a keyframe, median"].ours == pytest.approx(1.5)
     assert found["the same without solves of the whole graph, mean"].ours == pytest.approx(1.5)
     assert found["memory a keyframe"].ours == pytest.approx(2.0)
+    # Of the fifth's first keyframe what was before, too.
+    assert found["bytes of the map a keyframe"].ours == pytest.approx((49**2 - 39**2 + 10) / 10 / ((9**2 + 9) / 9))
+    assert re.search(r"scans \[MiB\] +81.00 +361.00 +841.00 +1521.00 +2401.00", keyframes.profile("made", costs))
     assert "30 by 101.0 MiB" in keyframes.profile("made", costs)
     assert "45 by 2.0 MiB (graph solved)" in keyframes.profile("made", costs)

@@ -216,6 +216,23 @@ def test_results_agree_with_each_other(run: Run) -> None:
     np.testing.assert_allclose(run.result.trajectory[on_path], run.result.path.poses, atol=1e-9)
 
 
+def test_bytes_are_told_by_part(drive: Drive) -> None:
+    slam = Slam(still())
+    estimates = [slam.process(frame) for frame in drive.frames[:150]]
+    told = estimates[-1].metrics
+    keyframes, scans, world = slam._map.keyframes, slam._map.scans, slam._map.back_end.world
+    assert told["memory_bytes.keyframes"] == sum(c.nbytes for c in keyframes.clouds) + len(keyframes) * (8 + 56 + 8 + 1)
+    assert told["memory_bytes.scans"] > sum(cloud.nbytes for cloud in scans.clouds[:-10]) > 0
+    _, rows = world.rows(VoxelSensorObs)
+    of_rows, of_voxels = sum(column.nbytes for column in rows.values()), world.voxels.nbytes
+    assert of_rows + of_voxels < told["memory_bytes.sightings"] < 1.3 * (of_rows + of_voxels)
+    assert told["memory_bytes.graph"] > world.poses.nbytes
+    parts = {name for name in told if name.startswith("memory_bytes.")}
+    halfway = [each.metrics for each in estimates[:75] if each.keyframe][-1]
+    assert all(0 < halfway[name] < told[name] for name in parts - {"memory_bytes.voxels"})
+    assert 0 < halfway["memory_bytes.voxels"] <= told["memory_bytes.voxels"]  # mostly a hash table that doubles
+
+
 def test_loops_link_visits_of_one_place(drive: Drive, run: Run) -> None:
     number = {frame.stamp: index for index, frame in enumerate(drive.frames)}
     at = np.array([number[stamp] for stamp in run.result.path.stamps])

@@ -135,6 +135,11 @@ class Refinement:
     """The last passes of a run: keyframes and the map together, then every scan against the keyframes around."""
 
     enabled: Annotated[bool, Doc("Keep the scans for it (about 2 kB each) and run it at the end")] = True
+    most_points: Annotated[
+        int,
+        Doc("Points of scans that are kept for it, 12 bytes each, at most: of more, the oldest scans are forgotten"),
+        Range(10_000, 10**10),
+    ] = 50_000_000
     voxel_share: Annotated[
         float,
         Doc(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dsg_ros.core.factors import base
 from dsg_ros.core.factors.base import Factor
+from dsg_ros.core.room import room
 from dsg_ros.core.variables import Kind
 
 _SLOT_BITS, _GENERATION_BITS = 36, 20
@@ -18,7 +19,7 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 LEAP, LEAP_TO = 16, 1 << 20
-"""How many times larger a column becomes that has no room left, and up to how many rows; beyond, it doubles.  Memory
+"""How many times larger a column becomes that has no room left, and up to how many rows; beyond, it doubles.  `room`
 that is not touched costs nothing, and what fits is never copied: to copy the rows of a window's sightings takes as long
 as half of its solve.
 """
@@ -73,15 +74,15 @@ class Column:
 
     def lengthen(self, count: int) -> slice:
         """Append ``count`` rows that are yet to be written; where they are."""
-        before, room = self._size, len(self._data)
+        before, most = self._size, len(self._data)
         self._size += count
-        if self._size > room:
-            self._move(max(self._size, min(LEAP * room, LEAP_TO), 2 * room, 16), before)
+        if self._size > most:
+            self._move(max(self._size, min(LEAP * most, LEAP_TO), 2 * most, 16), before)
         return slice(before, self._size)
 
-    def _move(self, room: int, written: int) -> None:
-        """To an array of its own for ``room`` rows, of which so many are ``written``."""
-        moved = np.empty((room, *self._data.shape[1:]), self._data.dtype)
+    def _move(self, most: int, written: int) -> None:
+        """To an array of its own for ``most`` rows, of which so many are ``written``."""
+        moved = room((most, *self._data.shape[1:]), self._data.dtype)
         moved[:written] = self._data[:written]
         self._data, self._shared = moved, False
 
@@ -132,7 +133,7 @@ class Table:
 
     A row lives in a slot; a removed row's slot is used again under the next generation, so that an id never comes to
     mean another row.  ``incident`` finds a row from the first key it touches; entries are checked when read, not when
-    rows change.
+    rows change.  It is made when `touching` is first asked for: a run never does, and it is half as large as the rows.
     """
 
     def __init__(self, cls: type[Factor], number: int) -> None:
@@ -145,11 +146,17 @@ class Table:
         self.alive = Column((), np.bool_)
         self._generation = Column((), np.int64)
         self._free: list[int] = []
-        self._incident: dict[int, list[int]] = {}
+        self._incident: dict[int, list[int]] | None = None
         self._stale = 0
 
     def __len__(self) -> int:
         return len(self.alive) - len(self._free)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows, free slots among them."""
+        columns = (self.alive, self._generation, *self.columns.values())
+        return sum(column.view.nbytes for column in columns)
 
     def insert(self, fields: dict[str, NDArray[Any]], rows: int) -> NDArray[np.int64]:
         """Store checked columns, each with a value a row or one for all; returns the rows' ids."""
@@ -174,12 +181,10 @@ class Table:
         self.alive.view[slots] = False
         self._generation.view[slots] += 1
         self._free.extend(slots.tolist())
-        # What the index has of removed rows stays until it is read; where most of it is of those, it is made anew.
+        # What the index has of removed rows stays until it is read; where most of it is of those, it is made anew then.
         self._stale += len(slots)
         if self._stale > max(len(self), 1024):
-            self._incident.clear()
-            self._index(self.living())
-            self._stale = 0
+            self._incident, self._stale = None, 0
 
     def update(self, slots: NDArray[np.int64], fields: dict[str, NDArray[Any]]) -> None:
         """Overwrite fields of rows, keys included."""
@@ -203,9 +208,7 @@ class Table:
         self._free = state["slots.free"].tolist()
         if len({len(c) for c in (self.alive, self._generation, *self.columns.values())}) != 1:
             raise ValueError(f"{self.cls.__name__}: columns of different lengths")
-        self._incident.clear()
-        self._stale = 0
-        self._index(self.living())
+        self._incident, self._stale = None, 0
 
     def slots(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Slots of living rows; KeyError naming the first id that is none."""
@@ -225,6 +228,9 @@ class Table:
 
     def touching(self, first_keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Slots of the rows whose first key is among ``first_keys``; the cost is that of the answer."""
+        if self._incident is None:
+            self._incident = {}
+            self._index(self.living())
         name, found = self.key_names[0], []
         for key in first_keys.tolist():
             entries = self._incident.get(key)
@@ -250,6 +256,8 @@ class Table:
         return (np.int64(self._number) << (_SLOT_BITS + _GENERATION_BITS)) | (generation << _SLOT_BITS) | slots
 
     def _index(self, slots: NDArray[np.int64]) -> None:
+        if self._incident is None:
+            return
         keys = self.columns[self.key_names[0]].view[slots]
         if len(keys) and (keys == keys[0]).all():  # what one scan saw
             self._incident.setdefault(int(keys[0]), []).extend(slots.tolist())

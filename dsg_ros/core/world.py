@@ -65,6 +65,12 @@ class WorldModel:
         """The same as they lie, to be read; valid until the next one is added."""
         return self._values[Kind.VOXEL].view
 
+    @property
+    def nbytes(self) -> dict[Kind | type[Factor], int]:
+        """Bytes of the variables of each kind and of the rows of each type."""
+        of: dict[Kind | type[Factor], int] = {cls: table.nbytes for cls, table in self._tables.items() if len(table)}
+        return of | {kind: self._values[kind].view.nbytes + self._local[kind].view.nbytes for kind in Kind}
+
     def add_pose(self, pose: ArrayLike) -> int:
         """Add a pose (7,); returns its key.  ValueError unless it is finite with a unit quaternion."""
         return int(self._add(Kind.POSE, pose_row(pose)[None])[0])

@@ -32,7 +32,7 @@ from dsg_ros.io.map_folder import CHECKPOINT, check_map_folder
 from dsg_ros.state import State
 
 FORMAT = "dsg_ros checkpoint"
-FORMAT_VERSION = 13
+FORMAT_VERSION = 14
 MANIFEST = "checkpoint.json"
 
 PIECE = 1 << 20

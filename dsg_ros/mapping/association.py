@@ -82,6 +82,11 @@ class WorldVoxels:
         return len(self.counts)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept of them."""
+        return self.cells.nbytes + self._shown.nbytes + sum(getattr(self, name).nbytes for name in _BY_VOXEL)
+
+    @property
     def living(self) -> int:
         """Those that keyframes see: each has a cell."""
         return len(self.cells)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration
+from dsg_ros.core.factors import Loop, OdomSE3, PosePrior, Registration, VoxelSensorObs
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.factors.odometry import noise
 from dsg_ros.core.native import plain, se3
@@ -33,6 +33,7 @@ from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import joint, window_kernel
 from dsg_ros.mapping.association import Statistics
 from dsg_ros.mapping.closures import Closure
+from dsg_ros.mapping.keyframes import Rows
 from dsg_ros.mapping.loop_rows import LoopRows, square_root
 from dsg_ros.mapping.sightings import Sightings
 from dsg_ros.state import State, nested, packed, part, unpacked
@@ -83,18 +84,25 @@ class BackEnd:
         self.metrics: dict[str, float] = {}
         self._moving = np.diag(np.isin(np.arange(6), axes).astype(float))
         self._covariance, self._held = self._moving * ANCHOR_SIGMA**2, (np.eye(6) - self._moving) * ANCHOR_SIGMA**2
+        self._linear = SparseCholesky()
+        self._graph_solver = LevenbergMarquardt(self._linear, max_iterations=30, tolerance=1e-6)
+        self._joint_solver = LevenbergMarquardt(self._linear, max_iterations=30, tolerance=1e-5)
         self._keyframe_count = 0
-        self._links: list[tuple[int, int]] = []
+        self._links = Rows(2, dtype=np.int64)
         self._told: Theta | None = None
         self._split: tuple[Theta, Theta]
         self._window: Window | None = None
-        self._graph_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-6)
-        self._joint_solver = LevenbergMarquardt(SparseCholesky(), max_iterations=30, tolerance=1e-5)
 
     @property
     def trajectory(self) -> NDArray[np.float64]:
         """Keyframe poses (k, 7), base in map."""
         return self.world.poses
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the graph between poses: all of the world that is not the sightings'."""
+        own = {Kind.VOXEL, VoxelSensorObs}
+        return self._links.nbytes + sum(size for of, size in self.world.nbytes.items() if of not in own)
 
     def pose(self, key: int) -> NDArray[np.float64]:
         """Pose (7,) of one keyframe; -1 is the newest."""
@@ -170,7 +178,7 @@ class BackEnd:
 
     def _pair(self, odometry: int, key: int, relative: NDArray[np.float64], sqrt_info: NDArray[np.float64]) -> None:
         registration = self.world.add(Registration, first=key - 1, second=key, measured=relative, sqrt_info=sqrt_info)
-        self._links.append((odometry, registration))
+        self._links.append([odometry, registration])
 
     def add_gap(self, closure: Closure) -> None:
         """Tie the newest keyframe to the map where no odometry leads to it from the one before: by ``closure``, which
@@ -204,6 +212,7 @@ class BackEnd:
         for _ in range(WITHDRAWALS + 1):
             if not (self._adopt_graph(solve(self.problem(), theta, self._graph_solver)) and self.loops.withdraw(theta)):
                 break
+        self._linear.forget()  # the next graph is another
         return self.sightings.regroup()
 
     def _adopt_graph(self, solution: Solution) -> bool:
@@ -231,12 +240,14 @@ class BackEnd:
         follow as there.
         """
         problem = joint.with_surfaces(self.problem(), self.sightings.surfaces())
-        solution = solve(problem, _split(theta, self._settings.refinement.voxel_share), self._joint_solver)
+        shared = _split(theta, self._settings.refinement.voxel_share)
+        solution = solve(problem, shared, self._joint_solver)
         self.metrics["joint_cost"], self.metrics["joint_iterations"] = float(solution.cost), float(solution.iterations)
         if solution.code in (Result.DIVERGED, Result.SINGULAR):
             self._refuse(_reason(solution.underconstrained))
         else:
             self.world.set_poses(np.arange(self._keyframe_count), solution.state.poses[: self._keyframe_count])
+        self._linear.forget()
         return self.sightings.regroup()
 
     def adopt_keyframes(self, trajectory: NDArray[np.float64]) -> Statistics:
@@ -262,7 +273,7 @@ class BackEnd:
             rows = held.rows
         chosen = window_kernel.choose(rows.keys, first_seen, first, window.voxels, window.observations)
         keys = np.arange(first, newest)
-        odometry, registrations = np.array(self._links[first : newest - 1], np.int64).T
+        odometry, registrations = self._links.values[first : newest - 1].T
         stacks = self.world.stack(OdomSE3, odometry), self.world.stack(Registration, registrations)
         links = joined([rows_of(stack, theta) for stack in stacks])
         system = window_solver.System(
@@ -317,7 +328,7 @@ class BackEnd:
         window, sightings = _window_state(self._window), self.sightings.state()
         return nested(world=self.world.state(), sightings=sightings, window=window, loops=self.loops.state()) | {
             "covariance": self._covariance.copy(),
-            "links": np.array(self._links, np.int64).reshape(-1, 2),
+            "links": self._links.values,
             "facts": packed(facts),
         }
 
@@ -328,7 +339,7 @@ class BackEnd:
         self._keyframe_count = len(self.world.poses)
         self._covariance = np.array(state["covariance"])
         self.sightings.restore(part(state, "sightings"))
-        self._links = [(odometry, registration) for odometry, registration in state["links"].tolist()]
+        self._links.load(state["links"])
         self.loops.restore(part(state, "loops"))
         if len(self._links) != max(0, self._keyframe_count - 1):
             raise ValueError("links of other keyframes than there are")

@@ -55,6 +55,11 @@ class CellIndex:
         return self._living
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the table."""
+        return sum(column.nbytes for column in self._slots)
+
+    @property
     def slots(self) -> Slots:
         """The table, for kernels; valid until something is put into it."""
         return self._slots

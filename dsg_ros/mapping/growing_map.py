@@ -33,6 +33,7 @@ from dsg_ros.mapping.resumption import Last, Resumed, Resumption
 from dsg_ros.mapping.retirement import Retirement
 from dsg_ros.mapping.stuck_beams import StuckBeams
 from dsg_ros.mapping.tracking import Prediction, Tracked, Tracker
+from dsg_ros.memory import give_back
 from dsg_ros.state import State, nested, part
 from dsg_ros.stopwatch import Stopwatch
 
@@ -76,7 +77,7 @@ class GrowingMap:
         self._settings, self._predict, self._stopwatch = settings, predict, stopwatch
         self.planar = planar
         self.keyframes = Keyframes()
-        self.scans = ScanLog(keep_clouds=settings.refinement.enabled)
+        self.scans = ScanLog(settings.refinement.most_points if settings.refinement.enabled else 0)
         self.mapper = LocalMapper(settings.registration, settings.input, planar=planar)
         self.range_noise = self.mapper.range_noise
         self.tracker = Tracker(settings, self.mapper, predict)
@@ -108,6 +109,21 @@ class GrowingMap:
     def empty(self) -> bool:
         """Whether no keyframe has seen anything: there is nowhere that the robot could be looked for."""
         return not len(self._around) and not any(len(cloud) for cloud in self.keyframes.clouds)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that grow with the way, by part: ``keyframes`` with their clouds, ``scans`` between them, the
+        ``graph`` between poses, ``sightings`` of voxels, ``voxels``, the rays and tiles of the ``grid``, and what
+        ``places`` look like.
+        """
+        return {
+            "keyframes": self.keyframes.nbytes,
+            "scans": self.scans.nbytes,
+            "graph": self.back_end.nbytes,
+            "sightings": self.back_end.sightings.nbytes,
+            "voxels": self.voxels.nbytes + self.retirement.nbytes,
+            "grid": self.grid.nbytes,
+            "places": self.closer.nbytes,
+        }
 
     def hang(
         self,
@@ -224,6 +240,7 @@ class GrowingMap:
         self.voxels.moved(self.back_end.settle_window())
         with self._stopwatch("graph"):
             self._follow(self.back_end.solve_graph(theta))
+            give_back()
 
     def _solve_jointly(self, theta: Theta) -> None:
         if self._settings.refinement.voxel_share > 0.0:
@@ -256,6 +273,7 @@ class GrowingMap:
             with self._stopwatch("refinement"):
                 s, trajectory = self._settings.refinement, self.back_end.trajectory
                 self._adopt(refinement.refine_keyframes(s, self.mapper, self.keyframes, trajectory))
+                give_back()
         self.tracker.move(se3.compose(self.back_end.pose(-1), relative))
         self.refresh_local_map()
         return relative
@@ -273,6 +291,7 @@ class GrowingMap:
             s, trajectory = self._settings.refinement, self.back_end.trajectory
             refined = refinement.refine(s, self.mapper, self.keyframes, self.scans, trajectory)
             self._adopt(refined.keyframes)
+            give_back()
         return refined.scans
 
     def _adopt(self, trajectory: NDArray[np.float64]) -> None:

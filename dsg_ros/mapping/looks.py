@@ -55,6 +55,11 @@ class Looks:
         self._seen = Rows(RINGS, SECTORS, dtype=np.uint8)
         self._keys = Rows(RINGS)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept."""
+        return self._keyframes.nbytes + self._seen.nbytes + self._keys.nbytes
+
     def state(self) -> State:
         """As `dsg_ros.state` says."""
         return {"keyframes": self._keyframes.values, "seen": self._seen.values}

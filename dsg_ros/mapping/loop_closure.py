@@ -62,6 +62,11 @@ class LoopCloser:
             "loops_waiting": 0,
         }
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what places look like."""
+        return self._looks.nbytes
+
     def state(self) -> State:
         """As `dsg_ros.state` says: the closures that wait, and what places look like."""
         return {"counts": packed(self.counts), **nested(waiting=self._agreement.state(), looks=self._looks.state())}

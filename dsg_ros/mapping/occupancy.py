@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from dsg_ros import config
 from dsg_ros.core.native import plain
+from dsg_ros.core.room import room
 from dsg_ros.grid_store import GridStore
 from dsg_ros.interface import GridUpdate, OccupancyGrid
 from dsg_ros.mapping import occupancy_kernel as kernel
@@ -64,6 +65,11 @@ class ScanRows:
 
     def __len__(self) -> int:
         return len(self._sensors)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of them."""
+        return self._rays.nbytes + self._offsets.nbytes + self._sensors.nbytes
 
     @property
     def scans(self) -> Scans:
@@ -188,8 +194,7 @@ class Tiles:
             self.index, self.corner = index, low
         needed = self.used + kernel.tiles_wanted(self.index, self.corner, boxes)
         if needed > len(self.counts):
-            # What is not yet touched costs no memory: the system gives pages of zeros when they are written to.
-            counts = np.zeros((max(needed, 2 * self.used), 2, kernel.TILE, kernel.TILE), np.uint16)
+            counts = room((max(needed, 2 * self.used), 2, kernel.TILE, kernel.TILE), np.uint16)
             counts[: self.used] = self.counts[: self.used]
             versions = np.zeros(len(counts), np.int64)
             versions[: self.used] = self.versions[: self.used]
@@ -221,6 +226,13 @@ class OccupancyMapper:
     def __len__(self) -> int:
         """Keyframes known."""
         return len(self._scans)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the scans and of the tiles that are drawn."""
+        tiles = self._tiles
+        drawn = tiles.counts[: tiles.used].nbytes + tiles.index.nbytes + tiles.placed.nbytes
+        return self._scans.nbytes + drawn
 
     def add(self, points: NDArray[np.float64], base_from_sensor: NDArray[np.float64]) -> None:
         """Keep the next keyframe's scan: returns ``points`` (n, 3) in its base frame, and the sensor's pose (7,)."""

@@ -128,12 +128,12 @@ def _scans(
 ) -> Array:
     """All scans (n, 7): those between keyframes matched to the keyframes around the one that they hang on.
 
-    What a robot saw again while it stood moves with the scan that is kept.
+    What a robot saw again while it stood moves with the scan that is kept; what is not kept, with its keyframe.
     """
     neighbours, out, keyframe = _Neighbours(settings, trajectory), scans.on(trajectory), scans.keyframe.values
-    # The first scan on a keyframe is the keyframe itself.
+    # The first scan on a keyframe is the keyframe itself, and has no cloud; nor have those that were evicted.
     own = scans.moves_with.values == np.arange(len(scans))
-    between = np.flatnonzero((np.diff(keyframe, prepend=-1) == 0) & own)
+    between = np.flatnonzero(np.fromiter(map(len, scans.clouds), np.int64, len(scans)))
     hangs_on = keyframe[between]
 
     def refined(block: range) -> None:

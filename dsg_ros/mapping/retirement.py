@@ -47,6 +47,11 @@ class Retirement:
         # Out of credit, and seen by a keyframe of the window.
         self._waiting = NOTHING
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept of the voxels."""
+        return self.credit.nbytes + self._marks.nbytes
+
     def look(
         self,
         cloud: NDArray[np.float64],

@@ -18,6 +18,7 @@ from dsg_ros import config, poses
 from dsg_ros.core.factors import VoxelSensorObs
 from dsg_ros.core.factors.base import Kernel
 from dsg_ros.core.solvers.held_rows import HeldRows
+from dsg_ros.core.variables import Kind
 from dsg_ros.core.world import WorldModel
 from dsg_ros.mapping import voxel_map
 from dsg_ros.mapping.association import Observations, Statistics
@@ -49,6 +50,13 @@ class Sightings:
         self.counts = {"voxels_merged": 0, "voxels_split": 0, "voxels_evicted": 0, "voxels_retired": 0}
         # By sighting, in the order of their keyframes: the row's id, the keyframe, of how many points it is the mean.
         self._rows, self._keyframe, self._points = Rows(dtype=np.int64), Rows(dtype=np.int32), Rows(dtype=np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of them and of the voxels' positions, in the world too."""
+        own = sum(rows.nbytes for rows in (self.first_seen, self._rows, self._keyframe, self._points))
+        there = self._world.nbytes
+        return own + there.get(VoxelSensorObs, 0) + there[Kind.VOXEL]
 
     def add(self, keyframe: int, seen: Observations) -> None:
         """Voxel variables for those that ``keyframe`` saw the first time, and one sighting a voxel."""

@@ -1,5 +1,8 @@
 """Every solver on every problem, result codes, covariances, and a growing graph that compiles nothing."""
 
+import gc
+import weakref
+
 import jax
 import numpy as np
 import pytest
@@ -131,6 +134,23 @@ def test_two_solutions_of_one_sparse_solver_keep_their_own_factors():
     assert solver.linear.analyses == 1
     assert np.trace(marginal_covariance(second, 4)) < 0.9 * np.trace(before)
     np.testing.assert_allclose(marginal_covariance(first, 4), before, rtol=1e-10)
+
+
+def test_a_solver_that_forgets_frees_its_factor_and_others_work_on():
+    solver = LevenbergMarquardt(SparseCholesky(), tolerance=1e-13)
+    world = small_world(PROBLEMS["chain"])
+    kept, solution = (solve(world.snapshot(), THETA, solver) for _ in range(2))
+    before = marginal_covariance(kept, 4)
+    gone = weakref.ref(solution.factorisation)
+    gc.disable()  # which would find it sooner or later
+    try:
+        marginal_covariance(solution, 4)
+        solver.linear.forget()
+        del solution
+        assert gone() is None
+    finally:
+        gc.enable()
+    np.testing.assert_array_equal(marginal_covariance(kept, 4), before)
 
 
 def test_a_growing_graph_compiles_nothing():

@@ -38,7 +38,7 @@ def chain() -> BackEnd:
 
 def cut(back_end: BackEnd, link: int, sqrt_info: np.ndarray) -> None:
     """Leave ``sqrt_info`` of what ties two keyframes."""
-    odometry, registration = back_end._links[link]
+    odometry, registration = back_end._links.values[link]
     back_end.world.set_rows([odometry], weight=0.0)
     back_end.world.set_rows([registration], sqrt_info=sqrt_info[None])
 

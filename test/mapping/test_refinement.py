@@ -22,7 +22,7 @@ Recorded = tuple[Keyframes, ScanLog, Array, Array]
 def recorded(mapper: LocalMapper) -> Recorded:
     """A drive through the room: keyframes where they were, the three scans after each 5 cm off."""
     truth = worlds.drive([(-2, 0.5), (0.5, 0.5), (0.5, -1.5)], step=0.08, turn=0.1)
-    keyframes, scans = Keyframes(), ScanLog(keep_clouds=True)
+    keyframes, scans = Keyframes(), ScanLog(most_points=10**6)
     rng = np.random.default_rng(0)
     for index, pose in enumerate(truth):
         cloud = scan.thin(worlds.scan(worlds.room(), pose, noise=0.01, seed=index), 0.05, mapper.capacity)
@@ -56,7 +56,7 @@ def test_of_a_robot_that_stands_one_scan_is_kept_and_carries_the_others(
     recorded: Recorded, mapper: LocalMapper, settings: config.Slam
 ) -> None:
     keyframes, moving, truth, trajectory = recorded
-    scans = ScanLog(keep_clouds=True)
+    scans = ScanLog(most_points=10**6)
     rng, stood, copies = np.random.default_rng(3), 6, 50
     for index in range(len(moving)):
         row = (index, int(moving.keyframe.values[index]), moving.relative.values[index], truth[index], truth[index])
@@ -68,7 +68,9 @@ def test_of_a_robot_that_stands_one_scan_is_kept_and_carries_the_others(
             scans.add(1000 + copy, row[1], place, truth[index], truth[index], moving.clouds[index].astype(float))
     again = np.arange(stood + 1, stood + 1 + copies)
     assert [len(scans.clouds[k]) for k in again] == [0] * copies
-    assert sum(len(cloud) > 0 for cloud in scans.clouds) == len(moving)
+    # A keyframe has a cloud of its own.
+    assert [len(cloud) > 0 for cloud in moving.clouds] == [index % 4 > 0 for index in range(len(moving))]
+    assert sum(len(cloud) > 0 for cloud in scans.clouds) == sum(len(cloud) > 0 for cloud in moving.clouds)
     refined = refinement.refine(replace(settings.refinement, sweeps=0), mapper, keyframes, scans, trajectory).scans
     others = np.delete(refined, again, axis=0)
     alone = refinement.refine(replace(settings.refinement, sweeps=0), mapper, keyframes, moving, trajectory).scans
@@ -80,10 +82,50 @@ def test_of_a_robot_that_stands_one_scan_is_kept_and_carries_the_others(
         poses.between(refined[stood], refined[again]), poses.between(relative[stood], relative[again]), atol=1e-12
     )
     # And so it is kept.
-    other = ScanLog(keep_clouds=True)
+    other = ScanLog(most_points=10**6)
     other.restore(scans.state())
     other.add(5000, row[1], moving.relative.values[-1], truth[-1], truth[-1], moving.clouds[-1].astype(float))
     assert other.moves_with.values[-1] == len(scans) - 1
+
+
+def test_of_scans_that_are_too_many_the_oldest_move_with_their_keyframes(
+    recorded: Recorded, mapper: LocalMapper, settings: config.Slam, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyframes, scans, truth, trajectory = recorded
+    sizes = np.array([len(cloud) for cloud in scans.clouds])
+    most = int(sizes[len(sizes) // 2 :].sum())
+    few = ScanLog(most)
+    for index, pose in enumerate(truth):
+        row = (index, int(scans.keyframe.values[index]), scans.relative.values[index], pose, pose)
+        few.add(*row, scans.clouds[index].astype(float))
+    there = np.array([len(cloud) for cloud in few.clouds])
+    gone = (sizes > 0) & (there == 0)
+    assert few.evicted == gone.sum() > 5
+    assert np.flatnonzero(gone).max() < np.flatnonzero(there).min()  # the oldest
+    assert most - sizes.max() < there.sum() <= most
+    assert few.nbytes == sum(cloud.nbytes for cloud in few.clouds) + len(few) * (8 + 4 + 4 + 3 * 7 * 8)
+    assert [f"refinement.most_points = {most}" in r.message for r in caplog.records] == [True]  # told once
+    choice = replace(settings.refinement, sweeps=0)
+    ours, all_of_them = (refinement.refine(choice, mapper, keyframes, log, trajectory).scans for log in (few, scans))
+    np.testing.assert_array_equal(ours[gone], scans.on(trajectory)[gone])
+    np.testing.assert_array_equal(ours[~gone], all_of_them[~gone])
+    # And so it goes on where it is taken up.
+    again = ScanLog(most)
+    again.restore(few.state())
+    for log in (again, few):
+        log.add(9000, len(keyframes) - 1, poses.from_planar(0.1, 0.0, 0.0), truth[-1], truth[-1], np.ones((most, 3)))
+    assert again.evicted == few.evicted > gone.sum()
+    assert [len(cloud) for cloud in again.clouds] == [0] * len(scans) + [most]
+
+
+def test_without_a_refinement_no_cloud_is_kept(recorded: Recorded) -> None:
+    _, scans, truth, _ = recorded
+    none = ScanLog(0)
+    for index, pose in enumerate(truth):
+        row = (index, int(scans.keyframe.values[index]), scans.relative.values[index], pose, pose)
+        none.add(*row, np.ones((50, 3)))
+    assert not any(map(len, none.clouds))
+    assert none.evicted == 0
 
 
 def test_keyframes_are_pulled_to_where_they_were(
@@ -104,7 +146,7 @@ def visits(mapper: LocalMapper) -> tuple[Keyframes, ScanLog, Array, int]:
     """Two drives along the same way, a long one elsewhere between them; and where the second one begins."""
     away = worlds.drive([(-2, 0.5), (2, 0.5)], step=0.25, turn=0.2)
     truth = np.concatenate([away, np.tile(poses.from_planar(100.0, 0.0, 0.0), (30, 1)), away])
-    keyframes, scans = Keyframes(), ScanLog(keep_clouds=True)
+    keyframes, scans = Keyframes(), ScanLog(most_points=10**6)
     for index, pose in enumerate(truth):
         elsewhere = len(away) <= index < len(away) + 30
         world = np.zeros((1, 3)) if elsewhere else worlds.scan(worlds.room(), pose, noise=0.01, seed=index)
@@ -131,7 +173,7 @@ def test_visits_of_a_place_are_brought_together(mapper: LocalMapper, settings: c
 def test_thin_scans_and_poor_matches_stay(recorded: Recorded, mapper: LocalMapper, settings: config.Slam) -> None:
     keyframes, scans, _, trajectory = recorded
     rng = np.random.default_rng(1)
-    thin, strange = ScanLog(keep_clouds=True), ScanLog(keep_clouds=True)
+    thin, strange = ScanLog(most_points=10**6), ScanLog(most_points=10**6)
     for index in range(len(scans)):
         row = (index, int(scans.keyframe.values[index]), scans.relative.values[index], poses.IDENTITY, poses.IDENTITY)
         thin.add(*row, scans.clouds[index][: settings.refinement.least_points - 1].astype(float))
@@ -155,7 +197,7 @@ def test_a_tight_hold_keeps_scans_in_place(recorded: Recorded, mapper: LocalMapp
 
 
 def test_a_run_of_one_scan(mapper: LocalMapper, settings: config.Slam) -> None:
-    keyframes, scans = Keyframes(), ScanLog(keep_clouds=True)
+    keyframes, scans = Keyframes(), ScanLog(most_points=10**6)
     cloud = worlds.scan(worlds.room(), poses.IDENTITY)
     keyframes.add(0, cloud, poses.IDENTITY, 0.0)
     scans.add(0, 0, poses.IDENTITY, poses.IDENTITY, poses.IDENTITY, cloud)

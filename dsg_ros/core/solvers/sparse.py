@@ -67,6 +67,12 @@ class SparseCholesky:
         self.load(factor)
         return factor
 
+    def forget(self) -> None:
+        """Keep nothing more: a factor and its owner know each other, and would stay until Python looks for such pairs.
+        Factors that are still there work on, on a tree made anew.
+        """
+        self._structure = self._tree = self._current = None
+
     @property
     def current(self) -> SparseFactor | None:
         """The factor whose numbers the tree has."""
