@@ -139,7 +139,7 @@ class Refinement:
         int,
         Doc("Points of scans that are kept for it, 12 bytes each, at most: of more, the oldest scans are forgotten"),
         Range(10_000, 10**10),
-    ] = 50_000_000
+    ] = 20_000_000
     voxel_share: Annotated[
         float,
         Doc(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,4 +26,6 @@ def room(shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
     if size < FROM:
         return np.zeros(shape, kind)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # of a kernel that has none
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, kind).reshape(shape)
