@@ -189,6 +189,17 @@ class VoxelUpdate:
 
 
 @dataclass(frozen=True)
+class VoxelMap(VoxelUpdate):
+    """Every voxel of a map that is kept: also when it was ``first_seen`` (n,) int64 ns, and the ``covariances`` (n, 6)
+    float32 [m^2] of all points in its cell, xx, xy, xz, yy, yz, zz in map; zeros where, the map having moved, there are
+    none.
+    """
+
+    first_seen: NDArray[np.int64]
+    covariances: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class SavedMap:
     """A map as kept in a folder (`dsg_ros.io.map_folder`): all that is needed to localise in it or to go on with it.
 
@@ -208,7 +219,7 @@ class SavedMap:
     clouds: tuple[NDArray[np.float32], ...]
     loops: NDArray[np.int32]
     rows: Mapping[str, Mapping[str, NDArray[Any]]]
-    voxels: VoxelUpdate
+    voxels: VoxelMap
     grid: GridUpdate
     parameters: tuple[Parameter, ...]
     learned: tuple[str, ...]
@@ -317,7 +328,7 @@ class RunResult:
     live: NDArray[np.float64]
     odometry: NDArray[np.float64]
     path: Path
-    voxels: VoxelUpdate
+    voxels: VoxelMap
     parameters: tuple[Parameter, ...]
     learning: tuple[LearningStep, ...]
     metrics: Mapping[str, float]

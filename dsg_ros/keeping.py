@@ -27,8 +27,7 @@ def run_result(
     counts: dict[str, int],
 ) -> RunResult:
     """What a run has come to, with all scans at ``trajectory`` (n, 7)."""
-    path, voxels = grown.snapshot()
-    scans = grown.scans
+    path, scans = grown.path(), grown.scans
     return RunResult(
         stamps=scans.stamps.values.copy(),
         trajectory=trajectory,
@@ -36,7 +35,7 @@ def run_result(
         live=scans.live.values.copy(),
         odometry=scans.odometry.values.copy(),
         path=path,
-        voxels=voxels,
+        voxels=grown.voxel_map(),
         parameters=calibration.parameters(),
         learning=calibration.history,
         metrics=metrics,
@@ -50,8 +49,7 @@ def saved_map(settings: config.Slam, grown: GrowingMap, calibration: Calibration
 
     Voxel observations are left out: they are made again from the scans, which are kept.
     """
-    path, voxels = grown.snapshot()
-    keyframes = grown.keyframes
+    path, keyframes = grown.path(), grown.keyframes
     return SavedMap(
         planar=grown.planar,
         stamps=path.stamps,
@@ -61,7 +59,7 @@ def saved_map(settings: config.Slam, grown: GrowingMap, calibration: Calibration
         clouds=tuple(cloud.astype(np.float32) for cloud in keyframes.clouds),
         loops=path.loops,
         rows={kind.__name__: grown.back_end.world.rows(kind)[1] for kind in GRAPH_TYPES},
-        voxels=voxels,
+        voxels=grown.voxel_map(),
         grid=grown.settled_grid(),
         parameters=calibration.parameters(),
         learned=calibration.names,

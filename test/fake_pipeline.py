@@ -13,19 +13,20 @@ from dsg_ros import config as cfg
 from dsg_ros import poses
 from dsg_ros.effect import Effect
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, VoxelUpdate
+from dsg_ros.interface import Estimate, Frame, GridUpdate, Parameter, Path, RunResult, VoxelMap
 
 NO_LOOPS = np.zeros((0, 2), np.int32)
 
 
-def voxels(points: np.ndarray, size: float = 0.5) -> VoxelUpdate:
+def voxels(points: np.ndarray, size: float = 0.5) -> VoxelMap:
     """One voxel a point, numbered from zero."""
     n = len(points)
     flat = np.zeros((n, 3), np.float32)
     counts = np.ones(n, np.int32)
     zeros = np.zeros(n, np.int64)
     known, none = np.ones(n, np.float32), np.zeros(0, np.int64)
-    return VoxelUpdate(size, np.arange(n), points.astype(np.float32), flat, counts, known, zeros, none)
+    spread = np.full((n, 6), 1e-4, np.float32)
+    return VoxelMap(size, np.arange(n), points.astype(np.float32), flat, counts, known, zeros, none, zeros, spread)
 
 
 class Counting:
@@ -89,7 +90,7 @@ class Counting:
     def switch_learning(self, on: bool) -> None:
         self.learning = on
 
-    def _map(self) -> tuple[Path, VoxelUpdate]:
+    def _map(self) -> tuple[Path, VoxelMap]:
         stamps = np.array([f.stamp for f in self.frames], np.int64)
         track = np.array([f.odometry.at(f.stamp) for f in self.frames]).reshape(-1, 7)
         return Path(stamps, track, NO_LOOPS), voxels(track[:, :3])

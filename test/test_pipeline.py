@@ -261,6 +261,18 @@ def values(grid: OccupancyGrid, points: Array) -> NDArray[np.int8]:
     return grid.cells[rows, columns]
 
 
+def test_a_kept_map_tells_how_thin_walls_are_and_when_they_were_seen(run: Run) -> None:
+    voxels, stamps = run.result.voxels, run.result.path.stamps
+    assert np.isin(voxels.first_seen, stamps).all()
+    assert (voxels.first_seen <= voxels.last_seen).all()
+    assert (voxels.first_seen < voxels.last_seen).any()
+    matrices = voxels.covariances[:, [0, 1, 1, 3]].reshape(-1, 2, 2).astype(float)
+    thin, wide = np.sqrt(np.maximum(np.linalg.eigvalsh(matrices), 0.0)).T
+    walls = np.linalg.norm(voxels.normals, axis=1) > 0.5
+    assert np.median(thin[walls]) < 0.03
+    assert np.median(wide[walls]) > 2 * np.median(thin[walls])
+
+
 def test_the_grid_is_free_where_the_robot_drove_and_occupied_at_the_walls(drive: Drive, run: Run) -> None:
     grid = run.result.grid
     assert grid is not None

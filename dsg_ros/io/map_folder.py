@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 import dsg_ros
 from dsg_ros.errors import UserError
-from dsg_ros.interface import GridUpdate, SavedMap, VoxelUpdate
+from dsg_ros.interface import GridUpdate, SavedMap, VoxelMap
 from dsg_ros.io import checked
 from dsg_ros.io.atomic import check_destination
 from dsg_ros.io.learned import read_learned, write_learned
 
 FORMAT = "dsg_ros map"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 IN_RUN = "map"
 """The folder of the map, in that of the run which made it."""
@@ -56,6 +56,8 @@ SCHEMA: Mapping[str, Mapping[str, tuple[str, tuple[str | int, ...]]]] = {
         "counts": ("int32", ("voxels",)),
         "deviations": ("float32", ("voxels",)),
         "last_seen": ("int64", ("voxels",)),
+        "first_seen": ("int64", ("voxels",)),
+        "covariances": ("float32", ("voxels", 6)),
     },
     "grid": {
         "resolution": ("float64", ()),
@@ -137,9 +139,10 @@ def read_map(folder: Path) -> SavedMap:
         clouds=tuple(np.split(keyframes["points"], borders)) if len(keyframes["stamps"]) else (),
         loops=rows.pop("loops")["ends"],
         rows=rows,
-        voxels=VoxelUpdate(
+        voxels=VoxelMap(
             float(voxels["size"]), voxels["ids"], voxels["means"], voxels["normals"], voxels["counts"],
             voxels["deviations"], voxels["last_seen"], np.zeros(0, np.int64),
+            voxels["first_seen"], voxels["covariances"],
         ),
         grid=GridUpdate(1, float(grid["resolution"]), grid["tiles"], grid["cells"], whole=True),
         parameters=read_learned(folder / manifest["files"]["learned"]["name"]).parameters,
@@ -173,6 +176,7 @@ def _contents(folder: Path, saved: SavedMap) -> dict[str, bytes]:
         "voxels": {
             "size": np.full((), v.size, np.float64), "ids": v.ids, "means": v.means, "normals": v.normals,
             "counts": v.counts, "deviations": v.deviations, "last_seen": v.last_seen,
+            "first_seen": v.first_seen, "covariances": v.covariances,
         },
         "grid": {"resolution": np.full((), grid.resolution), "tiles": grid.tiles, "cells": grid.cells},
         "theta": {"information": saved.information},

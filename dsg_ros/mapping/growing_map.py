@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from dsg_ros import config
 from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
-from dsg_ros.interface import GridUpdate, OccupancyGrid, Path, VoxelUpdate
+from dsg_ros.interface import GridUpdate, OccupancyGrid, Path, VoxelMap, VoxelUpdate
 from dsg_ros.mapping import refinement
 from dsg_ros.mapping.association import Statistics, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.carried import Carried
 from dsg_ros.mapping.closures import Closure
+from dsg_ros.mapping.distributions import distributions, voxel_map
 from dsg_ros.mapping.keyframes import Keyframes, ScanLog
 from dsg_ros.mapping.local_map import LocalMapper, merged
 from dsg_ros.mapping.loop_candidates import BRIDGE, lengthened
@@ -314,6 +315,13 @@ class GrowingMap:
     def snapshot(self) -> tuple[Path, VoxelUpdate]:
         """The whole path and every voxel."""
         return self.path(), self.voxels.update(self.back_end.world.voxels, self.back_end.trajectory, whole=True)
+
+    def voxel_map(self) -> VoxelMap:
+        """Every voxel, with what is worked out only for a map that is kept."""
+        shown, trajectory = self.snapshot()[1], self.back_end.trajectory
+        there = distributions(self.keyframes.clouds, trajectory, self.voxels.size, planar=self.planar)
+        first = self.keyframes.stamps.values[self.back_end.sightings.first_seen.values[shown.ids]]
+        return voxel_map(shown, self.voxels.cell.values[shown.ids], first, there)
 
     def grid_changes(self, since: int) -> GridUpdate:
         """The occupancy grid at the keyframes' present poses: its tiles that changed after version ``since``."""

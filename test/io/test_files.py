@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsg_ros import poses
 from dsg_ros.errors import UserError
-from dsg_ros.interface import Parameter, VoxelUpdate
+from dsg_ros.interface import Parameter, VoxelMap
 from dsg_ros.io.learned import read_learned, write_learned
 from dsg_ros.io.pointfile import read_ply, write_ply
 from dsg_ros.io.trajectories import format_stamp, parse_stamp, read_tum, write_tum
@@ -82,7 +82,10 @@ def _voxels(count):
     means, normals = rng.normal(size=(2, count, 3)).astype(np.float32)
     counts = rng.integers(1, 99, count).astype(np.int32)
     ids = np.arange(count, dtype=np.int64)
-    return VoxelUpdate(0.2, ids, means, normals, counts, np.ones(count, np.float32), ids, np.empty(0, np.int64))
+    spread = rng.uniform(size=(count, 6)).astype(np.float32)
+    return VoxelMap(
+        0.2, ids, means, normals, counts, np.ones(count, np.float32), ids * 10**9 + 7, ids[:0], ids * 10**8, spread
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 100])
@@ -93,6 +96,8 @@ def test_maps_come_back(tmp_path, count):
     np.testing.assert_array_equal(read.means, voxels.means)
     np.testing.assert_array_equal(read.normals, voxels.normals)
     np.testing.assert_array_equal(read.counts, voxels.counts)
+    np.testing.assert_array_equal(read.covariances, voxels.covariances)
+    np.testing.assert_allclose(read.stamps.T * 1e9, [voxels.first_seen, voxels.last_seen], atol=500)
     assert read.size == voxels.size
 
 
@@ -101,7 +106,7 @@ def test_the_map_is_what_other_programs_expect(tmp_path):
     header, body = (tmp_path / "map.ply").read_bytes().split(b"end_header\n", 1)
     assert header.startswith(b"ply\nformat binary_little_endian 1.0\n")
     assert b"element vertex 2\nproperty float x\nproperty float y\nproperty float z\nproperty float nx\n" in header
-    assert len(body) == 2 * (6 * 4 + 4)
+    assert len(body) == 2 * (6 * 4 + 4 + 2 * 8 + 6 * 4)
 
 
 def test_foreign_and_truncated_maps_are_refused(tmp_path):
@@ -109,7 +114,7 @@ def test_foreign_and_truncated_maps_are_refused(tmp_path):
     write_ply(path, _voxels(3))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with pytest.raises(UserError, match="83 bytes of vertices instead of 84"):
+    with pytest.raises(UserError, match="203 bytes of vertices instead of 204"):
         read_ply(path)
     path.write_bytes(whole.replace(b"property float nx\n", b""))
     with pytest.raises(UserError, match="not a map of this program"):

@@ -15,7 +15,7 @@ import pytest
 
 from dsg_ros import poses
 from dsg_ros.errors import UserError
-from dsg_ros.interface import GridUpdate, Parameter, SavedMap, VoxelUpdate
+from dsg_ros.interface import GridUpdate, Parameter, SavedMap, VoxelMap
 from dsg_ros.io import checked, map_folder
 from dsg_ros.io.map_folder import FORMAT_VERSION, MANIFEST, check_map_folder, describe, read_map, write_map
 
@@ -43,9 +43,10 @@ def made(keyframes: int = 4, seed: int = 0) -> SavedMap:
         clouds=clouds,
         loops=np.array([[0, keyframes - 1]], np.int32),
         rows=rows,
-        voxels=VoxelUpdate(
+        voxels=VoxelMap(
             0.3, np.arange(5), rng.normal(size=(5, 3)).astype(np.float32), np.zeros((5, 3), np.float32),
             np.arange(5, dtype=np.int32), np.full(5, 0.01, np.float32), np.arange(5), np.zeros(0, np.int64),
+            np.arange(5) - 3, rng.uniform(size=(5, 6)).astype(np.float32),
         ),
         grid=GridUpdate(7, 0.05, np.array([[0, 0], [-1, 2]]), rng.integers(-1, 2, (2, 8, 8)).astype(np.int8), True),
         parameters=(

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from dsg_ros import poses
-from dsg_ros.interface import LearningStep, OccupancyGrid, Parameter, Path, RunResult, VoxelUpdate
+from dsg_ros.interface import LearningStep, OccupancyGrid, Parameter, Path, RunResult, VoxelMap
 
 METRICS = {
     "seconds_run.start_up": 2.1,
@@ -78,7 +78,7 @@ def room(edge: float = 8.0, laps: int = 2, scans: int = 400, seed: int = 3) -> R
     )
 
 
-def walls(trajectory: np.ndarray, stamps: np.ndarray, size: float, rng: np.random.Generator) -> VoxelUpdate:
+def walls(trajectory: np.ndarray, stamps: np.ndarray, size: float, rng: np.random.Generator) -> VoxelMap:
     """Voxels on both sides of the path, one pair a scan, with normals towards it and some clutter without."""
     means, normals, seen = [], [], []
     for pose, stamp in zip(trajectory, stamps, strict=True):
@@ -96,7 +96,8 @@ def walls(trajectory: np.ndarray, stamps: np.ndarray, size: float, rng: np.rando
     ids, none = np.arange(n, dtype=np.int64), np.zeros(0, np.int64)
     seen_at = np.concatenate(seen).astype(np.int64)
     places, known = np.concatenate(means).astype(np.float32), np.full(n, 0.01, np.float32)
-    return VoxelUpdate(size, ids, places, stacked.astype(np.float32), counts, known, seen_at, none)
+    spread = np.tile(np.float32([1e-4, 0, 0, 1e-2, 0, 0]), (n, 1))
+    return VoxelMap(size, ids, places, stacked.astype(np.float32), counts, known, seen_at, none, seen_at.copy(), spread)
 
 
 def empty() -> RunResult:
@@ -104,7 +105,8 @@ def empty() -> RunResult:
     no_poses, no_stamps = np.zeros((0, 7)), np.zeros(0, np.int64)
     nothing = np.zeros((0, 3), np.float32)
     no_counts, unknown = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    voxels = VoxelUpdate(0.1, no_stamps, nothing, nothing, no_counts, unknown, no_stamps, no_stamps)
+    spread = np.zeros((0, 6), np.float32)
+    voxels = VoxelMap(0.1, no_stamps, nothing, nothing, no_counts, unknown, no_stamps, no_stamps, no_stamps, spread)
     path = Path(no_stamps, no_poses, np.zeros((0, 2), np.int32))
     return RunResult(no_stamps, no_poses, no_poses, no_poses, no_poses, path, voxels, parameters(1.0, 0.05), (), {}, {})
 
