@@ -66,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="only these: intel, aces, mit-csail; maps, relocalise and keyframes: killian and fr-clinic too, maps: "
-        "hku-balm and building; corrected: of the folder",
+        "hku-balm; maps and relocalise: building; corrected: of the folder",
     )
     worse.add_argument("--worse", nargs="+", metavar="HOW", help="only so, of benchmarks/worsening.py")
     worse.add_argument(

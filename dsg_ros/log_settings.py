@@ -37,6 +37,7 @@ LIDAR3D: Mapping[str, Any] = MappingProxyType(
         "refinement.keyframes": 5,
         "refinement.visits": 10,
         "refinement.least_inliers": 0.3,
+        "relocalisation.lost_below": 0.2,
     }
 )
 """What differs from the defaults for clouds of a 3D lidar; config/lidar3d.yaml says the same to the node."""

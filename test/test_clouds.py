@@ -80,7 +80,7 @@ def test_a_lap_is_closed_on_clouds_after_the_estimate_is_told(lap: Drive, made: 
 def test_a_robot_is_found_and_followed_in_a_map_of_clouds(made: Mapped, lap: Drive, saved: SavedMap) -> None:
     """Other sweeps than those of the map, in the hall, without a first guess."""
     frames, truth = clouds.drive(115.0, lidar__columns=280)
-    inside = Localisation(config.replace(clouds.SETTINGS, {"relocalisation.least_inliers": 0.6}), saved)
+    inside = Localisation(clouds.SETTINGS, saved)
     inside.warm_up(planar=False)
     estimates = [inside.estimate(frame) for frame in frames[210:250]]
     states = [estimate.localisation for estimate in estimates]

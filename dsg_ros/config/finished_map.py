@@ -51,7 +51,16 @@ class Relocalisation:
     ] = 0.85
     most_places: Annotated[int, Doc("Places looked at closely, at most; with more it is ambiguous"), Range(2, 200)] = 24
     least_points: Annotated[int, Doc("Points of a scan that are worth a search"), Range(3, 1000)] = 40
-    least_inliers: Annotated[float, Doc("Inlier share of the best place, at least"), Range(0.0, 1.0)] = 0.7
+    least_inliers: Annotated[
+        float, Doc("Inlier share of a planar scan at the best place, at least"), Range(0.0, 1.0)
+    ] = 0.7
+    least_typical: Annotated[
+        float, Doc("That of a cloud, at least, as a share of what the map's own clouds around have"), Range(0.0, 1.0)
+    ] = 0.9
+    least_walls: Annotated[
+        float, Doc("Share of a cloud's walls, seen from above, that are walls of the map too, at least"),
+        Range(0.0, 1.0),
+    ] = 0.95  # fmt: skip
     most_rival: Annotated[
         float, Doc("Inlier share of the second best place, as a share of the best, at most"), Range(0.0, 1.0)
     ] = 0.8

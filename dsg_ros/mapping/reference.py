@@ -14,6 +14,8 @@ from dsg_ros.mapping import correlative_kernel
 from dsg_ros.mapping.correlative import flattened
 from dsg_ros.mapping.correlative_kernel import LEVELS, MARGIN
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
+from dsg_ros.mapping.loop_closure import HELD
+from dsg_ros.mapping.voxel_map import pack
 
 TILE = 1 << (LEVELS - 1)
 """Cells along the edge of a tile: what the coarsest level of a pyramid looks at as one."""
@@ -40,6 +42,13 @@ class Region:
     tiles: NDArray[np.int64]
 
 
+AROUND = np.array([(x, y, 0) for x in (-1, 0, 1) for y in (-1, 0, 1)])
+"""From a cell to those beside it."""
+
+COMPARED = 3
+"""Clouds of the map that tell how much of one fits into it."""
+
+
 class Reference:
     """Keyframes at ``trajectory`` (k, 7) with ``clouds`` (n, 3) in their base frames, k >= 1."""
 
@@ -63,6 +72,8 @@ class Reference:
         self._blocks = [tuple(block) for block in np.unique(blocks, axis=0).tolist()]
         self._members = {block: self._tiles[(blocks == block).all(axis=1)] for block in self._blocks}
         self._kept: OrderedDict[tuple[int, int], Region] = OrderedDict()
+        self._filled = np.unique(pack(self._in_cells(self._points)))
+        self._typical: dict[int, float] = {}
         sector = np.round(poses.yaw(trajectory) * SECTORS / (2 * np.pi)).astype(int) % SECTORS
         self._bins = np.column_stack([np.floor(trajectory[:, :3] / PLACE).astype(int), sector])
 
@@ -91,6 +102,40 @@ class Reference:
         """Of the keyframes near ``pose`` (7,), in map."""
         chosen = self.near(pose)
         return self._mapper.build(self.trajectory[chosen], [self._clouds[i] for i in chosen])
+
+    def typical(self, pose: NDArray[np.float64]) -> float:
+        """What share of a keyframe's cloud near ``pose`` (7,) the map of those around it explains: the median of a few.
+
+        A sparse lidar's next cloud falls between the rings of those before: half of it fits where all is right.
+        """
+        chosen = self.near(pose)
+        shares = []
+        for number in chosen[:COMPARED].tolist():
+            if number not in self._typical:
+                others = chosen[chosen != number]
+                around = self._mapper.build(self.trajectory[others], [self._clouds[i] for i in others])
+                here = self.trajectory[number]
+                self._typical[number] = self._mapper.register(
+                    around, self._clouds[number], here[None], here, HELD
+                ).inliers
+            shares.append(self._typical[number])
+        return float(np.median(shares))
+
+    def walls(self, flat: NDArray[np.float64], pose: NDArray[np.float64]) -> float:
+        """Share of the points ``flat`` (n, 2), n >= 1, seen from ``pose`` (7,), with one of the map's in their cell or
+        beside it.
+        """
+        lifted = np.column_stack([flat, np.zeros(len(flat))])
+        turned = poses.from_planar(pose[0], pose[1], poses.yaw(pose))
+        cells = self._in_cells(poses.transform(turned, lifted)[:, :2])
+        around = pack(cells[:, None] + AROUND[None])
+        place = np.minimum(np.searchsorted(self._filled, around), len(self._filled) - 1)
+        return float((self._filled[place] == around).any(axis=1).mean())
+
+    def _in_cells(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Cells (n, 3), all of one layer, of ``points`` (n, 2)."""
+        cells = np.floor(points / self._settings.resolution).astype(np.int64)
+        return np.column_stack([cells, np.zeros(len(cells), np.int64)])
 
     def lifted(self, x: float, y: float, yaw: float) -> NDArray[np.float64]:
         """The pose (7,) at ``x``, ``y`` [m] with this ``yaw`` [rad], as high and as tilted as the nearest keyframe."""

@@ -26,6 +26,9 @@ from dsg_ros.mapping.registration import Match
 POINTS = 256
 """Of the points of a query, as many at most are scored."""
 
+RIVAL_WALLS = 0.9
+"""A place where less than this share of the walls that fit at the best one do is no rival: floors fit anywhere."""
+
 SAME_DISTANCE, SAME_TURN = 0.8, 0.15
 """Placements closer than this [m, rad] are one place: registration pulls them together."""
 
@@ -38,6 +41,8 @@ class Verdict(enum.StrEnum):
     """No placement scores high enough."""
     OVERLAP = "overlap"
     """Too little of the scan fits at the best place."""
+    WALLS = "walls"
+    """A cloud fits, but its walls do not: it lies on the floor of another place."""
     LOOSE = "loose"
     """The scan leaves a direction open there, as in a corridor."""
     AMBIGUOUS = "ambiguous"
@@ -79,15 +84,29 @@ class Relocaliser:
         if not matches:
             return Found(Verdict.SCORE, places=len(places))
         best = max(matches, key=lambda match: match.inliers)
-        others = [match.inliers for match in matches if not _same(match.pose, best.pose)]
+        walls = self._walls(flat, best)
+        others = [
+            match.inliers
+            for match in matches
+            if not _same(match.pose, best.pose) and self._walls(flat, match) >= RIVAL_WALLS * walls
+        ]
         # Places beyond the most that are registered are unknown: each may be as good.
         rival = 1.0 if len(places) > s.most_places else max(others, default=0.0)
-        return Found(self._judge(best, rival), best, rival, len(places))
+        return Found(self._judge(best, walls, rival), best, rival, len(places))
 
-    def _judge(self, best: Match, rival: float) -> Verdict:
+    def _walls(self, flat: NDArray[np.float64], match: Match) -> float:
+        """Share of the walls of a cloud that fit; all of a planar scan's, whose inliers say the same."""
+        return 1.0 if self._mapper.planar else self._reference.walls(flat, match.pose)
+
+    def _judge(self, best: Match, walls: float, rival: float) -> Verdict:
         s = self._settings
-        if best.inliers < s.least_inliers:
+        least = s.least_inliers
+        if not self._mapper.planar:
+            least = s.least_typical * self._reference.typical(best.pose)
+        if best.inliers < least:
             return Verdict.OVERLAP
+        if walls < s.least_walls:
+            return Verdict.WALLS
         if rival > s.most_rival * best.inliers:
             return Verdict.AMBIGUOUS
         return Verdict.ACCEPTED if self.deviation(best) <= s.most_sigma else Verdict.LOOSE
