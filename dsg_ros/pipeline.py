@@ -187,7 +187,7 @@ class Slam:
         theta = self._calibration.theta
         if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
-            if grown.planar:  # what comes of it is worked out beside the rest of this, and is for the next scan
+            if grown.planar:  # it is worked out beside the rest of this, and is for the next scan
                 self._later(self._begin_to_learn)
         self._observe(key, frame, cloud, odometry, tracked, theta)
         if key % self._settings.loops.every_keyframes == 0:
@@ -223,12 +223,12 @@ class Slam:
         self._begin_to_learn()
         if self._calibration.unsettled:
             with self._stopwatch("learn_wait"):
-                self._calibration.settle()
+                self._calibration.end()
 
     def _begin_to_learn(self) -> None:
         if self._learn_at is not None:
             with self._stopwatch("learn"):
-                self._calibration.step(self._learn_at, self._travel)
+                self._calibration.begin(self._learn_at, self._travel)
             self._learn_at = None
 
     def _estimate(
