@@ -44,10 +44,11 @@ class Slam:
     """Odometry and points in; poses, voxels and learned parameters out.
 
     ``parameters`` are starting values of theta, those of the file ``learning.start`` where none are given; what is not
-    named starts neutral.  `UserError` for a file that is none of learned parameters.
+    named starts neutral.  `UserError` for a file that is none of learned parameters.  Estimates of keyframes have path
+    and voxels where these are ``shown``; the result has them anyhow.
     """
 
-    def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
+    def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = (), *, shown: bool = True) -> None:
         self._settings = settings
         if settings.learning.start and not parameters:
             parameters = read_learned(FilePath(settings.learning.start)).parameters
@@ -61,7 +62,7 @@ class Slam:
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
         self._warm = False
-        self._shown = True
+        self._shows, self._shown = shown, True
         self._left: list[Callable[[], None]] = []
         self._lost = Lost(settings.relocalisation)
         self._taken = 0
@@ -240,17 +241,11 @@ class Slam:
         self._map.hang(frame.stamp, relative, odometry, cloud)
         return self._told(frame.stamp, pose, relative, keyframe)
 
-    def _told(
-        self,
-        stamp: int,
-        pose: NDArray[np.float64],
-        relative: NDArray[np.float64],
-        keyframe: bool,
-    ) -> Estimate:
+    def _told(self, stamp: int, pose: NDArray[np.float64], relative: NDArray[np.float64], keyframe: bool) -> Estimate:
         """The estimate of a scan at ``pose`` (7,), ``relative`` (7,) to the newest keyframe; path and voxels with a
         ``keyframe``, and the first time after `restore`.
         """
-        changed, self._shown = keyframe or not self._shown, True
+        changed, self._shown = self._shows and (keyframe or not self._shown), True
         covariance = self._map.back_end.covariance(relative)
         if self._odometry.alone:
             covariance = covariance + self._map.tracker.unmatched

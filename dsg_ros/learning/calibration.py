@@ -293,9 +293,9 @@ class Calibration:
         return self._judged(block, self._trial(block, self._start, self._used, self._proposal), moves, stamp, travel)
 
     def _trial(self, block: Block | Leg, start: Theta, used: Vector, proposal: Proposal) -> Trial:
-        coming = begun(partial(self._own, block, proposal.estimate, start))
-        before, after = (self._cost(block, at, start) for at in (used, proposal.candidate))
-        return Trial(before, after, *coming())
+        own = begun(partial(self._own, block, proposal.estimate, start))
+        after = begun(partial(self._cost, block, proposal.candidate, start))
+        return Trial(self._cost(block, used, start), after(), *own())
 
     def _judged(self, block: Block | Leg, trial: Trial, moves: bool, stamp: int, travel: float) -> LearningStep | None:
         """Keep the last update or take it back by the ``trial`` of this block, then learn from it.
