@@ -31,7 +31,8 @@ class OdometryTrack:
     def at(self, stamp: NDArray[np.int64] | int) -> NDArray[np.float64]:
         """Interpolated pose(s) at ``stamp`` (...); outside the track the nearest end is held (never extrapolated)."""
         if len(self.stamps) == 1:
-            return np.tile(self.poses[0], (*np.shape(stamp), 1)) if np.ndim(stamp) else self.poses[0].copy()
+            one = isinstance(stamp, int)  # several times a scan: general arrays take longer
+            return self.poses[0].copy() if one else np.tile(self.poses[0], (*np.shape(stamp), 1))
         query = np.clip(np.asarray(stamp, np.int64), self.stamps[0], self.stamps[-1])
         after = np.clip(np.searchsorted(self.stamps, query), 1, len(self.stamps) - 1)
         before = after - 1

@@ -61,7 +61,7 @@ def match_drive(
         first = next(stream, None)
         if first is None:
             raise UserError(f"{path}: no scan could be used: {dict(stream.counts) or 'the log holds none'}")
-        slam = Slam(settings, parameters)
+        slam = Slam(settings, parameters, shown=False)
         slam.warm_up(first.planar)
         slam.process(first)
         number = 1

@@ -45,10 +45,11 @@ class Slam:
     """Odometry and points in; poses, voxels and learned parameters out.
 
     ``parameters`` are starting values of theta, those of the file ``learning.start`` where none are given; what is not
-    named starts neutral.  `UserError` for a file that is none of learned parameters.
+    named starts neutral.  `UserError` for a file that is none of learned parameters.  Estimates of keyframes have path
+    and voxels where these are ``shown``; the result has them anyhow.
     """
 
-    def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = ()) -> None:
+    def __init__(self, settings: config.Slam, parameters: Sequence[Parameter] = (), *, shown: bool = True) -> None:
         self._settings = settings
         if settings.learning.start and not parameters:
             parameters = read_learned(FilePath(settings.learning.start)).parameters
@@ -63,7 +64,7 @@ class Slam:
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
         self._warm = False
-        self._shown = True
+        self._shows, self._shown = shown, True
         self._left: list[Callable[[], None]] = []
         self._lost = Lost(settings.relocalisation)
         self._taken = 0
@@ -190,7 +191,7 @@ class Slam:
         theta = self._calibration.theta
         if self._learning and key % self._settings.learning.every_keyframes == 0:
             self._learn_at = stamp
-            if grown.planar:  # what comes of it is worked out beside the rest of this, and is for the next scan
+            if grown.planar:  # it is worked out beside the rest of this, and is for the next scan
                 self._later(self._begin_to_learn)
         self._observe(key, frame, cloud, odometry, tracked, theta)
         if key % self._settings.loops.every_keyframes == 0:
@@ -226,12 +227,12 @@ class Slam:
         self._begin_to_learn()
         if self._calibration.unsettled:
             with self._stopwatch("learn_wait"):
-                self._calibration.settle()
+                self._calibration.end()
 
     def _begin_to_learn(self) -> None:
         if self._learn_at is not None:
             with self._stopwatch("learn"):
-                self._calibration.step(self._learn_at, self._travel)
+                self._calibration.begin(self._learn_at, self._travel)
             self._learn_at = None
 
     def _estimate(
@@ -243,17 +244,11 @@ class Slam:
         self._map.hang(frame.stamp, relative, odometry, cloud)
         return self._told(frame.stamp, pose, relative, keyframe)
 
-    def _told(
-        self,
-        stamp: int,
-        pose: NDArray[np.float64],
-        relative: NDArray[np.float64],
-        keyframe: bool,
-    ) -> Estimate:
+    def _told(self, stamp: int, pose: NDArray[np.float64], relative: NDArray[np.float64], keyframe: bool) -> Estimate:
         """The estimate of a scan at ``pose`` (7,), ``relative`` (7,) to the newest keyframe; path and voxels with a
         ``keyframe``, and the first time after `restore`.
         """
-        changed, self._shown = keyframe or not self._shown, True
+        changed, self._shown = self._shows and (keyframe or not self._shown), True
         if changed:
             self._memory = self._map.memory()
         covariance = self._map.back_end.covariance(relative)

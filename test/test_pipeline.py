@@ -168,6 +168,19 @@ def test_what_is_left_is_done_before_anything_else(drive: Drive) -> None:
     np.testing.assert_array_equal(slam.result().trajectory, done.result().trajectory)
 
 
+def test_a_map_that_nobody_watches_is_the_same(drive: Drive) -> None:
+    watched, alone = Slam(still()), Slam(still(), shown=False)
+    for frame in drive.frames[:30]:
+        told, untold = watched.process(frame), alone.process(frame)
+        assert (told.path is not None) is (told.voxels is not None) is told.keyframe
+        assert untold.path is None
+        assert untold.voxels is None
+        np.testing.assert_array_equal(untold.pose, told.pose)
+    found, same = watched.result(), alone.result()
+    np.testing.assert_array_equal(same.voxels.means, found.voxels.means)
+    np.testing.assert_array_equal(same.path.poses, found.path.poses)
+
+
 def test_nothing_compiles_after_warm_up(run: Run) -> None:
     with CompileCounter() as counter:  # which does count
         jax.jit(lambda x: 3 * x + 1)(np.arange(5)).block_until_ready()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import logging
 import resource
@@ -142,8 +143,9 @@ def _run(
     with clock.phase("start_up"):
         if native.cold():
             log.info(native.COMPILING)
-        slam = Slam(settings, **theta) if saved is None else Localisation(settings, saved)
+        slam = Slam(settings, shown=watched is not None, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
+        gc.freeze()  # what is loaded stays: it need not be gone through again and again
     doing, count = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
     log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, count)
     with Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:

@@ -68,6 +68,7 @@ class Calibration:
         self._on = settings.learning.enabled
         self._used = np.zeros(len(self._specs))
         self._proposal = nothing_known(prior, np.asarray(self._start.odometry_noise))
+        self._step: Callable[[], LearningStep | None] | None = None
         self._coming: Callable[[], Proposal] | None = None
         self._at_leisure = False
         self._history = History()
@@ -218,6 +219,21 @@ class Calibration:
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
         return self._begin_legs(stamp, travel) or last
 
+    def begin(self, stamp: int, travel: float) -> None:
+        """`step`, beside what comes; until `end` nothing else is to be asked of this."""
+        self._step = begun(partial(self.step, stamp, travel))
+
+    def end(self) -> None:
+        """Have the step that was begun end, and take over what it works out, unless that comes at leisure."""
+        self._join()
+        if self.unsettled:
+            self.settle()
+
+    def _join(self) -> None:
+        step, self._step = self._step, None
+        if step is not None:
+            step()
+
     def conclude(self, stamp: int, travel: float) -> None:
         """Take over all that was begun, while learning is on: nothing more comes."""
         if self._on:
@@ -251,8 +267,8 @@ class Calibration:
 
     @property
     def unsettled(self) -> bool:
-        """Whether `settle` has something to take over before the next step."""
-        return self._coming is not None and not self._at_leisure
+        """Whether `settle` has something to take over before the next step, or `end` has one to wait for."""
+        return self._step is not None or (self._coming is not None and not self._at_leisure)
 
     def settle(self) -> None:
         """Take over what the last step has worked out, if that was not done yet."""
@@ -264,6 +280,7 @@ class Calibration:
 
     def _wait(self) -> Proposal | None:
         """What the last step works out, once it has: until then the accumulated blocks are another thread's."""
+        self._join()
         return self._coming() if self._coming else None
 
     def _update(self, block: Block, moves: bool, stamp: int, travel: float) -> LearningStep | None:
@@ -276,9 +293,9 @@ class Calibration:
         return self._judged(block, self._trial(block, self._start, self._used, self._proposal), moves, stamp, travel)
 
     def _trial(self, block: Block | Leg, start: Theta, used: Vector, proposal: Proposal) -> Trial:
-        coming = begun(partial(self._own, block, proposal.estimate, start))
-        before, after = (self._cost(block, at, start) for at in (used, proposal.candidate))
-        return Trial(before, after, *coming())
+        own = begun(partial(self._own, block, proposal.estimate, start))
+        after = begun(partial(self._cost, block, proposal.candidate, start))
+        return Trial(self._cost(block, used, start), after(), *own())
 
     def _judged(self, block: Block | Leg, trial: Trial, moves: bool, stamp: int, travel: float) -> LearningStep | None:
         """Keep the last update or take it back by the ``trial`` of this block, then learn from it.

@@ -90,7 +90,9 @@ def widened(sigmas: Vector, increment: Vector, seconds: float, unsure: Vector) -
     """Deviations (6,) that the noise of a measured ``increment`` (7,) makes, and what theta is not sure of:
     ``unsure`` (K, 7, 6) is by how much `linear_map` changes with each of its numbers, by one deviation of that.
     """
-    by_number = np.append(se3.log(plain(increment)), seconds) @ unsure
+    measured = np.empty(7)
+    measured[:6], measured[6] = se3.log(plain(increment)), seconds
+    by_number = measured @ unsure
     found: Vector = np.sqrt(sigmas**2 + np.einsum("ki,ki->i", by_number, by_number))
     return found
 

@@ -279,11 +279,14 @@ class OccupancyMapper:
     def whole(self, trajectory: NDArray[np.float64]) -> OccupancyGrid | None:
         """The grid with every keyframe exactly at ``trajectory`` (k, 7); None where nothing was seen.
 
-        It is drawn for this answer alone: what `follow` keeps may be ``moved`` away from there.
+        It is drawn for this answer, for what `follow` keeps may be ``moved`` away from there; where that is nothing
+        yet, this is kept.
         """
-        tiles = self._empty(0)
+        tiles = self._empty(self._tiles.version + 1)
         tiles.draw(self._scans.scans, trajectory, np.arange(len(self)))
         self.left_out = tiles.left_out
+        if self._drawing is None and not len(self._tiles.placed):
+            self._tiles = tiles
         store = GridStore()
         store.update(tiles.changed(0, self._settings.occupied, self._settings.least_seen))
         return store.grid if len(store) else None

@@ -67,7 +67,7 @@ class OdometrySource:
         if self._moves_again:
             self._believe_again()
         raw, before = plain(frame.odometry.at(frame.stamp)), self._stamp
-        stands = before is not None and bool(np.abs(raw - self.raw).max() < SAME)
+        stands = before is not None and _same(raw, self.raw)
         unseen = self._scans.unseen
         self._scans.saw(step)
         self._seen = se3.compose(self._seen, plain(step.motion)) if stands else plain(poses.IDENTITY)
@@ -173,3 +173,8 @@ class OdometrySource:
         self._moves_again, self.counts = facts["moves_again"], facts["counts"]
         self.raw, self._pose, self._from_raw, self._seen = (plain(pose) for pose in state["poses"])
         self._scans.restore(part(state, "scans"))
+
+
+def _same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    """Whether two poses (7,) are, but for rounding; asked with every scan, of numbers too few for arrays."""
+    return all(abs(one - other) < SAME for one, other in zip(a.tolist(), b.tolist(), strict=True))

@@ -28,54 +28,84 @@ class Stage(NamedTuple):
     tolerance: float
 
 
-class Around(NamedTuple):
-    """By point, the ``cell`` (n,) it was in, and the first ``found`` (n,) of ``rows`` (n, 27): the voxels there.
+SLACK = 1e-9
+"""How much nearer [m] a nearest voxel must be to be it for sure, whatever is lost by rounding."""
 
-    Steps are small: most points stay in their cells, and to look 27 cells up takes longer than all else.
+
+class Around(NamedTuple):
+    """What is known of the table where each of n points was: to look 27 cells up, and to compare what is in them, takes
+    longer than all else, and steps are small.
+
+    The ``cell`` (n,) that a point was in, and the first ``found`` (n,) of ``rows`` (n, 27): the voxels there.  Of these
+    ``nearest`` (n,) was nearest, or none if -1, when the point was at ``place`` (n, 3); it is nearest wherever the
+    square of the way from there is below ``reach`` (n,).
     """
 
     cell: NDArray[np.int64]
     found: NDArray[np.int32]
     rows: NDArray[np.int32]
+    nearest: NDArray[np.int32]
+    place: Floats
+    reach: Floats
 
 
 @compiled
 def _nowhere(points: int, planar: bool) -> Around:
     """Of so many ``points`` that no table was asked for yet."""
-    neighbours = np.empty((points, 9 if planar else 27), np.int32)
-    return Around(np.full(points, EMPTY, np.int64), np.empty(points, np.int32), neighbours)
+    rows, nearest = np.empty((points, 9 if planar else 27), np.int32), np.empty(points, np.int32)
+    cell, found = np.full(points, EMPTY, np.int64), np.empty(points, np.int32)
+    return Around(cell, found, rows, nearest, np.zeros((points, 3)), np.zeros(points))
 
 
 @compiled
-def _nearest(table: VoxelTable, around: Around, point: int, x: float, y: float, z: float) -> int:
-    """Row of the voxel whose own mean is nearest to a point, among its cell and the neighbours; -1 if all are empty."""
-    cz = 0 if table.planar else math.floor(z / table.size)
-    centre = pack(math.floor(x / table.size), math.floor(y / table.size), cz)
-    if around.cell[point] != centre:
-        _look_around(table, around, point, centre)
-    best, least = -1, np.inf
-    for i in range(around.found[point]):
-        row = around.rows[point, i]
-        anchor = table.anchors[row]
-        distance = (x - anchor[0]) ** 2 + (y - anchor[1]) ** 2 + (z - anchor[2]) ** 2
-        if distance < least:
-            best, least = row, distance
-    return best
-
-
-@compiled
-def _look_around(table: VoxelTable, around: Around, point: int, centre: int) -> None:
-    """Find the voxels in the cell ``centre`` and its neighbours."""
-    count, high = 0, 0 if table.planar else 1
-    for dx in range(-1, 2):
-        for dy in range(-1, 2):
-            for dz in range(-high, high + 1):
-                key = centre + (dx << 42) + (dy << 21) + dz
-                at = slot_of(table.slot_keys, key)
-                if table.slot_keys[at] == key:
-                    around.rows[point, count] = table.slot_rows[at]
-                    count += 1
-    around.cell[point], around.found[point] = centre, count
+def _find_nearest(table: VoxelTable, around: Around, points: Floats, rotation: Floats, position: Floats) -> None:
+    """Have the voxels in ``around.nearest`` whose own means are nearest to ``points`` (n, 3), each among its cell and
+    the neighbours, once these are turned by ``rotation`` (3, 3) and moved by ``position`` (3,).
+    """
+    # One function: to hand two tuples of arrays on, point by point, takes longer than what is done with them.
+    place, reach, rows, anchors, size = around.place, around.reach, around.rows, table.anchors, table.size
+    high = 0 if table.planar else 1
+    for i in range(len(points)):
+        px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+        x = rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2] * pz + position[0]
+        y = rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2] * pz + position[1]
+        z = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2] * pz + position[2]
+        if (x - place[i, 0]) ** 2 + (y - place[i, 1]) ** 2 + (z - place[i, 2]) ** 2 < reach[i]:
+            continue
+        cx, cy, cz = math.floor(x / size), math.floor(y / size), 0 if table.planar else math.floor(z / size)
+        centre = pack(cx, cy, cz)
+        if around.cell[i] != centre:
+            count = 0
+            if i > 0 and around.cell[i - 1] == centre:  # a beam and the next
+                count = around.found[i - 1]
+                for k in range(count):
+                    rows[i, k] = rows[i - 1, k]
+            else:
+                for dx in range(-1, 2):
+                    for dy in range(-1, 2):
+                        for dz in range(-high, high + 1):
+                            key = centre + (dx << 42) + (dy << 21) + dz
+                            at = slot_of(table.slot_keys, key)
+                            if table.slot_keys[at] == key:
+                                rows[i, count] = table.slot_rows[at]
+                                count += 1
+            around.cell[i], around.found[i] = centre, count
+        best, least, runner_up = -1, np.inf, np.inf
+        for k in range(around.found[i]):
+            row = rows[i, k]
+            distance = (x - anchors[row, 0]) ** 2 + (y - anchors[row, 1]) ** 2 + (z - anchors[row, 2]) ** 2
+            if distance < least:
+                best, least, runner_up = row, distance, least
+            elif distance < runner_up:
+                runner_up = distance
+        # It stays the nearest for half the way by which the next one is farther off, within the cell.
+        way = min(x - size * cx, size * (cx + 1) - x, y - size * cy, size * (cy + 1) - y)
+        if not table.planar:
+            way = min(way, z - size * cz, size * (cz + 1) - z)
+        if runner_up < np.inf:
+            way = min(way, 0.5 * (math.sqrt(runner_up) - math.sqrt(least)))
+        around.nearest[i], reach[i] = best, max(way - SLACK, 0.0) ** 2
+        place[i, 0], place[i, 1], place[i, 2] = x, y, z
 
 
 @compiled
@@ -100,11 +130,12 @@ def normal_equations(
     information[:] = 0.0
     gradient[:] = 0.0
     row_of, world, d = np.empty(6), np.empty(3), np.empty(3)
+    _find_nearest(table, around, points, rotation, pose[:3])
     for i in range(len(points)):
         p = points[i]
         for k in range(3):
             world[k] = rotation[k, 0] * p[0] + rotation[k, 1] * p[1] + rotation[k, 2] * p[2] + pose[k]
-        voxel = _nearest(table, around, i, world[0], world[1], world[2])
+        voxel = around.nearest[i]
         if voxel < 0:
             errors[i] = np.inf
             continue

@@ -162,6 +162,16 @@ def test_the_scan_path_is_not_held_up_by_many(monkeypatch: pytest.MonkeyPatch) -
     assert shown(grid) == dense(anew)
 
 
+def test_what_is_drawn_for_a_result_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trajectory = circle(AT_ONCE + 1)
+    grid = mapper(trajectory)
+    whole = grid.whole(trajectory)
+    assert whole is not None
+    monkeypatch.setattr(kernel, "place", lambda *_: pytest.fail("drawn again"))
+    grid.follow(trajectory)
+    assert shown(grid) == dense(whole)
+
+
 def seen_by(keyframes: int, returns: int, occupied: float) -> int:
     """Value of a cell that each of ``keyframes`` sees, and in which ``returns`` of them had a return."""
     grid = OccupancyMapper(dataclasses.replace(config.Grid(), occupied=occupied), planar=True)

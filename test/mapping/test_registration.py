@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
-from dsg_ros.mapping import registration, scan
+from dsg_ros.core.native import plain, se3
+from dsg_ros.mapping import registration, registration_kernel, scan
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper
 
 Array = NDArray[np.float64]
@@ -307,3 +308,28 @@ def test_what_a_doubtful_match_does_not_know_is_left_to_the_odometry(mapper: Loc
     found, left = mapper.weighed(own, information, 0.5, prediction, covariance)
     assert left[1, 1] == pytest.approx(4e-4)
     np.testing.assert_allclose(poses.log(poses.between(own, found)), [0, 0.3, 0, 0, 0, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize("step", [1e-4, 1e-2, 0.2])
+@pytest.mark.parametrize("place", ["in_room", "in_space"])
+def test_what_is_known_of_the_nearest_voxels_is_what_a_search_finds(
+    place: str, step: float, request: pytest.FixtureRequest
+) -> None:
+    """Step after step: most points are not looked up again, and no other voxel may have come nearer unseen."""
+    for table in (request.getfixturevalue(place).coarse, request.getfixturevalue(place).fine):
+        random = np.random.default_rng(0)
+        points = table.anchors[:500]
+        points = points + random.normal(0.0, 0.3 * table.size, points.shape) * [1.0, 1.0, 0.0 if table.planar else 1.0]
+        axes = np.isin(np.arange(6), registration.observed_axes(table.planar))
+        pose, known = plain(poses.IDENTITY), registration_kernel._nowhere(len(points), table.planar)
+        kept = 0
+        for _ in range(30):
+            pose = se3.compose(pose, se3.exp(random.normal(0.0, step, 6) * axes))
+            turn = se3.rotation_matrix(pose)
+            fresh, before = registration_kernel._nowhere(len(points), table.planar), known.place.copy()
+            registration_kernel._find_nearest(table, known, points, turn, pose[:3])
+            registration_kernel._find_nearest(table, fresh, points, turn, pose[:3])
+            np.testing.assert_array_equal(known.nearest, fresh.nearest)
+            kept += np.count_nonzero((known.place == before).all(axis=1))
+        assert (fresh.nearest >= 0).any()
+        assert kept > 0 or step > 0.1
