@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core import native
 from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
@@ -33,7 +34,7 @@ from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.resumption import Resumed, Resumption
 from dsg_ros.mapping.scan_odometry import NO_STEP
 from dsg_ros.mapping.tracking import Tracked
-from dsg_ros.starting import compile_all
+from dsg_ros.starting import GRAPH, LEARNING, Beside, compile_all, told_of_all
 from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.stopwatch import Stopwatch
 
@@ -61,6 +62,7 @@ class Slam:
         self._learning = settings.learning.enabled
         self._learn_at: int | None = None
         self._warm = False
+        self._beside: Beside | None = None
         self._shown = True
         self._left: list[Callable[[], None]] = []
         self._lost = Lost(settings.relocalisation)
@@ -69,13 +71,42 @@ class Slam:
 
     def warm_up(self, planar: bool) -> None:
         """Choose the kind of scan and compile every kernel, so that nothing compiles while scans come in."""
+        self._warm_up(planar, early=False)
+
+    def get_going(self, planar: bool) -> None:
+        """`warm_up`, but where nothing was compiled yet, only what the first scans need is waited for.
+
+        The rest is compiled by a process beside them, and fetched by `take_over`, or when a loop is closed and the
+        graph is to be solved.  Learning begins once its programs are there.
+        """
+        if native.cold():
+            _log.info(native.COMPILING)
+        self._warm_up(planar, early=True)
+
+    def _warm_up(self, planar: bool, early: bool) -> None:
         self._map = self._new_map(planar)
         self._warm = True
-        compile_all(self._settings, self._map.mapper, self._calibration, planar)
+        self._beside = compile_all(self._settings, self._map.mapper, self._calibration, planar, early)
         self._compiled = compilations()
 
+    @property
+    def preparing(self) -> bool:
+        """Whether there is something for `take_over` to come."""
+        return self._beside is not None
+
+    def take_over(self, *needed: str) -> None:
+        """Fetch what was compiled beside the scans by now; stages ``needed`` are waited for."""
+        if self._beside is not None:
+            before = compilations()
+            self._beside.fetch(*needed)
+            self._compiled += compilations() - before  # that was still the warm-up
+            if not self._beside.left:
+                self._beside = None
+                told_of_all(self._map.planar)
+
     def _new_map(self, planar: bool) -> GrowingMap:
-        return GrowingMap(self._settings, planar, self._odometry.predict, self._stopwatch)
+        ready = partial(self.take_over, GRAPH)
+        return GrowingMap(self._settings, planar, self._odometry.predict, self._stopwatch, ready)
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
@@ -226,7 +257,7 @@ class Slam:
                 self._calibration.settle()
 
     def _begin_to_learn(self) -> None:
-        if self._learn_at is not None:
+        if self._learn_at is not None and (self._beside is None or LEARNING not in self._beside.left):
             with self._stopwatch("learn"):
                 self._calibration.step(self._learn_at, self._travel)
             self._learn_at = None
@@ -278,6 +309,7 @@ class Slam:
             raise UserError("there is no map yet: no scan has come")
         if self._lost.search is not None:
             raise UserError("the robot is not yet found again in the map that is gone on with")
+        self.take_over(GRAPH, LEARNING)
         self._learn()
         relative = self._map.optimize(self._calibration.theta)
         return self._told(int(scans.stamps.values[-1]), self._map.tracker.pose, relative, keyframe=True)
@@ -378,6 +410,7 @@ class Slam:
 
     def what_if(self, parameter: str, change: str) -> Effect:
         """What would become of the keyframes as the graph has them now: see `Sensitivity.effect`."""
+        self.take_over(GRAPH)
         with self._stopwatch("what_if"):
             told = self._calibration.parameters()
             return Sensitivity(self._map.back_end.problem(), self._calibration.theta, told).effect(parameter, change)
@@ -392,6 +425,7 @@ class Slam:
         if not len(self._map.keyframes):
             return self.result()
         self.catch_up()
+        self.take_over(GRAPH, LEARNING)
         self._learn()
         self._calibration.conclude(self._taken, self._travel)
         return self._result(self._map.finish(self._calibration.theta))
