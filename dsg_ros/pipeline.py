@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path as FilePath
@@ -105,8 +106,11 @@ class Slam:
                 told_of_all(self._map.planar)
 
     def _new_map(self, planar: bool) -> GrowingMap:
-        ready = partial(self.take_over, GRAPH)
-        return GrowingMap(self._settings, planar, self._odometry.predict, self._stopwatch, ready)
+        # By a proxy: a pipeline that is replaced is to go at once, with its map.
+        slam = weakref.proxy(self)
+        return GrowingMap(
+            self._settings, planar, self._odometry.predict, self._stopwatch, lambda: slam.take_over(GRAPH)
+        )
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""

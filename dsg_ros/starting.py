@@ -91,19 +91,17 @@ def compile_all(
     """
     stages = _stages(settings, mapper, calibration, planar)
     beside = None
+    # About as much for each of the two processes, where two cores are there for them.
+    here = (MAPPING, GRID) if early else (MAPPING, GRID, LEARNING)
     if native.cold() and spare_core() and planar not in _compiled_for:
-        beside = Beside(
-            stages, [name for name in stages if name != MAPPING and (early or name != LEARNING)], settings, planar
-        )
+        beside = Beside(stages, [name for name in stages if name not in here], settings, planar)
     with _without_collections():
         if beside is None:
             _compile_here(stages)
         else:
-            _tell(MAPPING)
-            stages[MAPPING]()
-            if not early:
-                _tell(LEARNING)
-                stages[LEARNING]()
+            for name in here:
+                _tell(name)
+                stages[name]()
             for name in beside.left:
                 if not (early and name in (GRAPH, LEARNING)):
                     _tell(name)

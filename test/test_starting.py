@@ -54,7 +54,7 @@ def test_a_cold_start_has_a_process_beside_it(
         assert compile_all(early=False) is None, "the second time all is there"
     assert set(asked) == {"dsg_ros.starting:compile_beside"}
     told = [r.getMessage().split(": ")[1] for r in caplog.records if " of 6: " in r.getMessage()]
-    assert told[:6] == [MAPPING, LEARNING, WINDOW, SEARCH, GRID, GRAPH]
+    assert told[:6] == [MAPPING, GRID, LEARNING, WINDOW, SEARCH, GRAPH]
     assert told[6:] == [MAPPING, WINDOW, SEARCH, GRID, GRAPH, LEARNING]
     assert caplog.text.count("everything is compiled") == 2
 
