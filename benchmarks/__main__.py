@@ -1,6 +1,7 @@
 """``python -m benchmarks [NAME...]``: time the commands as a user starts them, and the back end against GTSAM.
 
-node, hero, killian, clouds and scans are whole processes, against their limits.  maps runs real logs and tells every
+node, hero, killian, clouds, scans and rates are whole processes, against their limits.  start times the node until it
+listens, warm, after an installation and with nothing compiled.  maps runs real logs and tells every
 error beside its goal, relocalise draws scans that are to be found in a map, keyframes tells what a keyframe costs from
 the first fifth of a run to the last.  batch, incremental, robust, growth run
 this project's solvers and GTSAM's on the same graphs; ratios are ours over GTSAM's.  window times a fixed-lag

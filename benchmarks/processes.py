@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.live import clouds, scans
 from benchmarks.measuring import stopwatch
 from benchmarks.rates import rates
+from benchmarks.start import start
 from benchmarks.table import Row
 from dsg_ros.core.compilation import BUILT_VARIABLE, CACHE_VARIABLE
 
@@ -51,7 +52,8 @@ def killian(folder: Path) -> list[Row]:
 
 
 PROCESSES: dict[str, Callable[[Path], list[Row]]] = {
-    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds, "scans": scans, "rates": rates
+    "node": node_imports, "hero": tutorial, "killian": killian, "clouds": clouds, "scans": scans, "rates": rates,
+    "start": start,
 }  # fmt: skip
 
 RECORDED = {"maps": "maps", "relocalise": "relocating", "keyframes": "keyframes"}

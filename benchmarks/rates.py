@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.made_map import Made, Scenario, make
 from benchmarks.measuring import apart
+from benchmarks.start import said
 from benchmarks.table import Row
 from benchmarks.witness import Cubes, Witness
 from dsg_ros import config
@@ -100,7 +101,7 @@ def start_up(folder: Path) -> list[Row]:
         began = time.time()
         with _node(GRAPH, folder / "out", {}) as (node, follower, _):
             follower.wait("listen", START_UP, lambda status: "active: listening" in node.output.read_text())
-            seconds.append(_said(node.output, "active: listening") - began)
+            seconds.append(said(node.output, "active: listening") - began)
     return [
         _figure("start-up, kernels compiled before", median(seconds), 6.0, "s"),
         _figure("start-up, the slowest", max(seconds), None, "s"),
@@ -237,12 +238,6 @@ def _gaps(control: subprocess.Popen[str]) -> tuple[float, float]:
         raise RuntimeError(f"the process that only sleeps told nothing, and ended with code {control.returncode}")
     largest, usual = map(float, told.split())
     return largest, usual
-
-
-def _said(log: Path, words: str) -> float:
-    """When [s] the node logged ``words``: its lines begin ``[INFO] [seconds] ``."""
-    line = next(line for line in log.read_text().splitlines() if words in line)
-    return float(line.split("[")[2].split("]")[0])
 
 
 def _figure(what: str, value: float, limit: float | None, unit: str) -> Row:

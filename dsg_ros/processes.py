@@ -83,6 +83,11 @@ class Process:
         """Exit code, None while it runs."""
         return self._process.poll()
 
+    @property
+    def number(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def interrupt(self) -> None:
         """Ctrl-C for this process alone."""
         if self.code is None:

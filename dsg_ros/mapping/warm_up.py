@@ -23,8 +23,8 @@ from dsg_ros.mapping.range_noise import RangeNoise
 from dsg_ros.mapping.retirement import Retirement
 
 
-def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> Problem:
-    """Run the window's and the graph's solvers once, on a short made-up run; returns the graph of that."""
+def compile_window(settings: config.Slam, axes: tuple[int, ...], theta: Theta) -> BackEnd:
+    """Run the window's solver once, on a short made-up run; returns the back end of that."""
     back_end = BackEnd(settings, axes=axes)
     step, information = poses.from_planar(0.3, 0.0, 0.0), np.eye(6) * 1e4
     corners = np.array([[2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [4.0, 1.0, 0.0]])
@@ -41,13 +41,18 @@ def compile_back_end(settings: config.Slam, axes: tuple[int, ...], theta: Theta)
     back_end.loops.add([Closure(0, key, poses.between(back_end.pose(0), back_end.pose(-1)), information, 0.0)])
     back_end.start_window(theta)
     back_end.settle_window()
+    return back_end
+
+
+def compile_graph(back_end: BackEnd, theta: Theta) -> Problem:
+    """Run the graph's solvers once, on what `compile_window` has made up; returns the graph of that."""
     back_end.solve_graph(theta)
     back_end.solve_jointly(theta)
     return back_end.problem()
 
 
 def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
-    """Run registration, its restarts, association and the correlative search once, on a made-up room."""
+    """Run registration, its restarts, association and retirement once, on a made-up room."""
     room = _room()
     local_map = mapper.build(poses.IDENTITY[None], [room])
     start, prior = poses.IDENTITY[None], np.eye(6)
@@ -68,7 +73,12 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     voxels.forget(retirement.look(points, start[0, :3], seen.means, start, np.ones(1, np.bool_), 0))
     path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)
     within(np.ones(3), np.zeros((1, 2), np.int64), BRIDGE, 1.0)
-    correlative.flattened(points, planar=mapper.planar)
+
+
+def compile_search(settings: config.Slam, *, planar: bool) -> None:
+    """Run the correlative search of loop closure once, in a made-up room."""
+    points = scan.thin(_room(), settings.input.cell, settings.input.max_points)
+    correlative.flattened(points, planar=planar)
     grids = correlative.pyramid(points[:, :2], np.zeros(2), 10.0, resolution=settings.loops.search_resolution)
     correlative.search(
         grids, points[:, :2], pivot=np.zeros(2), radius=1.0, angle=0.1, angle_step=settings.loops.search_angle,

@@ -1,8 +1,8 @@
 """`hero_node`: odometry and points in; map->odom, path, voxels and learned parameters out.
 
-A lifecycle node that by default configures itself and, once the worker has compiled everything, activates itself; this
-file is its life.  What comes in is `sensors`, what goes out `map_outputs`, `transforms` and `reporting`, what can be
-asked of it `services`.
+A lifecycle node that by default configures itself and, once the worker has compiled what scans need, activates itself;
+this file is its life.  What comes in is `sensors`, what goes out `map_outputs`, `transforms` and `reporting`, what can
+be asked of it `services`.
 
 This process imports no JAX.  Threads: the executor (callbacks convert and enqueue), ``tf`` (map->odom at a steady
 rate), ``map`` (path, voxels and grid), ``report`` (diagnostics and status.json), and the two of the worker's
@@ -12,6 +12,7 @@ connection.
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -53,6 +54,7 @@ class HeroNode(LifecycleNode):
         self._qos_given = qos.take_overrides(self)
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
+        self._doing: tuple[str, float] | None = None
         self._estimate: Estimate | None = None
         self._answers = Answers()
         self._view: WebView | NoView = NoView()
@@ -107,7 +109,7 @@ class HeroNode(LifecycleNode):
         worker.start()
         self._outputs.start()
         self._reports.start()
-        self.get_logger().info("starting the worker; data is accepted when it has compiled everything")
+        self.get_logger().info("starting the worker; data is accepted when it has compiled what scans need")
         return TransitionCallbackReturn.SUCCESS
 
     @told
@@ -189,6 +191,8 @@ class HeroNode(LifecycleNode):
         figures["services"] = self._offered.figures()
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
+        if self.state == "warming up" and (doing := self._doing):
+            figures["worker"] |= {"doing": doing[0], "doing_for_s": round(time.monotonic() - doing[1])}
         if self.config.view != "none":
             figures["view"] = self._view.url
         if self.config.localisation and self._estimate is None:
@@ -233,6 +237,7 @@ class HeroNode(LifecycleNode):
     def _event(self, event: Event) -> None:
         severe = event.level >= logging.ERROR
         self.say("error" if severe else "warning" if event.level >= logging.WARNING else "info", event.text)
+        self._doing = (event.text, time.monotonic()) if event.kind == "log" else None
         if event.kind == "ready":
             if self.state == "warming up":
                 self.state = "ready"

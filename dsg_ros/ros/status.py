@@ -174,8 +174,10 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     sensor = [said for count, said in _SENSOR.items() if figures["counts"].get(count)]
     yield "counts", warn if sensor else ok, ", ".join(sensor)
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
-    level = {"ready": ok, "warming up": warn}.get(figures["worker"]["state"], error)
-    yield "worker", level, figures["worker"]["state"]
+    worker = figures["worker"]
+    level = {"ready": ok, "warming up": warn}.get(worker["state"], error)
+    doing = f" for {worker['doing_for_s']} s: {worker['doing']}" if "doing" in worker else ""
+    yield "worker", level, f"{worker['state']}{doing}"
     yield "state", *_STATES.get(figures["state"], (ok, figures["state"]))
     if "checkpoint" in figures:
         yield "checkpoint", error if figures["checkpoint"]["error"] else ok, figures["checkpoint"]["error"]
