@@ -14,6 +14,7 @@ from dsg_ros.mapping import correlative, scan
 from dsg_ros.mapping.association import Observations, WorldVoxels
 from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.closures import Closure
+from dsg_ros.mapping.distributions import distributions
 from dsg_ros.mapping.local_map import LocalMapper
 from dsg_ros.mapping.localiser import Localiser
 from dsg_ros.mapping.loop_candidates import BRIDGE
@@ -71,6 +72,7 @@ def compile_mapping(settings: config.Slam, mapper: LocalMapper) -> None:
     retirement = Retirement(settings.retirement, voxels)
     seen = voxels.observe(0, 0, start[0], points, local_map.coarse, np.zeros(3))
     voxels.forget(retirement.look(points, start[0, :3], seen.means, start, np.ones(1, np.bool_), 0))
+    distributions([room], start, voxels.size, planar=mapper.planar)
     path_lengths(np.ones(2), np.zeros((1, 2), np.int64), BRIDGE)
     within(np.ones(3), np.zeros((1, 2), np.int64), BRIDGE, 1.0)
 
