@@ -22,20 +22,16 @@ ROUNDS = 3
 LONGEST = 1200.0
 """Longest wait [s], for a node or for an installation."""
 LISTENING = "active: listening"
-COMPILED = "everything is compiled"
-"""What the node logs once nothing is compiled beside it any more."""
-
 GOALS = {"warm": 6.0, "first after an installation": 25.0, "nothing compiled anywhere": 25.0}
 """Kinds of start, and in how many seconds the node should listen."""
 
 
 @dataclass
 class Starts:
-    """Those of one kind: wall-clock and processor seconds until the node listens, and until all is compiled."""
+    """Those of one kind: wall-clock and processor seconds until the node listens."""
 
     listening: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
-    compiled: list[float] = field(default_factory=list)
 
 
 def start(folder: Path) -> list[Row]:
@@ -56,20 +52,17 @@ def start(folder: Path) -> list[Row]:
             _figure(f"{kind}, until it listens", median(starts.listening), GOALS[kind], "s"),
             _figure(f"{kind}, the slowest", max(starts.listening), None, "s"),
             _figure(f"{kind}, processor time of all processes until then", median(starts.processor), None, "s"),
-            _figure(f"{kind}, until everything is compiled", median(starts.compiled), None, "s"),
         ]
     return rows
 
 
 def _started(starts: Starts, environment: Mapping[str, str], folder: Path) -> None:
-    """One start more, with the caches that ``environment`` names; returns when everything is compiled."""
+    """One start more, with the caches that ``environment`` names."""
     began = time.time()
     with Process("node", ["node"], folder / "node.log", {**environment, **isolated(free_domain())}) as node:
         _wait(node, LISTENING)
         starts.processor.append(processor_seconds(node.number))
-        _wait(node, COMPILED)
         starts.listening.append(said(node.output, LISTENING) - began)
-        starts.compiled.append(said(node.output, COMPILED) - began)
         node.interrupt()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsg_ros import config, poses
+from dsg_ros.core.compilation import compilations
 from dsg_ros.core.native import plain, se3
 from dsg_ros.core.theta import Theta
 from dsg_ros.effect import Effect
@@ -32,7 +33,8 @@ from dsg_ros.mapping.odometry_source import OdometrySource
 from dsg_ros.mapping.resumption import Resumed, Resumption
 from dsg_ros.mapping.scan_odometry import NO_STEP
 from dsg_ros.mapping.tracking import Tracked
-from dsg_ros.starting import GRAPH, LEARNING, Compiled
+from dsg_ros.memory import give_back
+from dsg_ros.starting import compile_all
 from dsg_ros.state import State, nested, packed, part, unpacked
 from dsg_ros.stopwatch import Stopwatch
 
@@ -54,7 +56,7 @@ class Slam:
         self._calibration = Calibration(settings, parameters)
         self._odometry = OdometrySource(settings, self._calibration.predict)
         self._stopwatch = Stopwatch()
-        self._compiled = Compiled()
+        self._compiled, self._compilations = 0, 0
         self._memory: dict[str, int] = {}
         self._travel = 0.0
         self._moment = Moment(poses.IDENTITY, np.zeros(6), 0.0)
@@ -70,33 +72,14 @@ class Slam:
 
     def warm_up(self, planar: bool) -> None:
         """Choose the kind of scan and compile every kernel, so that nothing compiles while scans come in."""
-        self._warm_up(planar, early=False)
-
-    def get_going(self, planar: bool) -> None:
-        """`warm_up`, but where nothing was compiled yet, only what the first scans need is waited for.
-
-        The rest is compiled by a process beside them, and fetched by `take_over`, or when a loop is closed and the
-        graph is to be solved.  Learning begins once its programs are there.
-        """
-        self._warm_up(planar, early=True)
-
-    def _warm_up(self, planar: bool, early: bool) -> None:
         self._map = self._new_map(planar)
         self._warm = True
-        self._compiled.begin(self._settings, self._map.mapper, self._calibration, planar, early)
-
-    @property
-    def preparing(self) -> bool:
-        """Whether there is something for `take_over` to come."""
-        return self._compiled.preparing
-
-    def take_over(self) -> None:
-        """Fetch what was compiled beside the scans by now."""
-        self._compiled.fetch()
+        compile_all(self._settings, self._map.mapper, self._calibration, planar)
+        give_back()
+        self._compiled = compilations()
 
     def _new_map(self, planar: bool) -> GrowingMap:
-        graph_compiled = partial(self._compiled.fetch, GRAPH)
-        return GrowingMap(self._settings, planar, self._odometry.predict, self._stopwatch, graph_compiled)
+        return GrowingMap(self._settings, planar, self._odometry.predict, self._stopwatch)
 
     def process(self, frame: Frame) -> Estimate:
         """One scan: deskew, predict, register; at a keyframe also extend the graph, solve, close loops and learn."""
@@ -148,11 +131,11 @@ class Slam:
             matched = scan.spread(cloud, self._settings.input.cell, self._settings.registration.max_points)
             if self._lost.search is None and self._odometry.away and not self._map.empty:
                 self._lost.lose_sight(self._map, frame.stamp, self._odometry.unseen)
-                self._compiled.expected()
+                self._compiled = compilations()
             if self._lost.search is None:
                 tracked = self._map.tracker.track(matched, there, frame.stamp, alone=alone)
                 if usable and self._lost.look(self._map, matched, there, tracked.inliers, frame.stamp, alone=alone):
-                    self._compiled.expected()
+                    self._compiled = compilations()
             if self._lost.search is not None:
                 found = self._lost.find(self._map, matched, there, frame.stamp, alone=alone)
                 if self._lost.search is not None:
@@ -166,7 +149,7 @@ class Slam:
         grows = usable and not blind and not self._map.carried.suspected
         keyframe = not len(self._map.keyframes) or (grows and self._map.is_keyframe(tracked, len(matched)))
         if keyframe:
-            self._compiled.count()  # goes through every kernel: not with every scan
+            self._compilations = compilations() - self._compiled  # goes through every kernel: not with every scan
             moment = self._calibration.moment(frame, there)
             self._add_keyframe(frame, cloud, odometry, moment, self._map.settle(tracked))
             self._later(partial(self._map.draw, points if usable else points[:0], frame.base_from_sensor))
@@ -247,9 +230,8 @@ class Slam:
                 self._calibration.end()
 
     def _begin_to_learn(self) -> None:
-        if self._learn_at is not None and self._compiled.has(LEARNING):
-            with self._stopwatch("learn"):
-                self._calibration.begin(self._learn_at, self._travel)
+        if self._learn_at is not None:
+            self._calibration.begin(self._learn_at, self._travel, partial(self._stopwatch, "learn"))
             self._learn_at = None
 
     def _estimate(
@@ -295,7 +277,6 @@ class Slam:
             raise UserError("there is no map yet: no scan has come")
         if self._lost.search is not None:
             raise UserError("the robot is not yet found again in the map that is gone on with")
-        self._compiled.fetch(GRAPH, LEARNING)
         self._learn()
         relative = self._map.optimize(self._calibration.theta)
         return self._told(int(scans.stamps.values[-1]), self._map.tracker.pose, relative, keyframe=True)
@@ -345,7 +326,7 @@ class Slam:
         self._odometry.restore(part(state, "odometry"))
         self._map.restore(state)
         self._lost.restore(state, self._map)
-        self._compiled.expected()
+        self._compiled = compilations()
         self._shown = False
 
     def take_up(self) -> None:
@@ -360,7 +341,7 @@ class Slam:
             self._map = self._new_map(self._map.planar)
         else:
             self._lost.resume(self._map)
-            self._compiled.expected()
+            self._compiled = compilations()
 
     def _not_found(self, resumption: Resumption, stamp: int) -> Estimate:
         located = resumption.located
@@ -396,7 +377,6 @@ class Slam:
 
     def what_if(self, parameter: str, change: str) -> Effect:
         """What would become of the keyframes as the graph has them now: see `Sensitivity.effect`."""
-        self._compiled.fetch(GRAPH)
         with self._stopwatch("what_if"):
             told = self._calibration.parameters()
             return Sensitivity(self._map.back_end.problem(), self._calibration.theta, told).effect(parameter, change)
@@ -411,13 +391,12 @@ class Slam:
         if not len(self._map.keyframes):
             return self.result()
         self.catch_up()
-        self._compiled.fetch(GRAPH, LEARNING)
         self._learn()
         self._calibration.conclude(self._taken, self._travel)
         return self._result(self._map.finish(self._calibration.theta))
 
     def _result(self, trajectory: NDArray[np.float64]) -> RunResult:
-        self._compiled.count()
+        self._compilations = compilations() - self._compiled
         grid = self._map.whole_grid()
         self._memory = self._map.memory()
         metrics = {**self._stopwatch.summary(), **self._metrics()}
@@ -438,7 +417,7 @@ class Slam:
             "scans_alone": float(self._odometry.alone),
             "open_directions": float(count),
             "open_heading": math.atan2(float(widest[1]), float(widest[0])),
-            "compilations_after_warm_up": float(self._compiled.since),
+            "compilations_after_warm_up": float(self._compilations),
             **{f"memory_bytes.{part}": float(size) for part, size in self._memory.items()},
         }
 

@@ -242,7 +242,7 @@ def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         command.main(["nonsense"])
     assert (
-        "there are node, hero, killian, clouds, scans, rates, maps, relocalise, keyframes, batch"
+        "there are node, hero, killian, clouds, scans, rates, start, maps, relocalise, keyframes, batch"
         in capsys.readouterr().err
     )
 

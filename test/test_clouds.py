@@ -20,6 +20,8 @@ from dsg_ros.interface import Frame, SavedMap
 from dsg_ros.io.map_folder import read_map, write_map
 from dsg_ros.io.trajectories import read_tum
 from dsg_ros.localisation import Localisation
+from dsg_ros.mapping.correlative import flattened
+from dsg_ros.mapping.relocalisation import Relocaliser, Verdict
 from dsg_ros.pipeline import Slam
 
 Array = NDArray[np.float64]
@@ -90,6 +92,41 @@ def test_a_robot_is_found_and_followed_in_a_map_of_clouds(made: Mapped, lap: Dri
     there = poses.between(lap[1][0], truth[210:250])
     off = [np.linalg.norm(e.pose[:3] - t[:3]) for e, t in zip(estimates[found:], there[found:], strict=True)]
     assert max(off) < 0.25
+
+
+def part_of(saved: SavedMap, kept: np.ndarray) -> Localisation:
+    """In some keyframes of a map."""
+    columns = {name: getattr(saved, name)[kept] for name in ("stamps", "poses", "odometry", "travel")}
+    return Localisation(clouds.SETTINGS, replace(saved, **columns, clouds=tuple(saved.clouds[i] for i in kept)))
+
+
+def test_how_much_of_a_cloud_fits_is_held_to_what_the_map_s_own_have(saved: SavedMap) -> None:
+    """And its walls to the map's: 2 m beside its place the floor still fits."""
+    whole = part_of(saved, np.arange(len(saved.stamps)))
+    finder = Relocaliser(clouds.SETTINGS.relocalisation, whole.mapper, whole.reference)
+    beside = poses.from_planar(0.0, 2.0, 0.0)
+    for number in range(3, len(saved.stamps), 9):
+        pose, cloud = saved.poses[number], saved.clouds[number].astype(float)
+        flat = flattened(cloud, planar=False)
+        assert 0.3 < whole.reference.typical(pose) < 0.95
+        assert whole.reference.walls(flat, pose) > 0.98 > 0.9 > whole.reference.walls(flat, poses.compose(pose, beside))
+        found = finder.search(cloud)
+        assert found.verdict in (Verdict.ACCEPTED, Verdict.AMBIGUOUS)
+        assert found.verdict is Verdict.AMBIGUOUS or np.linalg.norm(found.match.pose[:3] - pose[:3]) < 0.05
+    nobody = part_of(saved, np.array([5]))
+    assert nobody.reference.typical(saved.poses[5]) == 1.0  # nothing to compare to
+
+
+def test_a_place_that_is_not_in_the_map_is_not_found_elsewhere(saved: SavedMap) -> None:
+    hall, count = part_of(saved, np.flatnonzero(saved.poses[:, 1] < np.median(saved.poses[:, 1]))), 0
+    finder = Relocaliser(clouds.SETTINGS.relocalisation, hall.mapper, hall.reference)
+    verdicts = set()
+    for pose, cloud in zip(saved.poses, saved.clouds, strict=True):
+        if np.linalg.norm(hall.reference.trajectory[:, :2] - pose[:2], axis=1).min() > 6.0:
+            verdicts.add(finder.search(cloud.astype(float)).verdict)
+            count += 1
+    assert count > 5
+    assert Verdict.ACCEPTED not in verdicts
 
 
 def test_run_maps_clouds_and_localises_in_them(tmp_path: Path) -> None:

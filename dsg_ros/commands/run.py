@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import itertools
 import logging
 import resource
@@ -41,6 +40,7 @@ from dsg_ros.io.map_folder import IN_RUN, check_map_folder, read_map, write_map
 from dsg_ros.io.records import Topics
 from dsg_ros.io.reference import Reference, read_reference
 from dsg_ros.log_settings import settings_for
+from dsg_ros.memory import frozen
 from dsg_ros.progress import progress
 from dsg_ros.report.drawing import drawing_aside, of_run
 from dsg_ros.report.save import check_folder, save
@@ -145,10 +145,9 @@ def _run(
             log.info(native.COMPILING)
         slam = Slam(settings, shown=watched is not None, **theta) if saved is None else Localisation(settings, saved)
         slam.warm_up(first.planar)
-        gc.freeze()  # what is loaded stays: it need not be gone through again and again
     doing, count = "mapping" if saved is None else "localising", min(len(stream), options.limit or len(stream))
     log.info("ready after %.1f s; %s %d scans", clock.phases["start_up"], doing, count)
-    with Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:
+    with frozen(), Interrupt() as interrupt, CompileCounter() as compilations, drawing_aside() as draw:
         with clock.phase("processing"):
             scans: Iterator[Frame] = itertools.chain([first], stream)
             if taught is not None:

@@ -56,11 +56,11 @@ class Relocalisation:
     ] = 0.7
     least_typical: Annotated[
         float, Doc("That of a cloud, at least, as a share of what the map's own clouds around have"), Range(0.0, 1.0)
-    ] = 0.9
+    ] = 0.93
     least_walls: Annotated[
         float, Doc("Share of a cloud's walls, seen from above, that are walls of the map too, at least"),
         Range(0.0, 1.0),
-    ] = 0.95  # fmt: skip
+    ] = 0.93  # fmt: skip
     most_rival: Annotated[
         float, Doc("Inlier share of the second best place, as a share of the best, at most"), Range(0.0, 1.0)
     ] = 0.8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class Calibration:
         self._on = settings.learning.enabled
         self._used = np.zeros(len(self._specs))
         self._proposal = nothing_known(prior, np.asarray(self._start.odometry_noise))
-        self._step: Callable[[], LearningStep | None] | None = None
+        self._step: Callable[[], None] | None = None
         self._coming: Callable[[], Proposal] | None = None
         self._at_leisure = False
         self._history = History()
@@ -219,9 +220,14 @@ class Calibration:
             last = self._update(self._block(links), any(link.moves for link in links), stamp, travel) or last
         return self._begin_legs(stamp, travel) or last
 
-    def begin(self, stamp: int, travel: float) -> None:
-        """`step`, beside what comes; until `end` nothing else is to be asked of this."""
-        self._step = begun(partial(self.step, stamp, travel))
+    def begin(self, stamp: int, travel: float, timed: Callable[[], AbstractContextManager[None]]) -> None:
+        """`step`, ``timed``, beside what comes; until `end` nothing else is to be asked of this."""
+
+        def step() -> None:
+            with timed():
+                self.step(stamp, travel)
+
+        self._step = begun(step)
 
     def end(self) -> None:
         """Have the step that was begun end, and take over what it works out, unless that comes at leisure."""

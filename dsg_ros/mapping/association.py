@@ -75,7 +75,7 @@ class WorldVoxels:
         self.information = Rows()
         # Those that were told of, and have not been told to be gone since.
         self._shown = Rows(dtype=np.bool_)
-        self._changed: set[int] = set()
+        self._changed = Rows(dtype=np.bool_)
 
     def __len__(self) -> int:
         """All there have been: numbers are not used again."""
@@ -84,7 +84,8 @@ class WorldVoxels:
     @property
     def nbytes(self) -> int:
         """Bytes of what is kept of them."""
-        return self.cells.nbytes + self._shown.nbytes + sum(getattr(self, name).nbytes for name in _BY_VOXEL)
+        columns = (*(getattr(self, name) for name in _BY_VOXEL), self._shown, self._changed)
+        return self.cells.nbytes + sum(column.nbytes for column in columns)
 
     @property
     def living(self) -> int:
@@ -95,6 +96,7 @@ class WorldVoxels:
         for name in _BY_VOXEL:
             getattr(self, name).extend(count)
         self._shown.extend(count)
+        self._changed.extend(count)
 
     def observe(
         self,
@@ -133,7 +135,7 @@ class WorldVoxels:
         self.anchor.values[voxels] = keyframe
         self.normal.values[voxels] = normals
         self.information.values[voxels] += np.einsum("nij,nij->n", sqrt_info, sqrt_info)
-        self._changed.update(voxels.tolist())
+        self._changed.values[voxels] = True
         return Observations(voxels, points, sqrt_info, counts, new, means)
 
     def state(self) -> State:
@@ -151,11 +153,11 @@ class WorldVoxels:
         # Whether these were told of is not known: those that are not shown are told to be gone.
         self._shown.load(np.ones(len(self), np.bool_))
         self.cells.load(self.cell.values[living], living)
-        self._changed = set(range(len(self)))
+        self._changed.load(np.ones(len(self), np.bool_))
 
     def moved(self, voxels: NDArray[np.int64]) -> None:
         """Voxels (n,) whose positions a solve changed: they are in the next update."""
-        self._changed.update(voxels.tolist())
+        self._changed.values[voxels] = True
 
     def follow(self, known: Statistics, stamps: NDArray[np.int64]) -> None:
         """After the map moved: what is ``known`` of voxels, seen by keyframes of ``stamps`` (k,) [ns].  Those that
@@ -169,7 +171,7 @@ class WorldVoxels:
         self.information.values[:] = known.information
         self.cell.values[:] = known.cell
         self.cells.load(known.cell[there], there)
-        self._changed.update(range(len(self)))
+        self._changed.values[:] = True
 
     def seen_longest_ago(self, count: int, before: int) -> NDArray[np.int64]:
         """Voxels (m,), ``count`` of them at most, that no keyframe from ``before`` on has seen."""
@@ -181,7 +183,7 @@ class WorldVoxels:
         self.cells.drop(self.cell.values[voxels])
         self.counts.values[voxels] = 0
         self.information.values[voxels] = 0.0
-        self._changed.update(voxels.tolist())
+        self._changed.values[voxels] = True
 
     def update(
         self, means: NDArray[np.float64], trajectory: NDArray[np.float64], *, whole: bool = False
@@ -190,12 +192,12 @@ class WorldVoxels:
 
         ``means`` (v, 3) are the voxels' positions and ``trajectory`` (k, 7) the keyframes' poses, both in map.
         """
-        ids = np.arange(len(self)) if whole else np.array(sorted(self._changed), np.int64)
+        ids = np.arange(len(self)) if whole else np.flatnonzero(self._changed.values)
         shown = self.counts.values[ids] >= self._settings.least_count
         gone = ids[:0]
         if not whole:  # who is told everything is somebody else than who is told what changes
             gone = ids[~shown & self._shown.values[ids]]
-            self._changed.clear()
+            self._changed.values[:] = False
             self._shown.values[ids] = shown
         ids = ids[shown]
         normals = poses.rotate(trajectory[self.anchor.values[ids], 3:], self.normal.values[ids])

@@ -66,7 +66,6 @@ class GrowingMap:
     """A map of scans of one kind: ``planar`` or not.
 
     ``predict`` calibrates an odometry increment, as for `Tracker`; ``stopwatch`` takes the times of what is done here.
-    ``ready`` is called before the whole graph is solved: it returns when that compiles nothing.
     """
 
     def __init__(
@@ -75,9 +74,8 @@ class GrowingMap:
         planar: bool,
         predict: Callable[[NDArray[np.float64], float], Prediction],
         stopwatch: Stopwatch,
-        ready: Callable[[], None],
     ) -> None:
-        self._settings, self._predict, self._stopwatch, self._ready = settings, predict, stopwatch, ready
+        self._settings, self._predict, self._stopwatch = settings, predict, stopwatch
         self.planar = planar
         self.keyframes = Keyframes()
         self.scans = ScanLog(settings.refinement.most_points if settings.refinement.enabled else 0)
@@ -240,7 +238,6 @@ class GrowingMap:
 
     def solve_graph(self, theta: Theta) -> None:
         """All keyframes together; the voxels follow their observations."""
-        self._ready()
         self.voxels.moved(self.back_end.settle_window())
         with self._stopwatch("graph"):
             self._follow(self.back_end.solve_graph(theta))

@@ -214,7 +214,7 @@ class ScanLog:
         for name in _OF_SCANS:
             getattr(self, name).load(state[name])
         # What is read from disk lies in one array, which would stay as long as one of them does.
-        self.clouds = [cloud.copy() for cloud in state["clouds"]]
+        self.clouds = [cloud.copy() if len(cloud) else _NO_POINTS for cloud in state["clouds"]]
         self.evicted, self._oldest, self._points = unpacked(state["evicted"]), 0, sum(map(len, self.clouds))
         if {len(getattr(self, name)) for name in _OF_SCANS} != {len(self.clouds)}:
             raise ValueError("columns of other scans")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,7 @@ class Reference:
         self._blocks = [tuple(block) for block in np.unique(blocks, axis=0).tolist()]
         self._members = {block: self._tiles[(blocks == block).all(axis=1)] for block in self._blocks}
         self._kept: OrderedDict[tuple[int, int], Region] = OrderedDict()
-        self._filled = np.unique(pack(self._in_cells(self._points)))
-        self._typical: dict[int, float] = {}
+        self._typical: dict[int, float | None] = {}
         sector = np.round(poses.yaw(trajectory) * SECTORS / (2 * np.pi)).astype(int) % SECTORS
         self._bins = np.column_stack([np.floor(trajectory[:, :3] / PLACE).astype(int), sector])
 
@@ -104,22 +104,28 @@ class Reference:
         return self._mapper.build(self.trajectory[chosen], [self._clouds[i] for i in chosen])
 
     def typical(self, pose: NDArray[np.float64]) -> float:
-        """What share of a keyframe's cloud near ``pose`` (7,) the map of those around it explains: the median of a few.
+        """What share of a keyframe's cloud near ``pose`` (7,) the map of those around it explains: the median of the
+        nearest few, 1 where there are none to compare.
 
         A sparse lidar's next cloud falls between the rings of those before: half of it fits where all is right.
         """
-        chosen = self.near(pose)
-        shares = []
-        for number in chosen[:COMPARED].tolist():
-            if number not in self._typical:
-                others = chosen[chosen != number]
+        shares: list[float] = []
+        for number in self.near(pose).tolist():
+            if len(shares) < COMPARED and (share := self._explained(number)) is not None:
+                shares.append(share)
+        return float(np.median(shares)) if shares else 1.0
+
+    def _explained(self, number: int) -> float | None:
+        """Of the cloud of keyframe ``number``; None of one that has few points, or nobody beside it."""
+        if number not in self._typical:
+            here, cloud = self.trajectory[number], self._clouds[number]
+            others = [i for i in self.near(here).tolist() if i != number and len(self._clouds[i])]
+            if len(cloud) < self._settings.least_points or not others:
+                self._typical[number] = None
+            else:
                 around = self._mapper.build(self.trajectory[others], [self._clouds[i] for i in others])
-                here = self.trajectory[number]
-                self._typical[number] = self._mapper.register(
-                    around, self._clouds[number], here[None], here, HELD
-                ).inliers
-            shares.append(self._typical[number])
-        return float(np.median(shares))
+                self._typical[number] = self._mapper.register(around, cloud, here[None], here, HELD).inliers
+        return self._typical[number]
 
     def walls(self, flat: NDArray[np.float64], pose: NDArray[np.float64]) -> float:
         """Share of the points ``flat`` (n, 2), n >= 1, seen from ``pose`` (7,), with one of the map's in their cell or
@@ -131,6 +137,11 @@ class Reference:
         around = pack(cells[:, None] + AROUND[None])
         place = np.minimum(np.searchsorted(self._filled, around), len(self._filled) - 1)
         return float((self._filled[place] == around).any(axis=1).mean())
+
+    @cached_property
+    def _filled(self) -> NDArray[np.int64]:
+        """Keys of the cells with points, in increasing order."""
+        return np.unique(pack(self._in_cells(self._points)))
 
     def _in_cells(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
         """Cells (n, 3), all of one layer, of ``points`` (n, 2)."""

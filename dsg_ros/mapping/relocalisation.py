@@ -2,7 +2,8 @@
 
 Every place and heading within the reach of the mapped path is looked at, by branch and bound, so the search misses
 nothing that scores high enough; the best of each neighbourhood are registered to the map without a prior.  One is
-believed if enough of the scan fits there, the scan holds it in all directions, and no other place comes close.  A scan
+believed if enough of the scan fits there, of a cloud its walls too, the scan holds it in all directions, and no other
+place comes close.  A scan
 that fits several places is no failure: with the scans to come, joined by odometry, fewer fit.
 """
 
@@ -83,16 +84,24 @@ class Relocaliser:
             matches = [match for match in matches if _within(match.pose, hint)]
         if not matches:
             return Found(Verdict.SCORE, places=len(places))
-        best = max(matches, key=lambda match: match.inliers)
-        walls = self._walls(flat, best)
+        walls = [self._walls(flat, match) for match in matches]
+        # Floors fit anywhere: the best is one whose walls fit, if there is one.
+        at = max(range(len(matches)), key=lambda i: (walls[i] >= s.least_walls, matches[i].inliers))
+        best = matches[at]
         others = [
             match.inliers
-            for match in matches
-            if not _same(match.pose, best.pose) and self._walls(flat, match) >= RIVAL_WALLS * walls
+            for match, fit in zip(matches, walls, strict=True)
+            if not _same(match.pose, best.pose) and fit >= RIVAL_WALLS * walls[at]
         ]
         # Places beyond the most that are registered are unknown: each may be as good.
         rival = 1.0 if len(places) > s.most_places else max(others, default=0.0)
-        return Found(self._judge(best, walls, rival), best, rival, len(places))
+        return Found(self._judge(best, walls[at], rival), best, rival, len(places))
+
+    def needed(self, pose: NDArray[np.float64]) -> float:
+        """Inlier share of a match at ``pose`` (7,), at least: of clouds by what is typical there."""
+        if self._mapper.planar:
+            return self._settings.least_inliers
+        return self._settings.least_typical * self._reference.typical(pose)
 
     def _walls(self, flat: NDArray[np.float64], match: Match) -> float:
         """Share of the walls of a cloud that fit; all of a planar scan's, whose inliers say the same."""
@@ -100,10 +109,7 @@ class Relocaliser:
 
     def _judge(self, best: Match, walls: float, rival: float) -> Verdict:
         s = self._settings
-        least = s.least_inliers
-        if not self._mapper.planar:
-            least = s.least_typical * self._reference.typical(best.pose)
-        if best.inliers < least:
+        if best.inliers < self.needed(best.pose):
             return Verdict.OVERLAP
         if walls < s.least_walls:
             return Verdict.WALLS

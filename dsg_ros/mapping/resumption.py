@@ -35,7 +35,9 @@ from dsg_ros.mapping.tracking import Prediction
 from dsg_ros.mapping.warm_up import compile_localiser
 
 NEAR, BETTER = 0.8, 0.95
-"""Inlier share of a match where the robot should be, at least; and as a share of the best match within `AROUND`."""
+"""Inlier share of a planar match where the robot should be, at least; and of any, as a share of the best within
+`AROUND`.
+"""
 
 FASTER, MARGIN = 1.5, 1.0
 """A robot may become so many times faster than it has been, and slip or be pushed so far [m]."""
@@ -156,7 +158,7 @@ class Resumption:
             starts["where its odometry leads"] = self._led(odometry, stamp)
         found = [(self._match(points, start), how) for how, start in starts.items()]
         best, how = max(found, key=lambda each: each[0].inliers)
-        if best.inliers < max(NEAR, s.least_inliers):
+        if best.inliers < self._needed(best):
             return None
         around = self._relocaliser.search(points, Hint(last.pose, AROUND, np.pi)).match
         if around is not None and best.inliers < BETTER * around.inliers:
@@ -176,10 +178,15 @@ class Resumption:
             return False
         led = self._led(odometry, stamp)
         match = self._match(points, led)
-        if match.inliers < max(NEAR, s.least_inliers) or not _same(match.pose, led):
+        if match.inliers < self._needed(match) or not _same(match.pose, led):
             return False
         best = self._relocaliser.search(points).match
         return best is None or match.inliers >= BETTER * best.inliers
+
+    def _needed(self, match: Match) -> float:
+        """Inlier share of a ``match`` where the robot should be, at least."""
+        least = self._relocaliser.needed(match.pose)
+        return max(NEAR, least) if self._mapper.planar else least
 
     def _led(self, odometry: NDArray[np.float64], stamp: int) -> NDArray[np.float64]:
         """The pose (7,) to which raw ``odometry`` (7,) leads from where the robot was last."""

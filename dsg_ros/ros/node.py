@@ -1,8 +1,8 @@
 """`hero_node`: odometry and points in; map->odom, path, voxels and learned parameters out.
 
-A lifecycle node that by default configures itself and, once the worker has compiled what scans need, activates itself;
-this file is its life.  What comes in is `sensors`, what goes out `map_outputs`, `transforms` and `reporting`, what can
-be asked of it `services`.
+A lifecycle node that by default configures itself and, once the worker has compiled everything, activates itself; this
+file is its life.  What comes in is `sensors`, what goes out `map_outputs`, `transforms` and `reporting`, what can be
+asked of it `services`.
 
 This process imports no JAX.  Threads: the executor (callbacks convert and enqueue), ``tf`` (map->odom at a steady
 rate), ``map`` (path, voxels and grid), ``report`` (diagnostics and status.json), and the two of the worker's
@@ -54,7 +54,7 @@ class HeroNode(LifecycleNode):
         self._qos_given = qos.take_overrides(self)
         self.config = parameters.declare(self, cfg.Node())
         self.state = "stopped"
-        self._doing: tuple[str, float] | None = None
+        self._doing, self._warming_up_since = "", 0.0
         self._estimate: Estimate | None = None
         self._answers = Answers()
         self._view: WebView | NoView = NoView()
@@ -87,7 +87,7 @@ class HeroNode(LifecycleNode):
         except UserError as error:
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
-        self.state = "warming up"
+        self._warm_up()
         worker = WorkerProcess(
             self.config, self.take, self._event, self.config.queue, pipeline, self.config.sensors != "points", resume,
             self._standby,
@@ -109,7 +109,7 @@ class HeroNode(LifecycleNode):
         worker.start()
         self._outputs.start()
         self._reports.start()
-        self.get_logger().info("starting the worker; data is accepted when it has compiled what scans need")
+        self.get_logger().info("starting the worker; data is accepted when it has compiled everything")
         return TransitionCallbackReturn.SUCCESS
 
     @told
@@ -191,8 +191,9 @@ class HeroNode(LifecycleNode):
         figures["services"] = self._offered.figures()
         if self._checkpoints.on:
             figures["checkpoint"] = self._checkpoints.figures()
-        if self.state == "warming up" and (doing := self._doing):
-            figures["worker"] |= {"doing": doing[0], "doing_for_s": round(time.monotonic() - doing[1])}
+        if self.state == "warming up":
+            since = round(time.monotonic() - self._warming_up_since)
+            figures["worker"] |= {"doing": self._doing, "warming_up_for_s": since}
         if self.config.view != "none":
             figures["view"] = self._view.url
         if self.config.localisation and self._estimate is None:
@@ -234,16 +235,19 @@ class HeroNode(LifecycleNode):
         self._outputs.clear()
         self._view.clear()
 
+    def _warm_up(self) -> None:
+        self.state, self._warming_up_since = "warming up", time.monotonic()
+
     def _event(self, event: Event) -> None:
         severe = event.level >= logging.ERROR
         self.say("error" if severe else "warning" if event.level >= logging.WARNING else "info", event.text)
-        self._doing = (event.text, time.monotonic()) if event.kind == "log" else None
+        self._doing = event.text
         if event.kind == "ready":
             if self.state == "warming up":
                 self.state = "ready"
             self._ready.trigger()
         elif event.kind == "died":
-            self.state = "warming up"
+            self._warm_up()
             self.forget()
         elif event.kind == "failed":
             self.state = "failed"

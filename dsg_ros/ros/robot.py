@@ -36,7 +36,7 @@ LATE = 0.05
 """Seconds behind which it says so."""
 EXACT = np.zeros((6, 6))
 PATIENCE = 600.0
-"""Longest wait [s] for somebody who takes the sweeps: a node listens when it has compiled what scans need."""
+"""Longest wait [s] for somebody who takes the sweeps: a node listens when it has compiled everything."""
 
 
 class RobotSimulator(Node):

@@ -176,7 +176,7 @@ def _judge(figures: Figures, before: Figures) -> Iterator[tuple[str, bytes, str]
     yield "parameters", ok, ", ".join(f"{p['name']} {p['status']}" for p in figures["parameters"])
     worker = figures["worker"]
     level = {"ready": ok, "warming up": warn}.get(worker["state"], error)
-    doing = f" for {worker['doing_for_s']} s: {worker['doing']}" if "doing" in worker else ""
+    doing = f" for {worker['warming_up_for_s']} s: {worker['doing']}" if "doing" in worker else ""
     yield "worker", level, f"{worker['state']}{doing}"
     yield "state", *_STATES.get(figures["state"], (ok, figures["state"]))
     if "checkpoint" in figures:

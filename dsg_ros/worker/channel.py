@@ -35,13 +35,6 @@ class Channel:
                 if view.nbytes:
                     self._connection.send_bytes(view)
 
-    def waits(self, seconds: float) -> bool:
-        """Whether there is something to `receive`, or will be within ``seconds``; also where the other side is gone."""
-        try:
-            return self._connection.poll(seconds)
-        except (EOFError, OSError):
-            return True
-
     def receive(self) -> Any:
         """Read what `send` sent; arrays come back writable.  `EOFError` or `OSError` when the other side is gone."""
         table = self._connection.recv_bytes()

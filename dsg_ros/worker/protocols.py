@@ -49,13 +49,3 @@ class Foretells(Protocol):
     """What it needs of a pipeline whose graph theta moves, besides."""
 
     def what_if(self, parameter: str, change: str) -> Effect: ...
-
-
-@runtime_checkable
-class GetsGoing(Protocol):
-    """What it needs of a pipeline that takes scans before everything is compiled, besides."""
-
-    @property
-    def preparing(self) -> bool: ...
-    def get_going(self, planar: bool) -> None: ...
-    def take_over(self) -> None: ...

@@ -24,9 +24,6 @@ log = logging.getLogger("worker")
 NICENESS = 10
 """The worker yields to the node when cores are scarce: a late solve is late, a late callback loses messages."""
 
-IDLE = 0.2
-"""Seconds without a message after which there is time for what was compiled beside the frames."""
-
 
 def main(descriptor: int, load: str = "") -> None:
     """Run a session over the socket with this file descriptor until told to stop or the parent is gone; the module
@@ -51,7 +48,7 @@ def _serve(channel: Channel) -> None:
         session = Session(setup)
         session.warm_up()
         channel.send(Ready(time.monotonic() - began))
-        while not isinstance(message := _next(channel, session), Stop):
+        while not isinstance(message := channel.receive(), Stop):
             if isinstance(message, Frame):
                 channel.send(session.process(message))
                 session.catch_up()
@@ -67,13 +64,6 @@ def _serve(channel: Channel) -> None:
         # afresh.
         log.exception("the pipeline failed")
         raise SystemExit(1) from None
-
-
-def _next(channel: Channel, session: Session) -> Any:
-    """The next message; until there is one, what is compiled beside the frames is taken over."""
-    while session.preparing and not channel.waits(IDLE):
-        session.take_over()
-    return channel.receive()
 
 
 def _answer(session: Session, call: Call, channel: Channel) -> None:

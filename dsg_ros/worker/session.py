@@ -24,7 +24,7 @@ from dsg_ros.worker.messages import (
     Setup,
     WhatIf,
 )
-from dsg_ros.worker.protocols import Foretells, GetsGoing, Localises, Maps, Pipeline
+from dsg_ros.worker.protocols import Foretells, Localises, Maps, Pipeline
 
 log = logging.getLogger("worker")
 
@@ -42,9 +42,9 @@ class Session:
         self._pipeline: Pipeline = self._factory(setup.config)
 
     def warm_up(self) -> None:
-        """Compile what the expected kind of scan needs, or go on from a checkpoint."""
+        """Compile everything for the expected kind of scan, or go on from a checkpoint."""
         if not self._setup.resume:
-            self._begin(self._pipeline)
+            self._pipeline.warm_up(self._planar)
             return
         s = self._setup
         self._planar = self._checkpoints.resume(Path(s.resume), self._map_maker(), s.config, s.uninterrupted)
@@ -69,27 +69,10 @@ class Session:
     def catch_up(self) -> None:
         """What the frame has left to be done, once its estimate was sent."""
         self._pipeline.catch_up()
-        self.take_over()
-
-    @property
-    def preparing(self) -> bool:
-        """Whether something is still compiled beside the frames, for `take_over`."""
-        return isinstance(self._pipeline, GetsGoing) and self._pipeline.preparing
-
-    def take_over(self) -> None:
-        """Have what was compiled beside the frames by now."""
-        if isinstance(self._pipeline, GetsGoing):
-            self._pipeline.take_over()
-
-    def _begin(self, pipeline: Pipeline) -> None:
-        if isinstance(pipeline, GetsGoing):
-            pipeline.get_going(self._planar)
-        else:
-            pipeline.warm_up(self._planar)
 
     def _build(self) -> None:
         pipeline = self._factory(self._setup.config)
-        self._begin(pipeline)
+        pipeline.warm_up(self._planar)
         self._pipeline, self._processed = pipeline, 0
 
     def _save(self, command: Save) -> str:

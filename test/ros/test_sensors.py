@@ -138,7 +138,7 @@ def judged(robot: Robot, subject: str, estimate: Estimate | None = None) -> tupl
 def test_it_is_told_what_a_worker_that_is_not_ready_is_doing_and_for_how_long() -> None:
     robot = Robot()
     figures = status.figures("warming up", robot.sensors, Latencies(), Status("warming up"), tf(), None)
-    doing = {"doing": "compiling, 1 of 6: registration and voxels", "doing_for_s": 31}
+    doing = {"doing": "compiling, 1 of 6: registration and voxels", "warming_up_for_s": 31}
     figures |= {"other_inputs": {}, "worker": figures["worker"] | doing}
     array = status.diagnostics(figures, None, "hero", 0)
     told = next(each for each in array.status if each.name == "hero: worker")
