@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.7
 """Seconds after which a caller is told that the wish is accepted, if the worker is still busy."""
 
-_QOS = QoSProfile(depth=100)
+_QOS = QoSProfile(depth=1000)
 """Of requests that wait for the executor: by default the middleware keeps ten, and those it drops have no answer."""
 
 NOT_CONFIGURED = "the node is not configured"
