@@ -47,16 +47,15 @@ def _of_log(name: str, log: Path, folder: Path) -> Iterator[Row]:
 
 def _of_clouds(folder: Path) -> Iterator[Row]:
     """Sweeps of the drive that made the map, and of one on another day: the same way, and other furniture."""
-    drives = []
-    for day in range(2):
-        bag = folder / f"day{day}"
+    one, other = folder / "one_day", folder / "another"
+    for day, bag in enumerate((one, other)):
         output([sys.executable, "-m", "dsg_ros", "--quiet", "simulate", str(bag), "--seed", str(day)])
-        stamps, truth = read_tum(bag.with_name(f"{bag.name}.tum"))
-        write_tum(folder / f"day{day}_in_map.tum", stamps, poses.between(truth[0], truth))
-        drives.append(bag)
-    run = Run.of(BUILDING, drives[0], folder)
-    yield from _told(run, drives[0], "whole map", goal=True)
-    yield from _told(run, drives[1], "other furniture", "--truth", str(folder / "day1_in_map.tum"))
+    run = Run.of(BUILDING, one, folder)
+    yield from _told(run, one, "whole map", goal=True)
+    stamps, truth = read_tum(other.with_name(f"{other.name}.tum"))
+    in_map = folder / "another_in_map.tum"
+    write_tum(in_map, stamps, poses.between(truth[0], truth))
+    yield from _told(run, other, "other furniture", "--truth", str(in_map))
 
 
 def _told(run: Run, log: Path, what: str, *options: str, goal: bool = False) -> Iterator[Row]:

@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 from dsg_ros import config
 from dsg_ros.aside import Aside, Receive, spare_core
@@ -15,6 +16,7 @@ from dsg_ros.core.compilation import enable_cache
 from dsg_ros.learning.calibration import Calibration
 from dsg_ros.learning.sensitivity import Sensitivity
 from dsg_ros.mapping import warm_up
+from dsg_ros.mapping.back_end import BackEnd
 from dsg_ros.mapping.local_map import LocalMapper
 
 MAPPING, GRID, LEARNING = "registration and voxels", "the occupancy grid", "learning"
@@ -22,7 +24,7 @@ WINDOW, SEARCH, GRAPH = "the window's solver", "loop closure", "the graph's solv
 BESIDE = (WINDOW, SEARCH, GRAPH)
 """What a second process compiles where nothing is kept yet: about half."""
 
-Stages = Mapping[str, Callable[[], None]]
+Stages = Mapping[str, Callable[[], object]]
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ def _compile_shared(stages: Stages, settings: config.Slam, planar: bool) -> None
         helper.send((settings, planar))
         ordered = [name for name in stages if name not in BESIDE] + list(BESIDE)
         for number, name in enumerate(ordered, 1):
-            _tell(number, name)
+            _tell(number, len(stages), name)
             if name in BESIDE:
                 # Of one that has ended, what it did not come to is compiled here.
                 with contextlib.suppress(RuntimeError, StopIteration):
@@ -64,23 +66,22 @@ def compile_beside(receive: Receive) -> Iterator[None]:
 
 
 def _stages(settings: config.Slam, mapper: LocalMapper, calibration: Calibration, planar: bool) -> Stages:
+    @cache
+    def window() -> BackEnd:
+        return warm_up.compile_window(settings, mapper.axes, calibration.theta)
+
     def graph() -> None:
         theta = calibration.theta
-        made_up = warm_up.compile_graph(warm_up.compile_window(settings, mapper.axes, theta), theta)
-        Sensitivity(made_up, theta, ()).effect("odometry.scale")
+        Sensitivity(warm_up.compile_graph(window(), theta), theta, ()).effect("odometry.scale")
 
     return {
         MAPPING: lambda: warm_up.compile_mapping(settings, mapper),
-        WINDOW: lambda: _nothing(warm_up.compile_window(settings, mapper.axes, calibration.theta)),
+        WINDOW: window,
         SEARCH: lambda: warm_up.compile_search(settings, planar=planar),
         GRID: lambda: warm_up.compile_grid(settings.grid, planar=planar),
         GRAPH: graph,
         LEARNING: lambda: calibration.warm_up(planar),
     }
-
-
-def _nothing(_: object) -> None:
-    """Of what a stage has made up, nothing is kept."""
 
 
 def _compile_here(stages: Stages) -> None:
@@ -89,14 +90,14 @@ def _compile_here(stages: Stages) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="warm-up") as pool:
         learning = pool.submit(stages[LEARNING])
         for number, (name, compile_) in enumerate(stages.items(), 1):
-            _tell(number, name)
+            _tell(number, len(stages), name)
             if name != LEARNING:
                 compile_()
         learning.result()
 
 
-def _tell(number: int, name: str) -> None:
-    _log.info("compiling, or fetching from the cache, %d of 6: %s", number, name)
+def _tell(number: int, count: int, name: str) -> None:
+    _log.info("compiling, or fetching from the cache, %d of %d: %s", number, count, name)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from dsg_ros.mapping.correlative import flattened
 from dsg_ros.mapping.correlative_kernel import LEVELS, MARGIN
 from dsg_ros.mapping.local_map import LocalMap, LocalMapper, merged
 from dsg_ros.mapping.loop_closure import HELD
-from dsg_ros.mapping.voxel_map import pack
+from dsg_ros.mapping.voxel_map import cells_of, pack
 
 TILE = 1 << (LEVELS - 1)
 """Cells along the edge of a tile: what the coarsest level of a pyramid looks at as one."""
@@ -100,7 +101,10 @@ class Reference:
 
     def local_map(self, pose: NDArray[np.float64]) -> LocalMap:
         """Of the keyframes near ``pose`` (7,), in map."""
-        chosen = self.near(pose)
+        return self._map_of(self.near(pose))
+
+    def _map_of(self, chosen: NDArray[np.int64]) -> LocalMap:
+        """Of these keyframes (m,), in map."""
         return self._mapper.build(self.trajectory[chosen], [self._clouds[i] for i in chosen])
 
     def typical(self, pose: NDArray[np.float64]) -> float:
@@ -109,10 +113,8 @@ class Reference:
 
         A sparse lidar's next cloud falls between the rings of those before: half of it fits where all is right.
         """
-        shares: list[float] = []
-        for number in self.near(pose).tolist():
-            if len(shares) < COMPARED and (share := self._explained(number)) is not None:
-                shares.append(share)
+        known = (share for number in self.near(pose).tolist() if (share := self._explained(number)) is not None)
+        shares = list(islice(known, COMPARED))
         return float(np.median(shares)) if shares else 1.0
 
     def _explained(self, number: int) -> float | None:
@@ -123,7 +125,7 @@ class Reference:
             if len(cloud) < self._settings.least_points or not others:
                 self._typical[number] = None
             else:
-                around = self._mapper.build(self.trajectory[others], [self._clouds[i] for i in others])
+                around = self._map_of(np.array(others))
                 self._typical[number] = self._mapper.register(around, cloud, here[None], here, HELD).inliers
         return self._typical[number]
 
@@ -131,22 +133,19 @@ class Reference:
         """Share of the points ``flat`` (n, 2), n >= 1, seen from ``pose`` (7,), with one of the map's in their cell or
         beside it.
         """
-        lifted = np.column_stack([flat, np.zeros(len(flat))])
         turned = poses.from_planar(pose[0], pose[1], poses.yaw(pose))
-        cells = self._in_cells(poses.transform(turned, lifted)[:, :2])
-        around = pack(cells[:, None] + AROUND[None])
+        around = pack(self._cells_of(poses.transform(turned, _in_space(flat)))[:, None] + AROUND[None])
         place = np.minimum(np.searchsorted(self._filled, around), len(self._filled) - 1)
         return float((self._filled[place] == around).any(axis=1).mean())
 
     @cached_property
     def _filled(self) -> NDArray[np.int64]:
         """Keys of the cells with points, in increasing order."""
-        return np.unique(pack(self._in_cells(self._points)))
+        return np.unique(pack(self._cells_of(_in_space(self._points))))
 
-    def _in_cells(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Cells (n, 3), all of one layer, of ``points`` (n, 2)."""
-        cells = np.floor(points / self._settings.resolution).astype(np.int64)
-        return np.column_stack([cells, np.zeros(len(cells), np.int64)])
+    def _cells_of(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Cells (n, 3) of the search, all of one layer, of ``points`` (n, 3)."""
+        return cells_of(points, self._settings.resolution, planar=True)
 
     def lifted(self, x: float, y: float, yaw: float) -> NDArray[np.float64]:
         """The pose (7,) at ``x``, ``y`` [m] with this ``yaw`` [rad], as high and as tilted as the nearest keyframe."""
@@ -187,6 +186,11 @@ class Reference:
         if len(self._kept) > KEPT_REGIONS:
             self._kept.popitem(last=False)
         return region
+
+
+def _in_space(flat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (n, 3) of no height, of ``flat`` ones (n, 2)."""
+    return np.column_stack([flat, np.zeros(len(flat))])
 
 
 def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -3,8 +3,8 @@
 Every place and heading within the reach of the mapped path is looked at, by branch and bound, so the search misses
 nothing that scores high enough; the best of each neighbourhood are registered to the map without a prior.  One is
 believed if enough of the scan fits there, of a cloud its walls too, the scan holds it in all directions, and no other
-place comes close.  A scan
-that fits several places is no failure: with the scans to come, joined by odometry, fewer fit.
+place comes close.  A scan that fits several places is no failure: with the scans to come, joined by odometry, fewer
+fit.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from dsg_ros.config import ConfigError
+from dsg_ros.memory import frozen
 from dsg_ros.ros.node import HeroNode
 from dsg_ros.ros.signals import on_signals
 from dsg_ros.ros.transitions import primary_state
@@ -94,15 +94,14 @@ def run(args: Sequence[str] | None, make: Callable[[], HeroNode]) -> int:
             print(f"hero_node: {error}", file=sys.stderr)
             return 2
         # A full collection holds the interpreter's lock for 40 ms, nearly all of it for modules that will never go.
-        gc.collect()
-        gc.freeze()
-        spinner = Spinner(node)
-        if node.config.autostart:
-            node.trigger_configure()
-        spinner.start()
-        while asked is None and not spinner.ended.wait(3600.0):
-            continue
-        spinner.stop()
+        with frozen():
+            spinner = Spinner(node)
+            if node.config.autostart:
+                node.trigger_configure()
+            spinner.start()
+            while asked is None and not spinner.ended.wait(3600.0):
+                continue
+            spinner.stop()
         if primary_state(node) != "finalized":  # by somebody's word already
             node.trigger_shutdown()
         return 1 if spinner.failed else 0
